@@ -1,0 +1,91 @@
+"""The command line: compose the configuration, check it, dispatch one stage."""
+
+import difflib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from igpo_lightning.config import STAGES, register_schemas, validate
+from igpo_lightning.errors import ConfigError
+
+_PACKAGED = Path(__file__).parent / "conf"
+CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
+
+
+def dispatch(config: DictConfig) -> dict[str, Any] | None:
+    """Run the stage that the configuration names; returns its headline numbers."""
+    # Imported here so that a wrong configuration fails before torch is loaded.
+    from igpo_lightning import stages
+
+    return stages.run(config)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def _run(config: DictConfig) -> dict[str, Any] | None:
+    validate(config)
+    return dispatch(config)
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _schema_keys(prefix: str) -> list[str]:
+    """The keys that stand beside `prefix`'s last part in the default configuration."""
+    import dataclasses
+
+    from igpo_lightning.config import Config
+
+    group, _, _ = prefix.rpartition(".")
+    if group == "stage":
+        names = {f.name for stage in STAGES.values() for f in dataclasses.fields(stage)}
+        return sorted(names)
+    node: Any = Config
+    for part in filter(None, group.split(".")):
+        types = {f.name: f.type for f in dataclasses.fields(node)}
+        node = types.get(part)
+        if not dataclasses.is_dataclass(node):
+            return []
+    return sorted(f.name for f in dataclasses.fields(node))
+
+
+def explain(error: BaseException) -> str:
+    """One mistake of the user's in words: the key, the value, and what would be right."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    cause = _root_cause(error)
+    key = str(getattr(cause, "full_key", "") or "")
+    first = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+    given = next((a for a in sys.argv[1:] if key and a.lstrip("+~").split("=")[0] == key), key)
+    if "not in struct" in str(error) + str(cause) or "not in '" in str(cause):
+        names = _schema_keys(key)
+        close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
+        hint = f"did you mean {key.rpartition('.')[0]}.{close[0]}?" if close else ""
+        known = f"known keys here: {', '.join(names)}" if names else ""
+        return f"{given}: there is no key {key}. " + " ".join(filter(None, (hint, known)))
+    if key:
+        return f"{given}: {first}"
+    return str(error).strip()
+
+
+def main() -> None:
+    """Entry point of `python -m igpo_lightning` and of the console script."""
+    # Hydra then raises instead of printing, so that mistakes read alike and bugs keep a traceback.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.captureWarnings(True)
+    register_schemas()
+    try:
+        _run()
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,423 @@
+"""Typed schemas of every config group, and the checks across groups.
+
+Hydra merges the YAML files under conf/ into these dataclasses, so an unknown key or a wrong type
+fails while the configuration is composed. `validate` then checks that the values fit together.
+Nothing here imports torch: a mistake must be reported before anything heavy is loaded.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig
+
+from igpo_lightning.data.sources import Source
+from igpo_lightning.errors import ConfigError
+
+
+@dataclass
+class ModelConfig:
+    path: str = "tiny"  # folder in Hugging Face layout, hub id, or "tiny" (the embedded checkpoint)
+    init: str = "pretrained"  # pretrained | random (the architecture of config.json, no weights)
+    dtype: str = "float32"  # of the weights: float32 | bfloat16
+
+
+@dataclass
+class PromptConfig:
+    user: str = "{question}"  # what the model is asked; {question} is replaced
+    completion: str = "{solution}"  # what SFT teaches and hints are cut from; {solution}, {answer}
+    max_length: int = 600  # tokens; problems with a longer prompt are dropped and counted
+
+
+@dataclass
+class DataConfig(Source):
+    levels: list[int] = field(default_factory=list)  # arithmetic: levels drawn, easiest is 1
+    train_size: int = 4096  # arithmetic: problems for RL
+    eval_size: int = 512  # arithmetic: problems in each of validation and test
+    terse_share: list[float] = field(default_factory=list)  # arithmetic SFT: bare answers, by level
+
+
+@dataclass
+class SamplerSettings:
+    completion_length: int = 256  # tokens (the paper: 256)
+    block_length: int = 32  # tokens; divides completion_length (the paper: 32)
+    steps: int = 128  # denoising steps over all blocks (the paper: 128)
+    temperature: float = 1.2  # of rollouts; evaluation has its own (the paper: 1.2)
+    remasking: str = "low_confidence"  # which positions a step commits
+
+
+@dataclass
+class InpaintConfig:
+    enabled: bool = True  # false: all-wrong groups stay as they are (GRPO)
+    ratio: float | None = None  # fixed hint ratio eta in [0, 1]; null draws from the range
+    ratio_low: float = 0.2  # eta_low (the paper: 0.2)
+    ratio_high: float = 0.6  # eta_high (the paper: 0.6)
+    chunk_min: int = 5  # smallest chunk in tokens (the paper: 5)
+    chunk_max: int = 10  # largest chunk in tokens (the paper: 10)
+    replace_fraction: float = 0.5  # lambda: at most floor(lambda * G) samples replaced (paper: 0.5)
+
+
+@dataclass
+class FilterConfig:
+    kind: str = "entropy"  # entropy: top share of the hint tokens | none: every hint token
+    keep_fraction: float = 0.2  # tau in (0, 1] (the paper: 0.2)
+
+
+@dataclass
+class ObjectiveConfig:
+    advantage: str = "mean"  # mean (IGPO) | std (GRPO) | loo (RLOO) | dr_grpo
+    ratio: str = "sequence"  # importance ratio: sequence (IGPO) | token (GRPO)
+    clip_low: float = 0.2  # epsilon below 1 (the paper: 0.2)
+    clip_high: float = 0.2  # epsilon above 1 (the paper: 0.2)
+    beta: float = 0.01  # weight of the KL penalty; 0 keeps no reference (the paper: 0.01)
+    kl: str = "k3"  # estimator of the penalty: k1 | k2 | k3
+
+
+@dataclass
+class LikelihoodConfig:
+    kind: str = "mean_field"  # one pass with the whole completion masked (the paper)
+
+
+@dataclass
+class RewardConfig:
+    weights: dict[str, float] = field(default_factory=lambda: {"correctness": 1.0})  # name: weight
+    workers: int = 2  # grader processes
+    timeout: float = 3.0  # seconds a single grading may take
+
+
+@dataclass
+class OptimizerConfig:
+    lr: float = 5e-7  # learning rate (the paper: 5e-7)
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])  # AdamW (the paper: 0.9, 0.99)
+    weight_decay: float = 0.1  # (the paper: 0.1)
+    grad_norm: float = 0.2  # gradients are clipped to this norm (the paper: 0.2)
+    warmup_steps: int = 50  # optimizer steps of linear warm-up (the paper: 50)
+    decay_share: float = 0.0  # share of all steps, at the end, with linear decay to 0
+
+
+@dataclass
+class EvalConfig:
+    split: str = "test"  # train | validation | test
+    limit: int | None = None  # at most this many problems; null for all
+    temperature: float = 0.0  # 0 is greedy (the paper: 0; AMC 0.1)
+    samples: int = 1  # completions a problem, k of avg@k (the paper: 1; AMC 16)
+    batch_size: int = 64  # rows a forward pass
+
+
+@dataclass
+class TrainerConfig:
+    accelerator: str = "cpu"  # cpu | gpu
+    devices: int = 1  # processes a node
+    num_nodes: int = 1  # nodes
+    strategy: str = "auto"  # auto | ddp | fsdp (FSDP2 through ModelParallelStrategy)
+    precision: str = "32-true"  # Lightning's names: 32-true | bf16-mixed | bf16-true
+    threads: int | None = None  # torch threads of a process; null leaves torch's choice
+
+
+@dataclass
+class StageConfig:
+    name: str = MISSING  # which stage runs
+
+
+@dataclass
+class RLStage(StageConfig):
+    name: str = "rl"
+    steps: int = 1000  # rollout steps; each has mu optimizer steps
+    prompts_per_step: int = 8  # Q over all processes (the paper: 64 groups a step)
+    group_size: int = 8  # G completions a prompt (the paper: 8)
+    inner_updates: int = 4  # mu (the paper: 4)
+    rollout_batch_size: int = 64  # rows a denoising pass
+    train_batch_size: int = 64  # rows a forward and backward pass
+    eval_before: bool = True  # evaluate before training
+    eval_after: bool = True  # evaluate after training
+    eval_every: int = 0  # rollout steps between evaluations in training; 0 for none
+    checkpoint_every: int = 10  # rollout steps between checkpoints; the last is always kept
+    log_samples_every: int = 5  # rollout steps between logged samples (samples.jsonl)
+
+
+@dataclass
+class SFTStage(StageConfig):
+    name: str = "sft"
+    steps: int = 1000  # optimizer steps
+    batch_size: int = 64  # examples an optimizer step, over all processes
+    train_batch_size: int = 64  # rows a forward and backward pass
+    val_every: int = 200  # optimizer steps between validations
+    val_limit: int = 256  # examples in the validation loss
+    checkpoint_every: int = 200  # optimizer steps between checkpoints; the last is always kept
+    eval_after: bool = True  # evaluate accuracy after training
+
+
+@dataclass
+class EvalStage(StageConfig):
+    name: str = "eval"
+
+
+@dataclass
+class GenerateStage(StageConfig):
+    name: str = "generate"
+    prompt: str = MISSING  # the question
+    hint: str | None = None  # text to keep in the completion
+    hint_position: int = 0  # token of the completion at which the hint starts
+    order: bool = True  # show the unmasking order in colour
+
+
+@dataclass
+class TokenizerStage(StageConfig):
+    name: str = "tokenizer"
+    output: str = MISSING  # folder for the tokenizer and config.json of an untrained tiny model
+    vocab_size: int = 512  # at most this many tokens
+    examples: int = 4000  # embedded problems that merges are learned from
+
+
+@dataclass
+class Config:
+    """The whole configuration; groups in the order of conf/config.yaml."""
+
+    stage: StageConfig = field(default_factory=StageConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    inpaint: InpaintConfig = field(default_factory=InpaintConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: dict[str, Any] = field(default_factory=dict)  # name: Lightning logger (_target_)
+    seed: int = 0  # every random choice follows from it
+    resume: str | None = None  # checkpoint file, or the run folder whose last checkpoint to go on from
+
+
+STAGES: dict[str, type[StageConfig]] = {
+    stage.name: stage for stage in (RLStage, SFTStage, EvalStage, GenerateStage, TokenizerStage)
+}
+
+
+def register_schemas() -> None:
+    """Make the dataclasses known to Hydra: the root as `schema`, one `stage/NAME_schema` each."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name, node in STAGES.items():
+        store.store(group="stage", name=f"{name}_schema", node=node)
+
+
+def _require(holds: bool, key: str, value: object, fix: str) -> None:
+    if not holds:
+        raise ConfigError(f"{key}={value}: {fix}")
+
+
+def _require_choice(config: DictConfig, key: str, choices: tuple[str, ...]) -> None:
+    group, name = key.split(".")
+    value = config[group][name]
+    _require(value in choices, key, value, f"use one of {', '.join(choices)}")
+
+
+def _require_at_least(config: DictConfig, minimum: float, *keys: str) -> None:
+    for key in keys:
+        group, name = key.split(".")
+        if name not in config[group]:
+            continue
+        value = config[group][name]
+        _require(value is None or value >= minimum, key, value, f"give at least {minimum:g}")
+
+
+def _require_within(config: DictConfig, low: float, high: float, *keys: str) -> None:
+    for key in keys:
+        group, name = key.split(".")
+        value = config[group][name]
+        fits = value is None or low <= value <= high
+        _require(fits, key, value, f"give a number from {low:g} to {high:g}")
+
+
+def _validate_sampler(config: DictConfig) -> None:
+    sampler = config.sampler
+    _require_at_least(config, 1, "sampler.completion_length", "sampler.block_length")
+    length, width = sampler.completion_length, sampler.block_length
+    _require(
+        length % width == 0,
+        "sampler.block_length",
+        width,
+        f"must divide sampler.completion_length={length}",
+    )
+    blocks = length // width
+    _require(
+        sampler.steps >= blocks and sampler.steps % blocks == 0,
+        "sampler.steps",
+        sampler.steps,
+        f"must be a multiple of the {blocks} blocks "
+        f"(sampler.completion_length={length} / sampler.block_length={width}), "
+        f"for example {max(1, round(sampler.steps / blocks)) * blocks}",
+    )
+    _require(
+        sampler.steps <= length,
+        "sampler.steps",
+        sampler.steps,
+        f"more steps than tokens; give at most sampler.completion_length={length}",
+    )
+    _require_choice(config, "sampler.remasking", ("low_confidence",))
+    _require_at_least(config, 0, "sampler.temperature", "eval.temperature")
+
+
+def _validate_inpaint(config: DictConfig) -> None:
+    inpaint = config.inpaint
+    _require_within(
+        config,
+        0,
+        1,
+        "inpaint.ratio",
+        "inpaint.ratio_low",
+        "inpaint.ratio_high",
+        "inpaint.replace_fraction",
+    )
+    _require(
+        inpaint.ratio_low <= inpaint.ratio_high,
+        "inpaint.ratio_low",
+        inpaint.ratio_low,
+        f"is above inpaint.ratio_high={inpaint.ratio_high}; give the smaller one first",
+    )
+    _require_at_least(config, 1, "inpaint.chunk_min")
+    _require(
+        inpaint.chunk_min <= inpaint.chunk_max,
+        "inpaint.chunk_min",
+        inpaint.chunk_min,
+        f"is above inpaint.chunk_max={inpaint.chunk_max}; give the smaller one first",
+    )
+    _require(
+        inpaint.chunk_max <= config.sampler.completion_length,
+        "inpaint.chunk_max",
+        inpaint.chunk_max,
+        "a hint chunk is longer than the completion; give at most "
+        f"sampler.completion_length={config.sampler.completion_length}",
+    )
+
+
+def _validate_training(config: DictConfig) -> None:
+    _require_at_least(
+        config,
+        1,
+        "stage.steps",
+        "stage.prompts_per_step",
+        "stage.inner_updates",
+        "stage.rollout_batch_size",
+        "stage.train_batch_size",
+        "stage.batch_size",
+        "stage.checkpoint_every",
+        "stage.val_every",
+        "stage.val_limit",
+        "eval.samples",
+        "eval.batch_size",
+        "eval.limit",
+        "reward.workers",
+        "trainer.devices",
+        "trainer.num_nodes",
+        "trainer.threads",
+        "prompt.max_length",
+    )
+    if config.stage.name == "rl":
+        _require_at_least(config, 0, "stage.eval_every", "stage.log_samples_every")
+        _require(
+            config.stage.group_size >= 2,
+            "stage.group_size",
+            config.stage.group_size,
+            "a group needs at least 2 samples to compare",
+        )
+        _require(
+            bool(config.reward.weights),
+            "reward.weights",
+            config.reward.weights,
+            "name at least one reward, for example reward=correctness",
+        )
+    world = config.trainer.devices * config.trainer.num_nodes
+    for name in ("prompts_per_step", "batch_size"):
+        if name in config.stage:
+            _require(
+                config.stage[name] % world == 0,
+                f"stage.{name}",
+                config.stage[name],
+                f"must be a multiple of the {world} processes "
+                "(trainer.devices * trainer.num_nodes)",
+            )
+    _require_within(config, 0, 1, "filter.keep_fraction", "optimizer.decay_share")
+    _require(
+        config.filter.keep_fraction > 0,
+        "filter.keep_fraction",
+        config.filter.keep_fraction,
+        "must be above 0; filter=none keeps every hint token",
+    )
+    _require_within(config, 0, 1, "objective.clip_low")
+    _require_at_least(
+        config,
+        0,
+        "objective.clip_high",
+        "objective.beta",
+        "optimizer.lr",
+        "optimizer.weight_decay",
+        "optimizer.warmup_steps",
+    )
+    for key in ("optimizer.grad_norm", "reward.timeout"):
+        group, name = key.split(".")
+        _require(config[group][name] > 0, key, config[group][name], "must be above 0")
+    betas = list(config.optimizer.betas)
+    fits = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+    _require(fits, "optimizer.betas", betas, "give two numbers in [0, 1), for example [0.9,0.99]")
+
+
+def _validate_choices(config: DictConfig) -> None:
+    _require_choice(config, "model.init", ("pretrained", "random"))
+    _require_choice(config, "model.dtype", ("float32", "bfloat16"))
+    _require_choice(config, "filter.kind", ("entropy", "none"))
+    _require_choice(config, "objective.advantage", ("mean", "std", "loo", "dr_grpo"))
+    _require_choice(config, "objective.ratio", ("sequence", "token"))
+    _require_choice(config, "objective.kl", ("k1", "k2", "k3"))
+    _require_choice(config, "likelihood.kind", ("mean_field",))
+    _require_choice(config, "eval.split", ("train", "validation", "test"))
+    _require_choice(config, "trainer.accelerator", ("cpu", "gpu"))
+    _require_choice(config, "trainer.strategy", ("auto", "ddp", "fsdp"))
+    _require_choice(config, "trainer.precision", ("32-true", "bf16-mixed", "bf16-true"))
+    world = config.trainer.devices * config.trainer.num_nodes
+    _require(
+        config.trainer.strategy != "auto" or world == 1,
+        "trainer.devices",
+        config.trainer.devices,
+        f"{world} processes need trainer.strategy=ddp or fsdp",
+    )
+
+
+def _validate_stage(config: DictConfig) -> None:
+    if config.stage.name == "generate":
+        _require(
+            "prompt" in config.stage and not _missing(config.stage, "prompt"),
+            "stage.prompt",
+            "???",
+            "give the question, for example stage.prompt='Start 12; A+5; B-3'",
+        )
+        _require_at_least(config, 0, "stage.hint_position")
+    if config.stage.name == "tokenizer":
+        _require(
+            not _missing(config.stage, "output"),
+            "stage.output",
+            "???",
+            "give the folder to write, for example stage.output=runs/tokenizer",
+        )
+
+
+def _missing(node: DictConfig, key: str) -> bool:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.is_missing(node, key)
+
+
+def validate(config: DictConfig) -> None:
+    """Check that the values fit together.
+
+    Raises:
+        ConfigError: Names the first key that does not, its value, and what would be right.
+    """
+    _validate_choices(config)
+    _validate_sampler(config)
+    _validate_inpaint(config)
+    _validate_training(config)
+    _validate_stage(config)

@@ -1,0 +1,1 @@
+"""Problems in, token batches out: sources, prompts, collation and the embedded task."""

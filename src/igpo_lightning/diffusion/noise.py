@@ -1,0 +1,61 @@
+"""Random numbers as a pure function of keys, so that no result depends on batching or ranks.
+
+A `torch.Generator` yields numbers in the order in which they are asked for: the noise of a row would
+change with its neighbours, the micro-batch size, or a resume. Here every number is a hash of (row
+key, counters), computed for all rows at once, and equal on every device.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+# Constants of splitmix64 (Steele et al., 2014), as signed 64-bit integers.
+_INCREMENT = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def stable_seed(*parts: object) -> int:
+    """A 63-bit seed from (run seed, step, prompt id, sample index, ...), equal in every process."""
+    text = "\x1f".join(str(part) for part in parts)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def row_keys(seeds: list[int], device: torch.device | str = "cpu") -> Tensor:
+    """Keys [B] (int64) of rows from their seeds."""
+    return torch.tensor(seeds, dtype=torch.int64, device=device)
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's own keeps the sign bit."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """splitmix64's finaliser: every input bit changes about half of the output bits."""
+    x = (x ^ _shift_right(x, 30)) * _MIX_1
+    x = (x ^ _shift_right(x, 27)) * _MIX_2
+    return x ^ _shift_right(x, 31)
+
+
+def fold(keys: Tensor, counter: int | Tensor) -> Tensor:
+    """New keys from keys and a counter (both int64, broadcast against each other)."""
+    # As a tensor, since the product has to wrap around at 64 bits.
+    offset = torch.as_tensor(counter, dtype=torch.int64, device=keys.device) + 1
+    return _mix(keys + offset * _INCREMENT)
+
+
+def uniform(keys: Tensor) -> Tensor:
+    """Uniform numbers in the open interval (0, 1), float64, one for each key."""
+    return (_shift_right(_mix(keys), 12).double() + 0.5) * 2.0**-52
+
+
+def gumbel(keys: Tensor, vocab_size: int) -> Tensor:
+    """Standard Gumbel noise [..., V] in float64 for keys [...].
+
+    Float64 because lower precision degrades generation quality (arXiv 2409.02908).
+    """
+    counters = torch.arange(vocab_size, dtype=torch.int64, device=keys.device)
+    return uniform(fold(keys[..., None], counters)).log_().neg_().log_().neg_()

@@ -1,0 +1,51 @@
+"""The only file that calls torch.distributed: what ranks tell each other outside of training."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def is_distributed() -> bool:
+    """Whether a process group is running."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """This process's number, 0 without a process group."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    """Number of processes, 1 without a process group."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def max_over_ranks(value: int) -> int:
+    """The largest value of all ranks, so that they can take the same number of passes."""
+    return max(gather_objects(value))
+
+
+def gather_objects(item: Any) -> list[Any]:
+    """One item of every rank, in rank order, on every rank."""
+    if not is_distributed():
+        return [item]
+    items: list[Any] = [None] * world_size()
+    dist.all_gather_object(items, item)
+    return items
+
+
+def shard(model: torch.nn.Module, mesh: Any) -> None:
+    """Share a backbone's parameters over a device mesh with FSDP2, one unit for each block.
+
+    Idempotent. `encode` and `project` gather the parameters as `forward` does.
+    """
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+    if isinstance(model, FSDPModule):
+        return
+    for block in model.layers:  # type: ignore[union-attr]
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    for method in ("encode", "project"):
+        register_fsdp_forward_method(model, method)

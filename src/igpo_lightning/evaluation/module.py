@@ -1,0 +1,150 @@
+"""The LightningModule that evaluates; the training modules are built on it."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lightning
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from igpo_lightning import distributed
+from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning.diffusion.noise import stable_seed
+from igpo_lightning.diffusion.sampler import SamplerConfig
+from igpo_lightning.evaluation.metrics import Accuracy, accuracy
+from igpo_lightning.evaluation.runner import Completions, complete, decode_live
+from igpo_lightning.rewards import GradingPool, Verdict
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How problems are answered and graded.
+
+    Attributes:
+        sampler: With the evaluation's temperature.
+        batch_size: Rows a denoising pass.
+        samples: k of avg@k.
+        seed: Run seed.
+        workers: Grader processes.
+        timeout: Seconds a grading may take.
+    """
+
+    sampler: SamplerConfig
+    batch_size: int
+    samples: int
+    seed: int
+    workers: int = 2
+    timeout: float = 3.0
+
+
+class EvaluationModule(lightning.LightningModule):
+    """Answers problems, grades them and keeps every sample.
+
+    After `trainer.validate`, `accuracy` and `samples` hold the result on every rank.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        evaluation: EvaluationSettings,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.evaluation = evaluation
+        self.accuracy: Accuracy | None = None
+        self.samples: list[dict[str, Any]] = []
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._pool: GradingPool | None = None
+
+    def configure_model(self) -> None:
+        """Share the parameters over the mesh that ModelParallelStrategy lays out."""
+        if self.device_mesh is not None:
+            distributed.shard(self.backbone, self.device_mesh["data_parallel"])
+
+    @property
+    def pool(self) -> GradingPool:
+        """The grader processes, started when first needed."""
+        if self._pool is None:
+            self._pool = GradingPool(self.evaluation.workers, self.evaluation.timeout)
+        return self._pool
+
+    def close(self) -> None:
+        """Stop the grader processes."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to `seconds[name]`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+    def grade(self, completions: Completions, golds: list[str]) -> tuple[list[str], list[Verdict]]:
+        """Texts and verdicts of completions, in order."""
+        ids = completions.output.completion_ids
+        texts = decode_live(ids, self.tokenizer, self.backbone.eos_token_id)
+        return texts, self.pool.grade(list(zip(golds, texts, strict=True)))
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the samples of an earlier evaluation."""
+        self.samples = []
+
+    def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Answer and grade one batch of (problem, sample) rows."""
+        settings = self.evaluation
+        seeds = [
+            stable_seed(settings.seed, "evaluation", encoded.problem.id, sample)
+            for encoded, sample in zip(batch.problems, batch.sample_indices, strict=True)
+        ]
+        completions = complete(
+            self.backbone,
+            batch.problems,
+            seeds,
+            settings.sampler,
+            self.device,
+            settings.batch_size,
+        )
+        golds = [encoded.problem.answer for encoded in batch.problems]
+        texts, verdicts = self.grade(completions, golds)
+        rows = zip(
+            batch.problems, batch.sample_indices, batch.counted, texts, verdicts, strict=True
+        )
+        self.samples += [
+            {
+                "id": encoded.problem.id,
+                "sample": sample,
+                "level": encoded.problem.level,
+                "question": encoded.problem.question,
+                "answer": encoded.problem.answer,
+                "completion": text,
+                **asdict(verdict),
+            }
+            for encoded, sample, counted, text, verdict in rows
+            if counted
+        ]
+
+    def on_validation_epoch_end(self) -> None:
+        """Bring the ranks' samples together and compute the accuracy."""
+        gathered = [s for part in distributed.gather_objects(self.samples) for s in part]
+        self.samples = sorted(gathered, key=lambda s: (str(s["id"]), s["sample"]))
+        by_problem: dict[str, list[bool]] = defaultdict(list)
+        for sample in self.samples:
+            by_problem[sample["id"]].append(sample["correct"])
+        self.accuracy = accuracy(list(by_problem.values()))
+        self.log("eval/accuracy", self.accuracy.mean, prog_bar=True, logger=False)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        """Batches of problems stay as they are: rows become tensors where they are used."""
+        if isinstance(batch, PromptBatch):
+            return batch
+        return super().transfer_batch_to_device(batch, device, index)

@@ -1,0 +1,49 @@
+"""AdamW with linear warm-up and an optional linear decay, for both training stages."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """See config.py's OptimizerConfig for units and the paper's values."""
+
+    lr: float
+    betas: tuple[float, float]
+    weight_decay: float
+    grad_norm: float
+    warmup_steps: int
+    decay_share: float
+
+
+def lr_factor(step: int, total_steps: int, warmup_steps: int, decay_share: float) -> float:
+    """Factor on the learning rate at optimizer step `step`, counted from 0."""
+    warm = min(1.0, (step + 1) / (warmup_steps + 1))
+    decay_steps = decay_share * total_steps
+    left = (total_steps - step) / decay_steps if decay_steps else 1.0
+    return min(warm, max(0.0, min(1.0, left)))
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], settings: OptimizerSettings, total_steps: int
+) -> dict[str, Any]:
+    """Optimizer and per-step scheduler in the form that `configure_optimizers` returns."""
+    optimizer = AdamW(
+        parameters,
+        lr=settings.lr,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+    )
+    scheduler = LambdaLR(
+        optimizer,
+        lambda step: lr_factor(step, total_steps, settings.warmup_steps, settings.decay_share),
+    )
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+    }

@@ -1,0 +1,21 @@
+"""Reading back what Lightning's CSVLogger wrote."""
+
+import csv
+from pathlib import Path
+
+METRICS_FILE = "metrics.csv"
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a metrics.csv, without their empty cells; empty for a missing file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{key: float(value) for key, value in row.items() if value} for row in rows]
+
+
+def column(rows: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
+    """Steps and values of the lines that have a metric."""
+    found = [(row["step"], row[name]) for row in rows if name in row]
+    return [step for step, _ in found], [value for _, value in found]

@@ -1,0 +1,60 @@
+"""The JSON files of a run folder."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from igpo_lightning.distributed import rank
+from igpo_lightning.evaluation.metrics import Accuracy
+from igpo_lightning.reporting.metrics_file import METRICS_FILE, column, read_metrics
+
+SUMMARY_FILE = "summary.json"
+
+
+class SampleFile:
+    """JSON lines of samples, written by the first rank."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, step: int, records: Iterable[dict[str, Any]]) -> None:
+        """Add the samples of a training step."""
+        self._dump("a", records)
+
+    def write(self, records: Iterable[dict[str, Any]]) -> None:
+        """Write all samples of an evaluation."""
+        self._dump("w", records)
+
+    def _dump(self, mode: str, records: Iterable[dict[str, Any]]) -> None:
+        if rank() == 0:
+            with self.path.open(mode, encoding="utf-8") as file:
+                file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+
+
+def _mean(rows: list[dict[str, float]], name: str) -> float | None:
+    values = column(rows, name)[1]
+    return sum(values) / len(values) if values else None
+
+
+def write_summary(
+    folder: Path, before: Accuracy | None, after: Accuracy | None
+) -> dict[str, Any]:
+    """Write summary.json from the evaluations and metrics.csv, and return it."""
+    rows = read_metrics(folder / METRICS_FILE)
+    summary: dict[str, Any] = {
+        "before": asdict(before) if before else None,
+        "after": asdict(after) if after else None,
+    }
+    means = ("group/all_wrong_before", "group/all_wrong_after", "hint/correct_share")
+    summary |= {name: value for name in means if (value := _mean(rows, name)) is not None}
+    for name in ("time/rollout", "time/grading", "time/update"):
+        values = column(rows, name)[1]
+        if values:
+            summary[name] = sum(values)
+    validation = column(rows, "sft/val_loss")[1]
+    if validation:
+        summary["sft/val_loss"] = validation[-1]
+    (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
+    return summary

@@ -1,0 +1,151 @@
+"""The final answer of a text: boxes, tags, `####`, "The answer is", at last any number.
+
+Every pattern here is linear in the text, because the text is whatever a model wrote.
+"""
+
+import re
+from dataclasses import dataclass
+
+# Escaped braces are not structure; both box commands open a group like any brace.
+_BRACES = re.compile(r"\\[{}]|(?<=\\)(?:boxed|fbox)[ \t]*\{|[{}]")
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
+_HASH = re.compile(r"####[ \t]{0,9}([-+]?\$?\.?\d[\d,./]*%?)[ \t]{0,9}$", re.MULTILINE)
+_STATED = re.compile(r"\banswer(?:\*\*)?(?:[ \t]+is(?![a-z])|[ \t]*[:=])[ \t]*:?", re.IGNORECASE)
+_MATH = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_SENTENCE_END = re.compile(r"[.!?][*_\"')]*(?=\s|$)|\n|<")
+_NUMBER = re.compile(
+    r"(?<![A-Za-z\d_.])-?(?:\\[dt]?frac\{-?\d+\}\{\d+\}|"
+    r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?|\.\d+)"
+)
+_UNITS = re.compile(r"([-+]?\$?[\d.,/]*\d)(%?)\s+[A-Za-z][A-Za-z\s'-]*$")
+# More than this after "The answer is" is an explanation, not an answer.
+_STATED_LIMIT = 400
+
+
+@dataclass(frozen=True)
+class Box:
+    r"""One complete `\boxed{...}` or `\fbox{...}`.
+
+    Attributes:
+        start: Index of the command's backslash.
+        end: One past the closing brace.
+        content: What stands inside, stripped; a box inside a box is unwrapped.
+    """
+
+    start: int
+    end: int
+    content: str
+
+
+def find_boxes(text: str) -> list[Box]:
+    """All complete boxes that hold something, by their end; unfinished ones are skipped."""
+    boxes: list[Box] = []
+    open_groups: list[tuple[int, int] | None] = []
+    for match in _BRACES.finditer(text):
+        token = match.group()
+        if token.startswith("\\"):
+            continue
+        if token == "{":
+            open_groups.append(None)
+        elif token != "}":
+            open_groups.append((match.start() - 1, match.end()))
+        elif open_groups:
+            group = open_groups.pop()
+            if group is None:
+                continue
+            start, inside = group
+            content = text[inside : match.start()].strip()
+            # An inner box was just closed: its content is the answer, the outer one is paint.
+            if boxes and boxes[-1].start >= inside and content == _source(text, boxes[-1]):
+                content = boxes.pop().content
+            if content:
+                boxes.append(Box(start, match.end(), content))
+    return boxes
+
+
+def _source(text: str, box: Box) -> str:
+    return text[box.start : box.end]
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""The content of the last complete `\boxed{...}` or `\fbox{...}`."""
+    boxes = find_boxes(text)
+    return boxes[-1].content if boxes else None
+
+
+def tagged_answer(text: str) -> str | None:
+    """The text between the last `<answer>` and the `</answer>` that closes it."""
+    content: str | None = None
+    inside: int | None = None
+    for match in _TAG.finditer(text):
+        if not match.group(1):
+            inside = match.end()
+        elif inside is not None:
+            content = _strip_math(text[inside : match.start()]) or content
+            inside = None
+    return content
+
+
+def hash_answer(text: str) -> str | None:
+    """The number after the last `####`, as GSM8K ends its solutions, without thousands commas."""
+    answer = None
+    for match in _HASH.finditer(text):
+        answer = match.group(1).replace(",", "")
+    return answer
+
+
+def stated_answer(text: str) -> str | None:
+    """What the last "The answer is ..." or "answer: ..." says, to the end of its sentence."""
+    last = None
+    for last in _STATED.finditer(text):
+        pass
+    if last is None:
+        return None
+    rest = text[last.end() : last.end() + _STATED_LIMIT].lstrip(" \t\n*:")
+    math = _MATH.match(rest)
+    # "$5 and $6" are prices, not one formula: a formula does not end with a space.
+    if math and not (math.group(2) or "x")[-1].isspace():
+        return _strip_math(math.group()) or None
+    end = _SENTENCE_END.search(rest)
+    sentence = _strip_math((rest[: end.start()] if end else rest).strip(" \t*"))
+    units = _UNITS.match(sentence)
+    if units and not re.search(r"\b(?:or|and|to)\b", sentence):
+        return units.group(1) + units.group(2)
+    return sentence or None
+
+
+def last_number(text: str) -> str | None:
+    """The last number, simple fraction or decimal that is not part of a word."""
+    number = None
+    for match in _NUMBER.finditer(text):
+        number = match.group()
+    return number
+
+
+def marked_answer(text: str) -> str | None:
+    """The answer that a box, `<answer>` tags, `####` or "The answer is" mark, in this order."""
+    for rule in (boxed_answer, tagged_answer, hash_answer, stated_answer):
+        answer = rule(text)
+        if answer is not None:
+            return answer
+    return None
+
+
+def extract_answer(text: str) -> str | None:
+    r"""The final answer of a completion or a reference solution, or None.
+
+    In this order: the last complete `\boxed{...}` or `\fbox{...}` (also inside `<answer>`), the
+    last `<answer>...</answer>`, the last `#### N`, the last "The answer is ..." or "answer: ...",
+    the last number. Nothing is normalised but surrounding spaces and math delimiters. Never
+    raises; takes linear time.
+    """
+    return marked_answer(text) or last_number(text)
+
+
+def _strip_math(text: str) -> str:
+    """Without surrounding spaces and one pair of math delimiters around the whole."""
+    text = text.strip()
+    math = _MATH.fullmatch(text)
+    if math and not (math.group(2) or "x")[-1].isspace():
+        return next(group for group in math.groups() if group is not None).strip()
+    return text

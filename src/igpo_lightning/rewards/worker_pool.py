@@ -1,0 +1,224 @@
+"""Grades many answers in bounded time, whatever text a model wrote."""
+
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from types import TracebackType
+
+from igpo_lightning.rewards.extraction import extract_answer
+from igpo_lightning.rewards.grading import MAX_ANSWER_LENGTH, answer_of, is_same_spelling
+from igpo_lightning.rewards.worker import Grader
+
+_MEMORY = 2 * 1024**3  # bytes of address space a worker may use
+_CACHE_SIZE = 100_000  # verdicts kept, oldest forgotten first
+_START_LIMIT = 120.0  # seconds for a worker to import math-verify on a busy machine
+_GRACE = 0.5  # seconds beyond an item's limit before the pool kills the worker itself
+_START = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from igpo_lightning.rewards.worker import serve; serve(int(sys.argv[1]))"
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one answer was graded.
+
+    Attributes:
+        correct: Whether the text gives the gold answer.
+        reason: None where correct; else "wrong", "no_answer" (the text has none), "too_long" (its
+            answer is over `MAX_ANSWER_LENGTH` characters), "timeout" (grading took longer than
+            the limit) or "crash" (the worker raised, ran out of memory or died).
+    """
+
+    correct: bool
+    reason: str | None = None
+
+
+_RIGHT = Verdict(True)
+_Key = tuple[str, str]
+
+
+class _Worker:
+    """One grading process and what it is busy with."""
+
+    def __init__(self, grader: bytes | None) -> None:
+        self.connection, theirs = Pipe()
+        # Not multiprocessing: its children import the parent's __main__, and torch with it.
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self.key: _Key | None = None
+        self.ready = False
+        self.deadline = time.monotonic() + _START_LIMIT
+        self.connection.send((grader, _MEMORY))
+
+    def assign(self, key: _Key, seconds: float) -> None:
+        self.key = key
+        self.deadline = time.monotonic() + seconds + _GRACE
+        self.connection.send((*key, seconds))
+
+    def stop(self) -> int:
+        """End the process; gives its exit status (minus the signal that ended it)."""
+        self.connection.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        return self.process.wait()
+
+
+class GradingPool:
+    """Worker processes that compare answers, each item under a time and a memory limit.
+
+    Use as a context manager. Workers start with the first item that needs one and end with the
+    pool, or by themselves when the process that made it dies. Exact matches and repeated pairs
+    are answered without a worker. `grade` may be called from any thread, one call at a time.
+    """
+
+    def __init__(self, workers: int = 2, timeout: float = 3.0, grader: Grader | None = None) -> None:
+        """Set the limits; nothing is started yet.
+
+        Args:
+            workers: Processes, at least 1.
+            timeout: Seconds one item may take in its worker, above 0.
+            grader: Compares (gold, answer) in the worker instead of `is_equivalent`; a function
+                that can be imported by its module's name.
+
+        Raises:
+            ValueError: A limit is out of range.
+        """
+        if workers < 1 or timeout <= 0:
+            raise ValueError(f"workers={workers}, timeout={timeout}: give at least 1 and above 0")
+        self._count = workers
+        self._timeout = timeout
+        self._exact = grader is None
+        self._grader = None if grader is None else pickle.dumps(grader)
+        self._workers: list[_Worker] = []
+        self._cache: OrderedDict[_Key, Verdict] = OrderedDict()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __enter__(self) -> "GradingPool":
+        """Nothing is started before it is needed."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the pool."""
+        self.close()
+
+    def close(self) -> None:
+        """End all workers; safe to call twice."""
+        self._closed = True
+        self._stop_workers()
+
+    def grade(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """One verdict for each (gold answer, completion text), in the same order.
+
+        Never raises for an item's text. Takes at most about
+        `len(items) * timeout / workers` seconds beyond the start of the workers.
+
+        Raises:
+            RuntimeError: The pool is closed, or workers cannot start (a broken installation).
+        """
+        if self._closed:
+            raise RuntimeError("this GradingPool is closed")
+        with self._lock:
+            keys = [(gold, answer_of(text)) for gold, text in items]
+            known: dict[_Key, Verdict] = {}
+            for key, (_, text) in zip(keys, items, strict=True):
+                if key not in known:
+                    verdict = self._without_worker(key, text)
+                    if verdict is not None:
+                        known[key] = verdict
+            todo = deque(dict.fromkeys(key for key in keys if key not in known))
+            try:
+                self._with_workers(todo, known)
+            except BaseException:
+                self._stop_workers()  # an interrupted worker would answer the next call's item
+                raise
+            return [known[key] for key in keys]
+
+    def _without_worker(self, key: _Key, text: str) -> Verdict | None:
+        gold, answer = key
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        if len(answer) > MAX_ANSWER_LENGTH:
+            return Verdict(False, "too_long")
+        if self._exact and is_same_spelling(answer_of(gold), answer):
+            return _RIGHT
+        if not answer or extract_answer(text) is None:
+            return Verdict(False, "no_answer")
+        return None
+
+    def _with_workers(self, todo: deque[_Key], known: dict[_Key, Verdict]) -> None:
+        while todo or any(worker.key for worker in self._workers):
+            while len(self._workers) < min(self._count, len(todo)):
+                self._workers.append(_Worker(self._grader))
+            for worker in self._workers:
+                if todo and worker.ready and worker.key is None:
+                    self._assign(worker, todo.popleft())
+            self._collect(todo, known)
+
+    def _assign(self, worker: _Worker, key: _Key) -> None:
+        try:
+            worker.assign(key, self._timeout)
+        except OSError:
+            pass  # it died while idle; _collect sees the closed pipe
+
+    def _collect(self, todo: deque[_Key], known: dict[_Key, Verdict]) -> None:
+        """Take what workers have to say, and replace those that are late or dead."""
+        active = [worker for worker in self._workers if worker.key or not worker.ready]
+        by_pipe: dict[object, _Worker] = {worker.connection: worker for worker in active}
+        patience = min(worker.deadline for worker in active) - time.monotonic()
+        pipes: list[Connection] = [worker.connection for worker in active]
+        for pipe in wait(pipes, timeout=max(0.0, patience)):
+            self._read(by_pipe[pipe], known)
+        for worker in [worker for worker in active if worker in self._workers]:
+            late = time.monotonic() > worker.deadline
+            if late and (worker.key or not worker.ready):
+                self._replace(worker, known, late=True)
+
+    def _read(self, worker: _Worker, known: dict[_Key, Verdict]) -> None:
+        try:
+            correct = worker.connection.recv()
+        except (EOFError, OSError):
+            self._replace(worker, known, late=False)
+            return
+        if not worker.ready:
+            worker.ready = True
+        elif worker.key is not None:
+            self._settle(worker.key, _RIGHT if correct else Verdict(False, "wrong"), known)
+            worker.key = None
+
+    def _replace(self, worker: _Worker, known: dict[_Key, Verdict], late: bool) -> None:
+        """Drop a worker; `_with_workers` starts another while there is work."""
+        status = worker.stop()
+        self._workers.remove(worker)
+        if not worker.ready:
+            raise RuntimeError(f"a grading worker did not start (exit status {status})")
+        if worker.key is not None:
+            reason = "timeout" if late or status == -signal.SIGALRM else "crash"
+            self._settle(worker.key, Verdict(False, reason), known)
+
+    def _settle(self, key: _Key, verdict: Verdict, known: dict[_Key, Verdict]) -> None:
+        known[key] = self._cache[key] = verdict
+        if len(self._cache) > _CACHE_SIZE:
+            self._cache.popitem(last=False)
+
+    def _stop_workers(self) -> None:
+        while self._workers:
+            self._workers.pop().stop()

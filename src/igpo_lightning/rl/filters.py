@@ -1,0 +1,36 @@
+"""Which tokens of a completion get gradient."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def entropy_filter(
+    entropy: Tensor, hint_mask: Tensor, live_mask: Tensor, keep_fraction: float
+) -> Tensor:
+    """Keep the most uncertain hint tokens (arXiv 2509.10396, entropy-based gradient filtering).
+
+    Hints are off-policy: where the policy is sure of something else, their gradient is large and
+    harmful; where it is undecided, they teach.
+
+    Args:
+        entropy: [B, C], under the old policy.
+        hint_mask: [B, C], True at hint tokens.
+        live_mask: [B, C], True up to and including the first EOS.
+        keep_fraction: tau in [0, 1]. Of the n live hint tokens of a row ceil(tau * n) are kept, and
+            at least one where there are any.
+
+    Returns:
+        Loss mask [B, C]: every live token that was generated, and the kept hints.
+    """
+    candidates = hint_mask & live_mask
+    counts = [
+        min(n, max(1, math.ceil(keep_fraction * n - 1e-9))) for n in candidates.sum(dim=1).tolist()
+    ]
+    ranked = entropy.masked_fill(~candidates, -torch.inf)
+    order = ranked.sort(dim=1, descending=True, stable=True).indices
+    rank = torch.empty_like(order)
+    rank.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+    kept = rank < torch.tensor(counts, device=entropy.device)[:, None]
+    return (live_mask & ~hint_mask) | (candidates & kept)

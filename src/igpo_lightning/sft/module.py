@@ -1,0 +1,134 @@
+"""Supervised fine-tuning as a LightningModule."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from igpo_lightning import distributed
+from igpo_lightning.data.collate import TraceBatch
+from igpo_lightning.diffusion.forward_process import apply_masks, sample_masks, sample_times
+from igpo_lightning.diffusion.noise import row_keys, stable_seed
+from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
+from igpo_lightning.optimization import OptimizerSettings, build_optimizer
+from igpo_lightning.sft.loss import nelbo
+
+
+@dataclass(frozen=True)
+class SFTSettings:
+    """Plain values of the SFT stage; see config.py's SFTStage."""
+
+    steps: int
+    train_batch_size: int
+    seed: int
+
+
+class SFTModule(EvaluationModule):
+    """The diffusion loss on prompts and traces, with the same noise at any batch layout."""
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        evaluation: EvaluationSettings,
+        settings: SFTSettings,
+        optimizer: OptimizerSettings,
+    ) -> None:
+        super().__init__(backbone, tokenizer, evaluation)
+        # Manual, so that a step's loss and clipping do not depend on the micro-batch size.
+        self.automatic_optimization = False
+        self.settings = settings
+        self.optimizer_settings = optimizer
+        self.validation_losses: list[tuple[float, int]] = []
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW over the backbone."""
+        parameters = self.backbone.parameters()
+        return build_optimizer(parameters, self.optimizer_settings, self.settings.steps)
+
+    def loss(self, batch: TraceBatch, rows: slice, purpose: str) -> Tensor:
+        """NELBO of some rows of a batch; a row's noise follows from its place in the stream."""
+        completion = batch.completion_ids[rows]
+        seeds = [stable_seed(self.settings.seed, purpose, i) for i in batch.row_indices[rows]]
+        keys = row_keys(seeds, completion.device)
+        times = sample_times(keys)
+        masks = sample_masks(keys, times, completion.shape[1])
+        noised = apply_masks(completion, masks, self.backbone.mask_token_id)
+        prompt, prompt_mask = batch.prompt_ids[rows], batch.prompt_mask[rows]
+        attention_mask = None
+        if not bool(prompt_mask.all()):
+            attention_mask = torch.cat((prompt_mask, torch.ones_like(masks)), dim=1)
+        hidden = self.backbone.encode(torch.cat((prompt, noised), dim=1), attention_mask)
+        logits = self.backbone.project(hidden[:, prompt.shape[1] :])
+        return nelbo(logits, completion, masks, times)
+
+    def micro_batches(self, rows: int) -> list[slice]:
+        """Slices of `train_batch_size` rows."""
+        size = self.settings.train_batch_size
+        return [slice(start, start + size) for start in range(0, rows, size)]
+
+    def training_step(self, batch: TraceBatch, batch_idx: int) -> None:
+        """One optimizer step."""
+        optimizer, count = self.optimizers(), len(batch.row_indices)
+        optimizer.zero_grad()
+        total = 0.0
+        for rows in self.micro_batches(count):
+            loss = self.loss(batch, rows, "sft")
+            share = len(batch.row_indices[rows]) / count
+            self.manual_backward(loss * share)
+            total += loss.item() * share
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.backbone.parameters(), self.optimizer_settings.grad_norm
+        )
+        optimizer.step()
+        self.lr_schedulers().step()
+        full = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        metrics = {
+            "sft/loss": total,
+            "sft/grad_norm": full.item(),
+            "sft/lr": optimizer.param_groups[0]["lr"],
+        }
+        self.log("loss", total, prog_bar=True, logger=False)
+        if batch.step % self.trainer.log_every_n_steps == 0:
+            self.log_line(batch.step, metrics)
+
+    def log_line(self, step: int, metrics: dict[str, float]) -> None:
+        """Log means over ranks at a step."""
+        ranks = distributed.gather_objects(metrics)
+        means = {name: sum(m[name] for m in ranks) / len(ranks) for name in metrics}
+        for logger in self.loggers:
+            logger.log_metrics(means, step=step)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the losses of an earlier validation."""
+        super().on_validation_epoch_start()
+        self.validation_losses = []
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Loss on held-out traces, under noise that is the same in every validation."""
+        if not isinstance(batch, TraceBatch):
+            super().validation_step(batch, batch_idx)
+            return
+        loss = self.loss(batch, slice(None), "validation").item()
+        self.validation_losses.append((loss, len(batch.row_indices)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Mean validation loss over all ranks, or the accuracy where problems were answered."""
+        if not self.validation_losses:
+            super().on_validation_epoch_end()
+            return
+        parts = [p for part in distributed.gather_objects(self.validation_losses) for p in part]
+        mean = sum(loss * rows for loss, rows in parts) / sum(rows for _, rows in parts)
+        self.log("sft/val_loss", mean, prog_bar=True, logger=False)
+        if not self.trainer.sanity_checking:
+            for logger in self.loggers:
+                logger.log_metrics({"sft/val_loss": mean}, step=self.trainer.global_step)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        """Move a batch of traces."""
+        if isinstance(batch, TraceBatch):
+            tensors = (batch.prompt_ids, batch.prompt_mask, batch.completion_ids)
+            return TraceBatch(batch.step, batch.row_indices, *(t.to(device) for t in tensors))
+        return super().transfer_batch_to_device(batch, device, index)

@@ -1,0 +1,21 @@
+"""One file a stage, each reading as the list of what it does; build.py turns config into objects."""
+
+from importlib import import_module
+from typing import Any
+
+from omegaconf import DictConfig
+
+_FILES = {
+    "rl": "reinforce",
+    "sft": "finetune",
+    "eval": "evaluate",
+    "generate": "generate",
+    "tokenizer": "tokenizer",
+}
+
+
+def run(config: DictConfig) -> dict[str, Any] | None:
+    """Run the configured stage; returns its headline numbers."""
+    module = import_module(f"igpo_lightning.stages.{_FILES[config.stage.name]}")
+    result: dict[str, Any] | None = module.run(config)
+    return result

@@ -1,0 +1,269 @@
+"""From configuration to objects. The rooms below take plain values and never see a config."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from omegaconf import DictConfig, OmegaConf
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from igpo_lightning.data.prompts import EncodedProblem, encode_problems
+from igpo_lightning.data.sources import Source, load_problems
+from igpo_lightning.data.synthetic import arithmetic_problems
+from igpo_lightning.data.problem import Problem
+from igpo_lightning.diffusion.sampler import SamplerConfig
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.evaluation.module import EvaluationSettings
+from igpo_lightning.models import load_backbone, load_tokenizer
+from igpo_lightning.optimization import OptimizerSettings
+from igpo_lightning.reporting.metrics_file import METRICS_FILE, read_metrics
+from igpo_lightning.rl.module import RLSettings
+
+log = logging.getLogger(__name__)
+
+
+def run_folder() -> Path:
+    """The folder that Hydra made for this run."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def save_resolved(config: DictConfig, folder: Path) -> None:
+    """Write config.yaml with every interpolation resolved."""
+    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+
+
+def quiet_libraries() -> None:
+    """Silence notices that a user can do nothing about."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*Experiment logs directory .* exists and is not empty.*",
+        ".*is supposed to be called every.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*GPU available but not used.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)
+
+
+def build_tokenizer(config: DictConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer that travels with the model."""
+    return load_tokenizer(config.model.path)
+
+
+def build_backbone(config: DictConfig) -> PreTrainedModel:
+    """The model, on the CPU; Lightning moves it."""
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    return load_backbone(
+        config.model.path,
+        dtype=getattr(torch, config.model.dtype),
+        random_init=config.model.init == "random",
+        seed=config.seed,
+    )
+
+
+def read_problems(config: DictConfig, split: str, limit: int | None = None) -> list[Problem]:
+    """The problems of a split, generated or read; the first `limit` of them."""
+    data = config.data
+    if data.name == "arithmetic" and data.path is None:
+        size = data.train_size if split == "train" else data.eval_size
+        problems = arithmetic_problems(split, size, list(data.levels))
+    else:
+        fields = {f: data[f] for f in Source.__dataclass_fields__}
+        problems = load_problems(Source(**OmegaConf.to_container(OmegaConf.create(fields))), split)
+    return problems[:limit]
+
+
+def encode(
+    config: DictConfig, problems: list[Problem], tokenizer: PreTrainedTokenizerFast
+) -> list[EncodedProblem]:
+    """Problems as tokens; says how many were dropped for their length.
+
+    Raises:
+        ConfigError: None is left.
+    """
+    encoded, dropped = encode_problems(
+        problems, tokenizer, config.prompt.user, config.prompt.completion, config.prompt.max_length
+    )
+    if dropped:
+        log.info(
+            "%s: %d of %d problems dropped, prompt longer than prompt.max_length=%d tokens",
+            config.data.name,
+            dropped,
+            len(problems),
+            config.prompt.max_length,
+        )
+    if not encoded:
+        raise ConfigError(
+            f"prompt.max_length={config.prompt.max_length}: no problem of data={config.data.name} "
+            "has a prompt that short; raise it"
+        )
+    return encoded
+
+
+def sampler_settings(config: DictConfig, temperature: float) -> SamplerConfig:
+    """The sampler at a temperature."""
+    sampler = config.sampler
+    return SamplerConfig(
+        completion_length=sampler.completion_length,
+        block_length=sampler.block_length,
+        steps=sampler.steps,
+        temperature=temperature,
+        remasking=sampler.remasking,
+    )
+
+
+def evaluation_settings(config: DictConfig) -> EvaluationSettings:
+    """How held-out problems are answered."""
+    return EvaluationSettings(
+        sampler=sampler_settings(config, config.eval.temperature),
+        batch_size=config.eval.batch_size,
+        samples=config.eval.samples,
+        seed=config.seed,
+        workers=config.reward.workers,
+        timeout=config.reward.timeout,
+    )
+
+
+def rl_settings(config: DictConfig) -> RLSettings:
+    """Algorithm 1's inputs."""
+    stage, inpaint, objective = config.stage, config.inpaint, config.objective
+    fixed = inpaint.ratio is not None
+    return RLSettings(
+        sampler=sampler_settings(config, config.sampler.temperature),
+        group_size=stage.group_size,
+        inner_updates=stage.inner_updates,
+        steps=stage.steps,
+        rollout_batch_size=stage.rollout_batch_size,
+        train_batch_size=stage.train_batch_size,
+        inpaint=inpaint.enabled,
+        ratio_low=inpaint.ratio if fixed else inpaint.ratio_low,
+        ratio_high=inpaint.ratio if fixed else inpaint.ratio_high,
+        chunk_min=inpaint.chunk_min,
+        chunk_max=inpaint.chunk_max,
+        replace_fraction=inpaint.replace_fraction,
+        filter_hints=config.filter.kind == "entropy",
+        keep_fraction=config.filter.keep_fraction,
+        advantage=objective.advantage,
+        ratio=objective.ratio,
+        clip_low=objective.clip_low,
+        clip_high=objective.clip_high,
+        beta=objective.beta,
+        kl=objective.kl,
+        reward_weights=dict(config.reward.weights),
+        seed=config.seed,
+        log_samples_every=stage.log_samples_every,
+    )
+
+
+def optimizer_settings(config: DictConfig) -> OptimizerSettings:
+    """AdamW and its schedule."""
+    optimizer = config.optimizer
+    return OptimizerSettings(
+        lr=optimizer.lr,
+        betas=(optimizer.betas[0], optimizer.betas[1]),
+        weight_decay=optimizer.weight_decay,
+        grad_norm=optimizer.grad_norm,
+        warmup_steps=optimizer.warmup_steps,
+        decay_share=optimizer.decay_share,
+    )
+
+
+def build_loggers(config: DictConfig, resume_step: int | None) -> list[Any]:
+    """The configured loggers; a resumed run keeps the lines of metrics.csv up to its checkpoint."""
+    metrics_file = run_folder() / METRICS_FILE
+    kept = []
+    if resume_step is not None and metrics_file.exists():
+        kept = [row for row in read_metrics(metrics_file) if row["step"] < resume_step]
+    loggers = [hydra.utils.instantiate(node) for node in config.logger.values()]
+    for logger in loggers:
+        if isinstance(logger, CSVLogger) and kept:
+            logger.experiment.metrics.extend(kept)
+            logger.save()
+    return loggers
+
+
+def _strategy(config: DictConfig) -> str | Strategy:
+    trainer = config.trainer
+    if trainer.strategy == "fsdp":
+        world = trainer.devices * trainer.num_nodes
+        return ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1)
+    return str(trainer.strategy)
+
+
+def build_trainer(
+    config: DictConfig,
+    max_steps: int = -1,
+    checkpoint_every: int | None = None,
+    validate_every: int | None = None,
+    resume_step: int | None = None,
+    log_every: int = 1,
+) -> lightning.Trainer:
+    """Lightning's Trainer with rich progress bars; a checkpoint every n optimizer steps."""
+    callbacks: list[Callback] = [RichProgressBar(leave=False)]
+    if checkpoint_every is not None:
+        callbacks.append(
+            ModelCheckpoint(
+                dirpath=run_folder() / "checkpoints",
+                filename="step-{step}",
+                auto_insert_metric_name=False,
+                every_n_train_steps=checkpoint_every,
+                save_last=True,
+                save_top_k=1,
+                monitor=None,
+            )
+        )
+    return lightning.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.num_nodes,
+        strategy=_strategy(config),
+        precision=config.trainer.precision,
+        logger=build_loggers(config, resume_step) or False,
+        callbacks=callbacks,
+        enable_checkpointing=checkpoint_every is not None,
+        max_steps=max_steps,
+        val_check_interval=validate_every,
+        check_val_every_n_epoch=None if validate_every else 1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        log_every_n_steps=log_every,
+    )
+
+
+def resume_checkpoint(config: DictConfig) -> Path | None:
+    """The checkpoint to go on from, or None.
+
+    Raises:
+        ConfigError: `resume` names neither a checkpoint nor a run folder with one.
+    """
+    if config.resume is None:
+        return None
+    path = Path(config.resume)
+    if path.is_dir():
+        path = path / "checkpoints" / "last.ckpt"
+    if not path.exists():
+        raise ConfigError(
+            f"resume={config.resume}: {path} does not exist; name a checkpoint file or a run "
+            "folder that holds checkpoints/last.ckpt"
+        )
+    return path
+
+
+def checkpoint_step(path: Path | None) -> int | None:
+    """The optimizer step that a checkpoint was written at."""
+    if path is None:
+        return None
+    return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])

@@ -1,0 +1,51 @@
+"""stage=generate: one prompt in, text out, with the order of unmasking in colour."""
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from igpo_lightning.data.prompts import encode_chat
+from igpo_lightning.diffusion.noise import row_keys, stable_seed
+from igpo_lightning.diffusion.sampler import FREE, denoise
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.reporting.unmasking import print_unmasking
+from igpo_lightning.stages import build
+
+
+def hint_tensor(hint_ids: list[int], position: int, length: int) -> torch.Tensor:
+    """Hints [1, C] with the given tokens at a position.
+
+    Raises:
+        ConfigError: They do not fit into the completion.
+    """
+    if position + len(hint_ids) > length:
+        raise ConfigError(
+            f"stage.hint has {len(hint_ids)} tokens: with stage.hint_position={position} it is "
+            f"longer than the completion, sampler.completion_length={length}; shorten it"
+        )
+    hints = torch.full((1, length), FREE)
+    hints[0, position : position + len(hint_ids)] = torch.tensor(hint_ids)
+    return hints
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Print one completion; returns prompt and text."""
+    build.quiet_libraries()
+    stage, length = config.stage, config.sampler.completion_length
+    tokenizer = build.build_tokenizer(config)
+    hints = None
+    if stage.hint is not None:
+        hint_ids = tokenizer(stage.hint, add_special_tokens=False)["input_ids"]
+        hints = hint_tensor(hint_ids, stage.hint_position, length)
+    prompt_ids = torch.tensor([encode_chat(stage.prompt, config.prompt.user, tokenizer)])
+    model = build.build_backbone(config)
+    output = denoise(
+        model,
+        prompt_ids,
+        build.sampler_settings(config, config.eval.temperature),
+        hint_ids=hints,
+        keys=row_keys([stable_seed(config.seed, "generate", stage.prompt)]),
+    )
+    text = print_unmasking(output, tokenizer, model.eos_token_id, in_colour=stage.order)
+    return {"prompt": stage.prompt, "text": text}

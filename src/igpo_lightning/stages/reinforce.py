@@ -1,0 +1,83 @@
+"""stage=rl: evaluate, train with IGPO or GRPO, evaluate again, report."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+
+from igpo_lightning.data.datamodules import EvaluationData, RolloutData
+from igpo_lightning.evaluation.metrics import Accuracy
+from igpo_lightning.models import save_export
+from igpo_lightning.reporting.plots import plot_rl_curves
+from igpo_lightning.reporting.run_files import SampleFile, write_summary
+from igpo_lightning.reporting.tables import print_rl_table
+from igpo_lightning.rl.module import RLModule
+from igpo_lightning.stages import build
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Train a policy; returns the headline numbers, which summary.json holds too."""
+    build.quiet_libraries()
+    folder, stage = build.run_folder(), config.stage
+    checkpoint = build.resume_checkpoint(config)
+    tokenizer = build.build_tokenizer(config)
+    train = build.encode(config, build.read_problems(config, "train"), tokenizer)
+    held_out_problems = build.read_problems(config, config.eval.split, config.eval.limit)
+    held_out = build.encode(config, held_out_problems, tokenizer)
+    build.save_resolved(config, folder)
+
+    samples = SampleFile(folder / "samples.jsonl")
+    module = RLModule(
+        build.build_backbone(config),
+        tokenizer,
+        build.evaluation_settings(config),
+        build.rl_settings(config),
+        build.optimizer_settings(config),
+        on_samples=samples.append,
+    )
+    done = build.checkpoint_step(checkpoint)
+    trainer = build.build_trainer(
+        config,
+        max_steps=stage.steps * stage.inner_updates,
+        checkpoint_every=stage.checkpoint_every * stage.inner_updates,
+        validate_every=stage.eval_every or None,
+        resume_step=None if done is None else done // stage.inner_updates,
+    )
+    evaluation = EvaluationData(held_out, config.eval.samples, config.eval.batch_size)
+    rollouts = RolloutData(
+        train,
+        held_out if stage.eval_every else [],
+        config.eval.samples,
+        config.eval.batch_size,
+        stage.steps,
+        stage.prompts_per_step,
+        stage.inner_updates,
+        config.seed,
+    )
+
+    def evaluate(when: str) -> Accuracy | None:
+        trainer.validate(module, datamodule=evaluation, verbose=False)
+        SampleFile(folder / f"eval_{when}.jsonl").write(module.samples)
+        return module.accuracy
+
+    try:
+        before = evaluate("before") if stage.eval_before and checkpoint is None else None
+        trainer.fit(module, datamodule=rollouts, ckpt_path=checkpoint, weights_only=True)
+        after = evaluate("after") if stage.eval_after else None
+    finally:
+        module.close()
+    export_model(trainer, module, folder / "export")
+    if not trainer.is_global_zero:
+        return {}
+    plot_rl_curves(folder)
+    summary = write_summary(folder, before=before, after=after)
+    print_rl_table(folder, summary, total=len(held_out_problems))
+    return summary
+
+
+def export_model(trainer: Any, module: Any, folder: Any) -> None:
+    """Write the trained model in its own layout; under sharding all ranks take part."""
+    state = trainer.strategy.lightning_module_state_dict()
+    if trainer.is_global_zero:
+        prefix = "backbone."
+        weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        save_export(module.backbone, module.tokenizer, folder, weights)

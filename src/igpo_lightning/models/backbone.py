@@ -1,8 +1,21 @@
 """What the sampler, the likelihoods and the losses need of a model, and nothing more."""
 
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
+
+
+@dataclass
+class KeyValueCache:
+    """Keys and values of a whole canvas, as one full pass left them.
+
+    Attributes:
+        layers: One (keys, values) pair a block, each [B, heads, L, head_dim], keys after rotary
+            positions; empty until the first full pass.
+    """
+
+    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
 @runtime_checkable
@@ -17,13 +30,34 @@ class Backbone(Protocol):
     eos_token_id: int
     pad_token_id: int
     vocab_size: int
+    supports_cache: bool
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Logits [B, L, V] of `input_ids` [B, L]."""
         ...
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Hidden states [B, L, D] that the head reads: the body without the head."""
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        window: tuple[int, int] | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Hidden states that the head reads: the body without the head.
+
+        Args:
+            input_ids: [B, L], the whole canvas in any case.
+            attention_mask: [B, L] or None.
+            window: Positions [start, stop) to return; None for all. The result is aligned:
+                `project(encode(...)[:, i])` predicts token `start + i`.
+            cache: An empty one is filled by a full pass. A filled one makes the pass cheap: only
+                the window is run, it attends to the kept keys and values of every position
+                outside it, and its own are renewed. Needs `supports_cache`.
+
+        Returns:
+            [B, L, D] or, with a window, [B, stop - start, D].
+        """
         ...
 
     def project(self, hidden: Tensor) -> Tensor:

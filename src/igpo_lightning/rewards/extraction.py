@@ -96,12 +96,13 @@ def hash_answer(text: str) -> str | None:
 
 def stated_answer(text: str) -> str | None:
     """What the last "The answer is ..." or "answer: ..." says, to the end of its sentence."""
-    last = None
-    for last in _STATED.finditer(text):
-        pass
-    if last is None:
-        return None
-    rest = text[last.end() : last.end() + _STATED_LIMIT].lstrip(" \t\n*:")
+    ends = [match.end() for match in _STATED.finditer(text)]
+    return _statement(text, ends[-1]) if ends else None
+
+
+def _statement(text: str, start: int) -> str | None:
+    """The answer that a statement's words before `start` announce."""
+    rest = text[start : start + _STATED_LIMIT].lstrip(" \t\n*:")
     math = _MATH.match(rest)
     # "$5 and $6" are prices, not one formula: a formula does not end with a space.
     if math and not (math.group(2) or "x")[-1].isspace():
@@ -112,6 +113,25 @@ def stated_answer(text: str) -> str | None:
     if units and not re.search(r"\b(?:or|and|to)\b", sentence):
         return units.group(1) + units.group(2)
     return sentence or None
+
+
+def find_marks(text: str) -> list[tuple[int, str]]:
+    """Every place that says "here is the answer": (its first character, the answer), in order.
+
+    Boxes, `<answer>` tags, `#### N`, "The answer is ..." and "answer: ...".
+    """
+    marks = [(box.start, box.content) for box in find_boxes(text)]
+    opened: re.Match[str] | None = None
+    for tag in _TAG.finditer(text):
+        if not tag.group(1):
+            opened = tag
+        elif opened is not None:
+            marks.append((opened.start(), _strip_math(text[opened.end() : tag.start()])))
+            opened = None
+    marks += [(match.start(), match.group(1)) for match in _HASH.finditer(text)]
+    for match in _STATED.finditer(text):
+        marks.append((match.start(), _statement(text, match.end()) or ""))
+    return sorted(marks)
 
 
 def last_number(text: str) -> str | None:

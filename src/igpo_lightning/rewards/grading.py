@@ -18,9 +18,7 @@ _SPACING = re.compile(r"\\(?:quad|qquad|[,;:! ()\[\]])|\\text\s*\{|\}")
 _IN_MATH = re.compile(r"(?<!\\)(?:\$|\\\(|\\\[)")
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _DECIMAL_POINT = re.compile(r"-?\d+\.\d+")
-_LIST = re.compile(
-    r"[,;]|\\text\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])"
-)
+_LIST = re.compile(r"[,;]|\\text\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])")
 _SEVERAL = re.compile(r"\\pm|\\mp|\\cup|\\in(?![A-Za-z])|\\\{|\\[lg]eq?(?![A-Za-z])|[<>]")
 # Evaluating these fills all memory or never ends, and no dataset's answer has one.
 _EXPLODES = re.compile(
@@ -37,7 +35,7 @@ def answers_of(text: str) -> list[str]:
     """
     boxes = find_boxes(text)
     if boxes:
-        return [box.content for box in _enumeration(text, boxes)]
+        return [box.content for box in joined_boxes(text, boxes)]
     marked = marked_answer(text)
     if marked is None and len(text) > _PROSE_LENGTH:
         return [last_number(text) or ""]
@@ -87,7 +85,7 @@ def is_same_spelling(gold: str, prediction: str) -> bool:
     )
 
 
-def _enumeration(text: str, boxes: list[Box]) -> list[Box]:
+def joined_boxes(text: str, boxes: list[Box]) -> list[Box]:
     """The last box with the boxes before it that are joined to it by "and", "or" or a comma."""
     chain = [boxes[-1]]
     for box in reversed(boxes[:-1]):

@@ -1,4 +1,5 @@
 """One spelling for an answer: what LaTeX, units and typing habits change without changing it."""
+# ruff: noqa: RUF001 - the table of look-alikes has to hold them
 
 import re
 

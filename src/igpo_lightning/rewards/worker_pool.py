@@ -1,5 +1,6 @@
 """Grades many answers in bounded time, whatever text a model wrote."""
 
+import contextlib
 import pickle
 import signal
 import subprocess
@@ -83,7 +84,9 @@ class GradingPool:
     are answered without a worker. `grade` may be called from any thread, one call at a time.
     """
 
-    def __init__(self, workers: int = 2, timeout: float = 3.0, grader: Grader | None = None) -> None:
+    def __init__(
+        self, workers: int = 2, timeout: float = 3.0, grader: Grader | None = None
+    ) -> None:
         """Set the limits; nothing is started yet.
 
         Args:
@@ -174,10 +177,8 @@ class GradingPool:
             self._collect(todo, known)
 
     def _assign(self, worker: _Worker, key: _Key) -> None:
-        try:
+        with contextlib.suppress(OSError):  # it died while idle; _collect sees the closed pipe
             worker.assign(key, self._timeout)
-        except OSError:
-            pass  # it died while idle; _collect sees the closed pipe
 
     def _collect(self, todo: deque[_Key], known: dict[_Key, Verdict]) -> None:
         """Take what workers have to say, and replace those that are late or dead."""

@@ -14,8 +14,14 @@ from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.forward_process import live_mask
-from igpo_lightning.diffusion.likelihood import TokenScores, mean_field_scores
-from igpo_lightning.diffusion.noise import stable_seed
+from igpo_lightning.diffusion.likelihood import (
+    LikelihoodSettings,
+    MaskedInputs,
+    TokenScores,
+    draw_masked_inputs,
+    token_scores,
+)
+from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
 from igpo_lightning.evaluation.runner import complete
@@ -53,6 +59,7 @@ class RLSettings:
     beta: float
     kl: str
     reward_weights: dict[str, float]
+    likelihood: LikelihoodSettings
     seed: int
     log_samples_every: int
 
@@ -103,13 +110,14 @@ class RLModule(EvaluationModule):
         advantages = group_advantages(  # 3. relative to the updated group
             rollout.grouped(rollout.rewards), self.settings.advantage
         ).flatten()
+        inputs = self.masked_inputs(batch, rollout, advantages)
         with self.phase("update"), torch.no_grad():
-            old = self.score(self.backbone, rollout)
-            reference = self.score(self.reference, rollout) if self.reference else None
+            old = self.score(self.backbone, rollout, inputs)
+            reference = self.score(self.reference, rollout, inputs) if self.reference else None
             loss_mask = self.loss_mask(rollout, old.entropy)
         for _ in range(self.settings.inner_updates):  # 4. mu clipped updates
             with self.phase("update"):
-                metrics |= self.update(rollout, old, reference, advantages, loss_mask)
+                metrics |= self.update(rollout, inputs, old, reference, advantages, loss_mask)
         self.report(batch, rollout, before, old, loss_mask, metrics)
 
     def sample_groups(self, batch: PromptBatch) -> Rollout:
@@ -185,6 +193,7 @@ class RLModule(EvaluationModule):
     def update(
         self,
         rollout: Rollout,
+        inputs: MaskedInputs,
         old: TokenScores,
         reference: TokenScores | None,
         advantages: Tensor,
@@ -195,11 +204,13 @@ class RLModule(EvaluationModule):
         optimizer.zero_grad()
         totals: dict[str, float] = {}
         for rows in self.micro_batches(len(advantages)):
-            scores = mean_field_scores(
+            scores = token_scores(
                 self.backbone,
                 rollout.prompt_ids[rows],
                 rollout.completion_ids[rows],
+                inputs.rows(rows),
                 rollout.prompt_mask[rows],
+                counted=loss_mask[rows],
             )
             loss, stats = policy_loss(
                 scores.logp,
@@ -276,14 +287,33 @@ class RLModule(EvaluationModule):
             group_size=size,
         )
 
-    def score(self, model: PreTrainedModel, rollout: Rollout) -> TokenScores:
+    def masked_inputs(
+        self, batch: PromptBatch, rollout: Rollout, advantages: Tensor
+    ) -> MaskedInputs:
+        """The masks under which old, new and reference policy are all scored."""
+        size = self.settings.group_size
+        problems = [p for p in batch.problems for _ in range(size)]
+        seeds = [self.row_seed(batch.step, p, i % size, "masks") for i, p in enumerate(problems)]
+        return draw_masked_inputs(
+            self.settings.likelihood,
+            rollout.completion_ids,
+            keys=row_keys(seeds, self.device),
+            hint_mask=rollout.hint_mask,
+            live_mask=live_mask(rollout.completion_ids, self.backbone.eos_token_id),
+            prompt_mask=rollout.prompt_mask,
+            advantages=advantages,
+        )
+
+    def score(self, model: PreTrainedModel, rollout: Rollout, inputs: MaskedInputs) -> TokenScores:
         """Log-probabilities and entropies of all rows, in micro-batches."""
         parts = [
-            mean_field_scores(
+            token_scores(
                 model,
                 rollout.prompt_ids[rows],
                 rollout.completion_ids[rows],
+                inputs.rows(rows),
                 rollout.prompt_mask[rows],
+                with_entropy=True,
             )
             for rows in self.micro_batches(len(rollout.completion_ids))
         ]

@@ -19,6 +19,7 @@ from igpo_lightning.data.prompts import EncodedProblem, encode_problems
 from igpo_lightning.data.sources import Source, load_problems
 from igpo_lightning.data.synthetic import arithmetic_problems
 from igpo_lightning.data.problem import Problem
+from igpo_lightning.diffusion.masked_inputs import LikelihoodSettings
 from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.module import EvaluationSettings
@@ -136,6 +137,11 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
     )
 
 
+def likelihood_settings(config: DictConfig) -> LikelihoodSettings:
+    """The likelihood estimator."""
+    return LikelihoodSettings(**OmegaConf.to_container(config.likelihood))
+
+
 def rl_settings(config: DictConfig) -> RLSettings:
     """Algorithm 1's inputs."""
     stage, inpaint, objective = config.stage, config.inpaint, config.objective
@@ -162,6 +168,7 @@ def rl_settings(config: DictConfig) -> RLSettings:
         beta=objective.beta,
         kl=objective.kl,
         reward_weights=dict(config.reward.weights),
+        likelihood=likelihood_settings(config),
         seed=config.seed,
         log_samples_every=stage.log_samples_every,
     )

@@ -15,7 +15,8 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
-from igpo_lightning.data import sources
+from igpo_lightning.data import hub, sources
+from igpo_lightning.data.hub import HubTable
 from igpo_lightning.data.sources import Source, load_problems
 from igpo_lightning.errors import ConfigError
 
@@ -59,7 +60,7 @@ def refused(source: Source, split: str = "train") -> str:
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IGPO_DATA_DIR", raising=False)
-    monkeypatch.setattr(sources, "_hub_answers", lambda: False)
+    monkeypatch.setattr(hub, "hub_answers", lambda: False)
 
 
 @pytest.fixture
@@ -91,9 +92,12 @@ def test_folder_prefers_the_file_of_the_split(folder: Path, end: str) -> None:
     assert ids(whole(), "test") == ["p3"]
 
 
-def test_a_file_without_a_split_is_train_and_never_test(folder: Path) -> None:
+def test_a_file_without_a_split_serves_as_test_with_a_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write(folder / "own.jsonl", [row(1)])
-    assert "found no test split" in refused(whole(), "test")
+    assert ids(whole(), "test") == ["p1"]
+    assert "train rows included" in caplog.text
 
 
 def test_a_file_without_a_split_is_test_where_the_source_has_only_that(folder: Path) -> None:
@@ -107,9 +111,7 @@ def test_path_beats_the_folder_and_the_folder_beats_the_hub(
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     write(elsewhere / "train.jsonl", [row(9)])
-    table = {"repository": str(elsewhere), "split": "train", "columns": {"id": "id"}}
-    columns = {name: name for name in ("id", "question", "answer")}
-    source = whole(hub={"train": {**table, "columns": columns}})
+    source = whole(hub={"train": HubTable(repository=str(elsewhere))})
     assert ids(source) == ["p9"]
     write(folder / "own.train.jsonl", [row(2)])
     assert ids(source) == ["p2"]
@@ -152,7 +154,7 @@ def test_own_columns_filter_uniqueness_and_limit(tmp_path: Path) -> None:
         path=str(file),
         columns={"question": "q", "solution": "why"},
         answer_from="the_answer_is",
-        where={"kind": ["x"]},
+        keep={"kind": ["x"]},
         unique_by="q",
         limit=2,
     )
@@ -308,9 +310,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"columns": {"solution": "soluton"}}, "no column 'soluton'; it has id, question"),
-        ({"where": {"kind": ["x"]}}, "no column 'kind'"),
+        ({"keep": {"kind": ["x"]}}, "no column 'kind'"),
         ({"unique_by": "kind"}, "no column 'kind'"),
-        ({"where": {"id": ["p9"]}}, "no row is left"),
+        ({"keep": {"id": ["p9"]}}, "no row is left"),
         ({"answer_from": "boxed"}, "use one of column, box, hash, the_answer_is"),
         ({"validation_share": 1.0}, "data.validation_share=1.0"),
         ({"limit": 0}, "data.limit=0"),
@@ -341,7 +343,7 @@ def test_a_real_folder_repository_in_json(repository: Path) -> None:
     write(repository / "test.jsonl", rows[:2])
     source = conf("gsm8k")
     for table in source.hub.values():
-        table.update(repository=str(repository), config=None)
+        table.repository, table.config = str(repository), None
     train, held = ids(source), ids(source, "validation")
     assert sorted(train + held) == sorted(f"gsm8k-train-{i}" for i in range(40))
     test = load_problems(source, "test")
@@ -356,12 +358,12 @@ def test_a_real_folder_repository_in_parquet(repository: Path) -> None:
     rows = [{"id": i, "problem": f"q{i}", "answer": float(i), "url": ""} for i in range(3)]
     datasets.Dataset.from_list(rows).to_parquet(repository / "data" / "train-0.parquet")
     source = conf("amc")
-    source.hub["test"]["repository"] = str(repository)
+    source.hub["test"].repository = str(repository)
     problems = load_problems(source, "test")
-    assert [(p.id, p.answer, p.solution) for p in problems][2] == ("amc-test-2", "2", None)
-    source.hub["test"]["columns"]["question"] = "prompt"
-    assert "no column prompt; it has id, problem, answer, url" in refused(source, "test")
-    source.hub["test"]["split"] = "test"
+    assert [(p.id, p.answer, p.solution) for p in problems][2] == ("2", "2", None)
+    source.hub["test"].columns["question"] = "prompt"
+    assert "no column 'prompt'; it has id, problem, answer, url" in refused(source, "test")
+    source.hub["test"].split = "test"
     assert "split test: " in refused(source, "test")
 
 
@@ -425,17 +427,17 @@ def test_any_error_of_the_hub_is_one_line(
         raise broken
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    monkeypatch.setattr(sources, "_hub_answers", lambda: True)
+    monkeypatch.setattr(hub, "hub_answers", lambda: True)
     (line,) = (x for x in refused(conf("math500"), "test").splitlines() if "- hub" in x)
     assert type(broken).__name__ in line
 
 
 def test_a_wrong_hub_entry() -> None:
     source = conf("math500")
-    source.hub["test"]["repo"] = "x"
-    assert "data.hub.test.repo: no such key; use repository, config" in refused(source, "test")
-    source.hub["test"] = {"repository": "x", "split": "test"}
-    assert "data.hub.test.columns: is missing" in refused(source, "test")
+    source.hub["test"].repository = ""
+    assert "data.hub.test.repository is missing" in refused(source, "test")
+    source.hub = {"tests": HubTable(repository="x")}
+    assert "data.hub.tests: no such split" in refused(source, "test")
 
 
 @pytest.mark.slow
@@ -449,8 +451,9 @@ def test_a_dead_network_costs_seconds(tmp_path: Path, server: str) -> None:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         code = (
             "import time, datasets\n"
+            "from igpo_lightning.data.hub import HubTable\n"
             "from igpo_lightning.data.sources import *\n"
-            "table = dict(repository='a/b', split='test', columns={'question': 'q'})\n"
+            "table = HubTable(repository='a/b', split='test', columns={'question': 'q'})\n"
             "start = time.monotonic()\n"
             "try: load_problems(Source(name='x', hub={'test': table}), 'test')\n"
             "except ConfigError as error: print(error)\n"
@@ -465,7 +468,7 @@ def test_a_dead_network_costs_seconds(tmp_path: Path, server: str) -> None:
         )
     text, _, seconds = done.stdout.strip().rpartition("\n")
     assert "did not answer (waited up to 4 s)" in text, done.stderr
-    assert float(seconds) < sources.HUB_PATIENCE + 2, time.monotonic() - start
+    assert float(seconds) < hub.HUB_PATIENCE + 2, time.monotonic() - start
 
 
 # The shipped files
@@ -483,6 +486,8 @@ def test_the_schema_refuses_what_is_wrong() -> None:
     schema = OmegaConf.structured(Source)
     with pytest.raises(ConfigKeyError):
         OmegaConf.merge(schema, {"pth": "x"})
+    with pytest.raises(ConfigKeyError):
+        OmegaConf.merge(schema, {"hub": {"test": {"repo": "x"}}})
     with pytest.raises(ValidationError):
         OmegaConf.merge(schema, {"limit": "many"})
 

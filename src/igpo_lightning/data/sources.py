@@ -1,37 +1,25 @@
 """Where problems come from: a file, a folder of files, or the Hugging Face hub."""
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from igpo_lightning.data.hub import hub_rows
-from igpo_lightning.data.jsonl import jsonl_rows
+from igpo_lightning.data.hub import HubError, HubTable, hub_rows
+from igpo_lightning.data.jsonl import ENDINGS, file_stem, jsonl_rows
 from igpo_lightning.data.problem import Problem
+from igpo_lightning.data.reading import Reading, read_problems
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.rewards.extraction import (
-    boxed_answer,
-    extract_answer,
-    hash_answer,
-    stated_answer,
-)
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 DATA_DIR = "IGPO_DATA_DIR"
-_FIELDS = ("id", "question", "solution", "answer", "level")
-_ANSWERS: dict[str, Callable[[str], str | None]] = {
-    "column": lambda text: text.strip() or None,
-    "box": boxed_answer,
-    "hash": hash_answer,
-    "the_answer_is": stated_answer,
-    "any": extract_answer,
-}
 
 
 @dataclass
-class Source:
+class Source(Reading):
     """A source of problems; also the schema of the `data` config group.
 
     Rows of files are read through `columns`, `answer_from`, `keep` and `unique_by`; rows of the
@@ -41,35 +29,24 @@ class Source:
 
     name: str = "jsonl"  # names the files in IGPO_DATA_DIR, and begins the ids of rows without one
     path: str | None = None  # JSON-lines file (.jsonl or .jsonl.gz); {split} is replaced; beats all
-    columns: dict[str, str | None] = field(default_factory=dict)  # field: column in files, if other
-    answer_from: str = "column"  # in the answer column: column | box | hash | the_answer_is | any
-    keep: dict[str, list[Any]] = field(default_factory=dict)  # column: values of the rows to keep
-    unique_by: str | None = None  # column; only the first row of each value is kept
-    hub: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # split: repository, config, split, columns, answer_from, keep, unique_by
+    hub: dict[str, HubTable] = field(default_factory=dict)  # split: table; no entry, no such split
     validation_share: float = 0.05  # of train, held out where the source has no validation; [0, 1)
     limit: int | None = None  # at most this many problems a split, the first ones; null for all
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Raw rows and how to read them.
+class _Found:
+    """Problems, and how the place they come from divides its splits.
 
     Attributes:
-        where: File or repository, for messages.
-        rows: (place for messages, index, row).
-        reading: columns, answer_from, keep, unique_by.
-        drop_unanswered: Hub rows in which no answer is found are left out; in a file it is a
-            mistake.
-        id_prefix: Begins the ids of rows without one.
+        problems: Of the split.
+        whole: The file serves every split.
+        own_validation: The place has validation rows of its own.
     """
 
-    where: str
-    rows: Iterable[tuple[str, int, dict[str, Any]]]
-    reading: dict[str, Any]
-    drop_unanswered: bool
-    id_prefix: str
+    problems: list[Problem]
+    whole: bool = False
+    own_validation: bool = False
 
 
 def load_problems(source: Source, split: str) -> list[Problem]:
@@ -78,7 +55,8 @@ def load_problems(source: Source, split: str) -> list[Problem]:
     Looked up in this order: `source.path`; NAME.SPLIT.jsonl(.gz) or NAME.jsonl(.gz) in the folder
     that IGPO_DATA_DIR names; the Hugging Face hub or its local cache. Where no validation split
     exists, it is a share of train that depends on the ids alone, and train returns the others. A
-    file that is not for one split serves as train (less the validation share) and as test (whole).
+    file that is not for one split serves as train (less the validation share) and as test (whole,
+    with a warning), or as the only split that the source has.
 
     Args:
         source: What to read.
@@ -88,47 +66,165 @@ def load_problems(source: Source, split: str) -> list[Problem]:
         ConfigError: Nothing was found, the split does not exist, or a row is malformed. It says
             what was looked for, where, and how to provide it.
     """
+    _check(source, split)
+    tried: list[str] = []
+    for place in (_in_path, _in_folder, _on_hub):
+        found = place(source, split, tried)
+        if found is None and split == "validation":
+            found = place(source, "train", [])
+        if found is not None:
+            return _share(source, split, found)[: source.limit]
+    raise ConfigError(_not_found(source, split, tried))
+
+
+def _check(source: Source, split: str) -> None:
     if split not in SPLITS:
         raise ConfigError(f"split={split}: use one of {', '.join(SPLITS)}")
     if not 0 <= source.validation_share < 1:
         share = source.validation_share
         raise ConfigError(f"data.validation_share={share}: give a number from 0 to below 1")
-    problems, own_validation = _find(source, split)
-    if split != "test" and not own_validation:
-        held_out = _held_out(source, problems)
-        problems = [p for p in problems if (p.id in held_out) == (split == "validation")]
-        if not problems:
-            raise ConfigError(
-                f"data.name={source.name}: the {split} split is empty, because "
-                f"data.validation_share={source.validation_share} of a small train split leaves "
-                "nothing for it; give more rows or another share"
-            )
-    return problems[: source.limit]
+    if source.limit is not None and source.limit < 1:
+        raise ConfigError(f"data.limit={source.limit}: give at least 1, or null for all")
+    for name, table in source.hub.items():
+        if name not in SPLITS:
+            raise ConfigError(f"data.hub.{name}: no such split; use {', '.join(SPLITS)}")
+        if not table.repository:
+            raise ConfigError(f"data.hub.{name}.repository is missing; give owner/name")
 
 
-def _held_out(source: Source, problems: list[Problem]) -> set[str]:
-    """The ids of the validation rows: those whose hashes are smallest, at least one."""
-    if source.validation_share == 0:
+def _share(source: Source, split: str, found: _Found) -> list[Problem]:
+    """What a split gets of the rows that were found for it."""
+    if split == "test":
+        if found.whole and _has(source, "train"):
+            log.warning("data=%s: one file serves as test, train rows included", source.name)
+        return found.problems
+    if found.own_validation:
+        return found.problems
+    held_out = _held_out(source.validation_share, found.problems)
+    problems = [p for p in found.problems if (p.id in held_out) == (split == "validation")]
+    if not problems:
+        raise ConfigError(
+            f"data={source.name}: nothing is left for {split}, since "
+            f"data.validation_share={source.validation_share} divides {len(found.problems)} "
+            "problem(s) into train and validation; give more rows or another share"
+        )
+    return problems
+
+
+def _held_out(share: float, problems: list[Problem]) -> set[str]:
+    """The ids of the validation rows, by their hashes; both parts get at least one row."""
+    if share == 0:
         return set()
-    count = max(1, round(source.validation_share * len(problems)))
-    return set(sorted((p.id for p in problems), key=_hash)[:count])
+    hashes = sorted((_hash(p.id), p.id) for p in problems)
+    count = sum(position < share for position, _ in hashes)
+    count = max(1, min(count, len(hashes) - 1))
+    return {identity for _, identity in hashes[:count]}
 
 
-def _hash(identity: str) -> str:
-    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+def _hash(identity: str) -> float:
+    """A number in [0, 1) that depends on the id alone."""
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def _find(source: Source, split: str) -> tuple[list[Problem], bool]:
-    """The rows that hold a split, and whether the source has a validation split of its own."""
-    tried: list[str] = []
-    for place in (_in_path, _in_folder, _on_hub):
-        wanted = [split] if split != "validation" else ["validation", "train"]
-        for name in wanted:
-            rows = place(source, name, tried)
-            if rows is not None:
-                own = name == "validation" or (
-                    name == "train" and place(source, "validation", []) is not None
-                )
-                shared = own and split == "validation" and rows.where == _where_train(source, place)
-                return _read(rows), own and not shared
-    raise ConfigError(_not_found(source, split, tried))
+def _has(source: Source, split: str) -> bool:
+    """Whether the source has a split, as far as its hub entries say; own files may hold any."""
+    return not source.hub or split in source.hub
+
+
+def _in_path(source: Source, split: str, tried: list[str]) -> _Found | None:
+    if source.path is None:
+        tried.append("data.path is not set")
+        return None
+    whole = "{split}" not in source.path
+    file = Path(source.path.replace("{split}", split)).expanduser()
+    if not file.is_file():
+        if split == "validation":
+            return None
+        raise ConfigError(
+            f"data.path={source.path}: no file {file}; give one of JSON lines, plain or .gz, "
+            "or leave data.path out"
+        )
+    own = not whole and (
+        split == "validation" or Path(source.path.replace("{split}", "validation")).is_file()
+    )
+    return _Found(_read_file(source, file), whole, own)
+
+
+def _in_folder(source: Source, split: str, tried: list[str]) -> _Found | None:
+    folder = os.environ.get(DATA_DIR)
+    if not folder:
+        tried.append(f"{DATA_DIR} is not set")
+        return None
+    if not Path(folder).is_dir():
+        tried.append(f"{DATA_DIR}={folder}: no such folder")
+        return None
+    file = _file_of(folder, f"{source.name}.{split}")
+    if file is not None:
+        own = split == "validation" or _file_of(folder, f"{source.name}.validation") is not None
+        return _Found(_read_file(source, file), own_validation=own)
+    file = _file_of(folder, source.name)
+    if file is not None and split != "validation" and _has(source, split):
+        return _Found(_read_file(source, file), whole=True)
+    looked_for = ", ".join(f"{name}.jsonl(.gz)" for name in (f"{source.name}.{split}", source.name))
+    tried.append(f"{DATA_DIR}={folder}: no {looked_for}")
+    return None
+
+
+def _file_of(folder: str, stem: str) -> Path | None:
+    files = (Path(folder) / f"{stem}{ending}" for ending in ENDINGS)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _read_file(source: Source, file: Path) -> list[Problem]:
+    problems, _ = read_problems(jsonl_rows(file), source, file_stem(file), drop_unanswered=False)
+    return _some(problems, str(file))
+
+
+def _some(problems: list[Problem], where: str) -> list[Problem]:
+    if not problems:
+        raise ConfigError(f"{where}: no row is left; see data.keep, and whether there is any")
+    return problems
+
+
+def _on_hub(source: Source, split: str, tried: list[str]) -> _Found | None:
+    if split not in source.hub:
+        there = ", ".join(source.hub) or "nothing"
+        note = ", from which validation is cut" if "train" in source.hub else ""
+        tried.append(f"the hub: data={source.name} has {there} there{note}")
+        return None
+    table = source.hub[split]
+    where = f"hub {table.repository}" + (f" ({table.config})" if table.config else "")
+    where += f", split {table.split}"
+    try:
+        rows = hub_rows(table)
+    except HubError as error:
+        tried.append(f"{where}: {error}")
+        return None
+    prefix = f"{source.name}-{split}"
+    problems, unanswered = read_problems(rows, table, prefix, drop_unanswered=True)
+    if unanswered:
+        log.info("%s: %d rows left out, no answer in their solution", where, unanswered)
+    return _Found(_some(problems, where), own_validation="validation" in source.hub)
+
+
+def _not_found(source: Source, split: str, tried: list[str]) -> str:
+    name = source.name
+    files = [f"{name}.{split}.jsonl", f"{name}.jsonl"]
+    if split == "validation":
+        files = [f"{name}.validation.jsonl", f"{name}.train.jsonl, from which validation is cut"]
+    ways = [
+        "data.path=FILE, JSON lines (.jsonl or .jsonl.gz) with question, answer and, where there "
+        "is one, solution",
+        f"{DATA_DIR}=FOLDER with {' or '.join(files)}, plain or .gz",
+    ]
+    if split in source.hub or (split == "validation" and "train" in source.hub):
+        ways.append(
+            "network access to the hub, or its cache (HF_HOME), filled where there is network"
+        )
+    else:
+        ways.append("another data=NAME, which has this split on the hub")
+    lines = [f"data={name}: found no {split} split.", "Looked here:"]
+    lines += [f"  - {entry}" for entry in tried]
+    lines += ["Provide it in one of three ways:", *(f"  - {way}" for way in ways)]
+    return "\n".join(lines)

@@ -1,0 +1,93 @@
+"""Rows of the Hugging Face hub, or of its local cache where the hub does not answer."""
+
+import functools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from igpo_lightning.data.reading import Reading, Row
+
+HUB_PATIENCE = 4.0  # seconds; the libraries' own retries would take half a minute
+
+
+@dataclass
+class HubTable(Reading):
+    """One split in a hub repository; part of the schema of the `data` config group."""
+
+    repository: str = ""  # owner/name, or a folder laid out like one
+    config: str | None = None  # the repository's configuration, where it has several
+    split: str = "train"  # the repository's name of the split
+
+
+class HubError(Exception):
+    """Why a table could not be had, in one line."""
+
+
+def hub_rows(table: HubTable) -> Iterator[Row]:
+    """The rows of a table.
+
+    Raises:
+        HubError: Neither the hub nor its cache gives it.
+    """
+    reachable = hub_answers()
+    try:
+        import datasets
+
+        with _offline(not reachable):
+            rows = datasets.load_dataset(table.repository, table.config, split=table.split)
+    except Exception as error:  # whatever the libraries raise, the user needs the whole list of
+        lines = str(error).strip().splitlines()  # places that were tried
+        reason = f"{type(error).__name__}: {lines[0] if lines else ''}"
+        if not reachable:
+            reason = (
+                f"the hub did not answer (waited up to {HUB_PATIENCE:g} s), and its cache does "
+                f"not hold it ({reason})"
+            )
+        raise HubError(reason) from error
+    where = f"{table.repository}, split {table.split}, row"
+    return (Row(f"{where} {index}", index, dict(row)) for index, row in enumerate(rows))
+
+
+@functools.lru_cache(maxsize=1)
+def hub_answers() -> bool:
+    """Whether the hub can be reached; asked once a process."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    answered = threading.Event()
+    # A thread, since a name look-up has no time limit of its own.
+    threading.Thread(target=_ask, args=(constants.ENDPOINT, answered), daemon=True).start()
+    return answered.wait(HUB_PATIENCE)
+
+
+def _ask(address: str, answered: threading.Event) -> None:
+    from huggingface_hub import get_session
+
+    try:
+        get_session().head(address, timeout=HUB_PATIENCE)
+        answered.set()
+    except Exception:  # no answer is all that counts
+        return
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Let `datasets` look into its cache alone, instead of asking in vain for half a minute."""
+    import datasets
+    from huggingface_hub import constants
+
+    switches: list[tuple[Any, str]] = [
+        (datasets.config, "HF_HUB_OFFLINE"),
+        (constants, "HF_HUB_OFFLINE"),
+    ]
+    before = [getattr(module, name) for module, name in switches]
+    try:
+        for module, name in switches:
+            setattr(module, name, wanted or getattr(module, name))
+        yield
+    finally:
+        for (module, name), value in zip(switches, before, strict=True):
+            setattr(module, name, value)

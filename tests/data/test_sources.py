@@ -459,9 +459,9 @@ def test_a_dead_network_costs_seconds(tmp_path: Path, server: str) -> None:
             "except ConfigError as error: print(error)\n"
             "print(time.monotonic() - start)\n"
         )
-        hub = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+        cut_off = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
         source_root = Path(sources.__file__).parents[2]
-        env = {**os.environ, **hub, "PYTHONPATH": str(source_root)}
+        env = {**os.environ, **cut_off, "PYTHONPATH": str(source_root)}
         start = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60

@@ -1,6 +1,7 @@
 """Rows of the Hugging Face hub, or of its local cache where the hub does not answer."""
 
 import functools
+import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,20 +58,23 @@ def hub_answers() -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    answered = threading.Event()
+    answers: queue.Queue[bool] = queue.Queue()
     # A thread, since a name look-up has no time limit of its own.
-    threading.Thread(target=_ask, args=(constants.ENDPOINT, answered), daemon=True).start()
-    return answered.wait(HUB_PATIENCE)
+    threading.Thread(target=_ask, args=(constants.ENDPOINT, answers), daemon=True).start()
+    try:
+        return answers.get(timeout=HUB_PATIENCE)
+    except queue.Empty:
+        return False
 
 
-def _ask(address: str, answered: threading.Event) -> None:
+def _ask(address: str, answers: "queue.Queue[bool]") -> None:
     from huggingface_hub import get_session
 
     try:
         get_session().head(address, timeout=HUB_PATIENCE)
-        answered.set()
-    except Exception:  # no answer is all that counts
-        return
+        answers.put(True)
+    except Exception:  # that there is no answer is all that counts
+        answers.put(False)
 
 
 @contextmanager

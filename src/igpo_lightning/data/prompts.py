@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.rewards.extraction import find_answer_span
+from igpo_lightning.rewards.answer_span import find_answer_span
 
 # GSM8K writes `48/2 = <<48/2=24>>24`: marks for a calculator, which say every result twice.
 _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")

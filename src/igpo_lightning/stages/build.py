@@ -81,8 +81,9 @@ def read_problems(config: DictConfig, split: str, limit: int | None = None) -> l
         size = data.train_size if split == "train" else data.eval_size
         problems = arithmetic_problems(split, size, list(data.levels))
     else:
-        fields = {f: data[f] for f in Source.__dataclass_fields__}
-        problems = load_problems(Source(**OmegaConf.to_container(OmegaConf.create(fields))), split)
+        source = OmegaConf.to_object(data)
+        assert isinstance(source, Source)
+        problems = load_problems(source, split)
     return problems[:limit]
 
 

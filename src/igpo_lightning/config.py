@@ -188,7 +188,9 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)  # name: Lightning logger (_target_)
     seed: int = 0  # every random choice follows from it
-    resume: str | None = None  # checkpoint file, or the run folder whose last checkpoint to go on from
+    resume: str | None = (
+        None  # checkpoint file, or the run folder whose last checkpoint to go on from
+    )
 
 
 STAGES: dict[str, type[StageConfig]] = {

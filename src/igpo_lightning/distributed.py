@@ -44,7 +44,7 @@ def shard(model: torch.nn.Module, mesh: Any) -> None:
 
     if isinstance(model, FSDPModule):
         return
-    for block in model.layers:  # type: ignore[union-attr]
+    for block in model.blocks:  # type: ignore[union-attr]
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     for method in ("encode", "project"):

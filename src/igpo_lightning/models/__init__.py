@@ -1,6 +1,14 @@
 """Masked diffusion backbones behind one interface: tokens in, aligned logits out."""
 
-from igpo_lightning.models.backbone import Backbone
-from igpo_lightning.models.loading import load_backbone, load_tokenizer, save_export
+from igpo_lightning.models.backbone import Backbone, BackboneModule, KeyValueCache
+from igpo_lightning.models.exporting import save_export
+from igpo_lightning.models.loading import load_backbone, load_tokenizer
 
-__all__ = ["Backbone", "load_backbone", "load_tokenizer", "save_export"]
+__all__ = [
+    "Backbone",
+    "BackboneModule",
+    "KeyValueCache",
+    "load_backbone",
+    "load_tokenizer",
+    "save_export",
+]

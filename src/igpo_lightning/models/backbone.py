@@ -1,9 +1,12 @@
 """What the sampler, the likelihoods and the losses need of a model, and nothing more."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from igpo_lightning.models.special_tokens import TokenIds
 
 
 @dataclass
@@ -63,3 +66,51 @@ class Backbone(Protocol):
     def project(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of chosen hidden states [..., D]: the head without the body."""
         ...
+
+
+class BackboneModule(nn.Module):
+    """What training adds to `Backbone`: parameters, and the units that they are handled in.
+
+    Attributes:
+        config: The content of config.json, kept as it was read so that exports carry it on.
+        eot_token_id: Ends a turn; None where the model has no such token.
+        gradient_checkpointing: Recompute each block in the backward pass.
+        linear_names: Last names of the blocks' linear layers, which LoRA adapts by default.
+    """
+
+    linear_names: ClassVar[tuple[str, ...]]
+    supports_cache = False
+    gradient_checkpointing = False
+
+    def __init__(self, config: dict[str, Any], tokens: TokenIds, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        self.mask_token_id = tokens.mask
+        self.eos_token_id = tokens.eos
+        self.pad_token_id = tokens.pad
+        self.eot_token_id = tokens.eot
+
+    @property
+    @abstractmethod
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, first to last: the units of sharding and checkpointing."""
+
+    @abstractmethod
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        window: tuple[int, int] | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Hidden states before the head; arguments as in `Backbone.encode`."""
+
+    @abstractmethod
+    def project(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., D]."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Aligned logits [B, L, V] of `input_ids` [B, L]; `attention_mask` as in `Backbone`."""
+        return self.project(self.encode(input_ids, attention_mask))

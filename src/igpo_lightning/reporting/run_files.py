@@ -38,9 +38,7 @@ def _mean(rows: list[dict[str, float]], name: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def write_summary(
-    folder: Path, before: Accuracy | None, after: Accuracy | None
-) -> dict[str, Any]:
+def write_summary(folder: Path, before: Accuracy | None, after: Accuracy | None) -> dict[str, Any]:
     """Write summary.json from the evaluations and metrics.csv, and return it."""
     rows = read_metrics(folder / METRICS_FILE)
     summary: dict[str, Any] = {

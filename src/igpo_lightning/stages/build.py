@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from omegaconf import DictConfig, OmegaConf
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.prompts import EncodedProblem, encode_problems
 from igpo_lightning.data.sources import Source, load_problems
@@ -23,7 +23,7 @@ from igpo_lightning.diffusion.masked_inputs import LikelihoodSettings
 from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.module import EvaluationSettings
-from igpo_lightning.models import load_backbone, load_tokenizer
+from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.optimization import OptimizerSettings
 from igpo_lightning.reporting.metrics_file import METRICS_FILE, read_metrics
 from igpo_lightning.rl.module import RLSettings
@@ -62,7 +62,7 @@ def build_tokenizer(config: DictConfig) -> PreTrainedTokenizerFast:
     return load_tokenizer(config.model.path)
 
 
-def build_backbone(config: DictConfig) -> PreTrainedModel:
+def build_backbone(config: DictConfig) -> BackboneModule:
     """The model, on the CPU; Lightning moves it."""
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)

@@ -1,0 +1,155 @@
+"""Safetensors in and out, one tensor at a time, and never a silent gap.
+
+Files are read, not mapped: a mapped file's pages count towards the process's memory until the file
+is closed, and would double the peak of loading.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.models.configuration import find_file
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+# Names of the safetensors format (github.com/huggingface/safetensors, "Format").
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMED_AT_MOST = 8
+
+
+def weight_files(source: str) -> list[Path]:
+    """The safetensors of a folder or hub repository, every shard of an index.
+
+    Raises:
+        ConfigError: There is none, or a shard is absent.
+    """
+    single = find_file(source, SINGLE_FILE)
+    if single is not None:
+        return [single]
+    index = find_file(source, INDEX_FILE)
+    if index is None:
+        raise ConfigError(
+            f"model.path={source} holds neither {SINGLE_FILE} nor {INDEX_FILE}; convert its "
+            "weights to safetensors, or start from random ones with model.init=random"
+        )
+    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    files = [(name, find_file(source, name)) for name in names]
+    absent = [name for name, file in files if file is None]
+    if absent:
+        raise ConfigError(f"model.path={source}: {INDEX_FILE} names absent files {absent}")
+    return [file for _, file in files if file is not None]
+
+
+def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of every entry of a safetensors file, in the order of their bytes.
+
+    Raises:
+        ConfigError: The file ends before an entry does, or is no safetensors file.
+    """
+    with file.open("rb") as stream:
+        try:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+            header.pop("__metadata__", None)
+            base = stream.tell()
+            entries = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
+        except (ValueError, AttributeError, KeyError, MemoryError, OverflowError) as error:
+            raise ConfigError(f"{file} is no safetensors file: {error}") from error
+        for name, entry in entries:
+            begin, end = entry["data_offsets"]
+            tensor = torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]])
+            stream.seek(base + begin)
+            if begin < end:
+                buffer: Any = tensor.view(-1).view(torch.uint8).numpy()
+                if stream.readinto(buffer) != end - begin:
+                    raise ConfigError(f"{file} is cut off within {name}; fetch it again")
+            yield name, tensor
+
+
+def _listed(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    more = len(ordered) - _NAMED_AT_MOST
+    return ", ".join(ordered[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def place(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Make a tensor the parameter of that name, in place of the one on the meta device."""
+    path, _, leaf = name.rpartition(".")
+    module = model.get_submodule(path)
+    setattr(module, leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+
+
+def load_weights(
+    model: nn.Module,
+    source: str,
+    dtype: torch.dtype,
+    device: str | torch.device,
+) -> None:
+    """Fill a model on the meta device from a checkpoint in its own names.
+
+    One tensor is in flight at a time: the peak is the weights and the largest tensor.
+
+    Raises:
+        ConfigError: Weights are missing, unexpected or of the wrong shape; it names them.
+    """
+    expected: Mapping[str, Tensor] = dict(model.named_parameters())
+    seen: set[str] = set()
+    unexpected: list[str] = []
+    misshapen: list[str] = []
+    for file in weight_files(source):
+        for name, tensor in read_tensors(file):
+            if name not in expected:
+                unexpected.append(name)
+            elif tensor.shape != expected[name].shape:
+                seen.add(name)
+                misshapen.append(
+                    f"{name} {list(tensor.shape)} instead of {list(expected[name].shape)}"
+                )
+            else:
+                seen.add(name)
+                place(model, name, tensor.to(device=device, dtype=dtype))
+    report_misfits(source, set(expected) - seen, unexpected, misshapen)
+
+
+def report_misfits(
+    source: str, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[str]
+) -> None:
+    """Raise a ConfigError that names the weights that do not fit, if there are any."""
+    groups = {"missing": missing, "unexpected": unexpected, "of the wrong shape": misshapen}
+    problems = [f"{kind}: {_listed(names)}" for kind, names in groups.items() if list(names)]
+    if problems:
+        raise ConfigError(
+            f"model.path={source}: the weights do not fit config.json; {'; '.join(problems)}"
+        )
+
+
+def save_weights(
+    state: Mapping[str, Tensor], folder: Path, max_shard_size: str | int = "5GB"
+) -> None:
+    """Write safetensors, and an index where there is more than one file."""
+    plan = split_torch_state_dict_into_shards(
+        dict(state), filename_pattern="model{suffix}.safetensors", max_shard_size=max_shard_size
+    )
+    for filename, names in plan.filename_to_tensors.items():
+        tensors = {name: state[name].detach().cpu().contiguous() for name in names}
+        save_file(tensors, folder / filename, metadata={"format": "pt"})
+    if plan.is_sharded:
+        index: dict[str, Any] = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,91 @@
+"""Where a model's files are and what its config.json says."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers.utils.hub import cached_file
+
+from igpo_lightning.errors import ConfigError
+
+EMBEDDED = "tiny"
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
+
+
+def resolve(path_or_hub_id: str) -> str:
+    """The embedded name becomes its folder; anything else stays as it is."""
+    return str(EMBEDDED_FOLDER) if path_or_hub_id == EMBEDDED else path_or_hub_id
+
+
+def find_file(source: str, name: str) -> Path | None:
+    """A file of a folder or of a hub repository, downloaded if need be; None where it has none.
+
+    Raises:
+        ConfigError: The hub cannot be asked and the file is not in its cache.
+    """
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    try:
+        found = cached_file(
+            source,
+            name,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_gated_repo=True,
+            _raise_exceptions_for_connection_errors=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"model.path={source} is neither a folder nor a reachable hub id: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return None if found is None else Path(found)
+
+
+def read_config(source: str) -> dict[str, Any]:
+    """The content of config.json.
+
+    Raises:
+        ConfigError: There is none, or it is no JSON object with a `model_type`.
+    """
+    path = find_file(source, "config.json")
+    if path is None:
+        raise ConfigError(f"model.path={source} holds no config.json; name a model's folder")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"model.path={source}: config.json is no JSON: {error}") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("model_type"), str):
+        raise ConfigError(f"model.path={source}: config.json names no model_type")
+    return raw
+
+
+def entry(raw: Mapping[str, Any], key: str) -> Any:
+    """A required entry of config.json.
+
+    Raises:
+        ConfigError: It is absent or null.
+    """
+    if raw.get(key) is None:
+        raise ConfigError(f"config.json of the {raw.get('model_type')} model has no {key}; add it")
+    return raw[key]
+
+
+def check_switches(raw: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]]) -> None:
+    """Refuse a configuration that would silently be computed as another one.
+
+    Args:
+        raw: The content of config.json.
+        supported: For each switch the values that the native code computes; an absent switch
+            counts as the first of them.
+
+    Raises:
+        ConfigError: A switch has another value.
+    """
+    for key, values in supported.items():
+        if raw.get(key, values[0]) not in values:
+            raise ConfigError(
+                f"config.json of the {raw.get('model_type')} model has {key}={raw[key]!r}; "
+                f"supported: {' or '.join(repr(value) for value in values)}"
+            )

@@ -1,0 +1,217 @@
+"""What the native backbones share: rotary positions, attention with kept keys, the block loop.
+
+An architecture (tiny.py, llada.py, dream.py) brings its parameter names and its block; everything
+that must be right under padding, windows and caches is written here, once.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from igpo_lightning.models.backbone import BackboneModule, KeyValueCache
+from igpo_lightning.models.special_tokens import TokenIds
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Attention heads of a block: `queries` heads share `keys` key-value heads evenly."""
+
+    queries: int
+    keys: int
+    width: int  # channels a head
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every block of one pass sees beside the hidden states; n of L positions are run.
+
+    Attributes:
+        cos: [B or 1, 1, n, head_dim], float32.
+        sin: Like `cos`.
+        key_mask: [B, 1, 1, L], True at keys that may be seen; None where all may.
+        start: First position that is run.
+        kept: Keys and values of this block at all L positions, renewed in place where the pass
+            runs; None without a cache.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    key_mask: Tensor | None
+    start: int = 0
+    kept: tuple[Tensor, Tensor] | None = None
+
+
+def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine [B, 1, n, head_dim] of rotary positions [B, n], in float32."""
+    exponents = torch.arange(0, head_dim, 2, device=positions.device) / head_dim
+    angles = positions[:, None, :, None].float() * theta**-exponents  # [B, 1, n, head_dim / 2]
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary positions (Su et al., 2021) to queries or keys [B, heads, n, head_dim]."""
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (x * cos + turned * sin).to(x.dtype)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: Heads, frame: Frame) -> Tensor:
+    """Full attention of the positions that are run over all positions.
+
+    Args:
+        query: [B, n, queries * width], before rotary positions.
+        key: [B, n, keys * width], before rotary positions.
+        value: [B, n, keys * width].
+        heads: How the channels split.
+        frame: Positions, mask and kept keys of the pass.
+
+    Returns:
+        [B, n, queries * width].
+    """
+    batch, length, _ = query.shape
+    query = query.view(batch, length, heads.queries, heads.width).transpose(1, 2)
+    key = key.view(batch, length, heads.keys, heads.width).transpose(1, 2)
+    value = value.view(batch, length, heads.keys, heads.width).transpose(1, 2)
+    query, key = rotate(query, frame.cos, frame.sin), rotate(key, frame.cos, frame.sin)
+    if frame.kept is not None:
+        inside = slice(frame.start, frame.start + key.shape[2])
+        kept_keys, kept_values = frame.kept
+        kept_keys[:, :, inside] = key
+        kept_values[:, :, inside] = value
+        key, value = kept_keys, kept_values
+    if heads.keys != heads.queries:
+        # Not enable_gqa: with a mask it has no memory-efficient kernel.
+        share = heads.queries // heads.keys
+        key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=frame.key_mask)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def align_shifted(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Move hidden states [B, L, D] of a shifted checkpoint one place right.
+
+    The checkpoint's state at i - 1 predicts token i. A row's first real token has no state before
+    it and keeps its own, so that it does not depend on padding.
+    """
+    moved = torch.cat((hidden[:, :1], hidden[:, :-1]), dim=1)
+    if attention_mask is None:
+        return moved
+    real_before = F.pad(attention_mask[:, :-1].bool(), (1, 0), value=False)
+    return torch.where(real_before[..., None], moved, hidden)
+
+
+class NativeBackbone(BackboneModule):
+    """A bidirectional transformer of this project's own code; see `Backbone` for the interface.
+
+    Attributes:
+        heads: Attention heads of every block.
+        rope_theta: Base of the rotary positions.
+        initializer_std: Of random weight matrices.
+        shifted: Whether the checkpoint's logits at i - 1 predict token i; hidden from callers.
+    """
+
+    shifted: ClassVar[bool] = False
+    supports_cache = True
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        tokens: TokenIds,
+        vocab_size: int,
+        heads: Heads,
+        rope_theta: float,
+        initializer_std: float,
+    ) -> None:
+        super().__init__(config, tokens, vocab_size)
+        self.heads = heads
+        self.rope_theta = rope_theta
+        self.initializer_std = initializer_std
+
+    @property
+    @abstractmethod
+    def embedding(self) -> nn.Embedding:
+        """The token embedding."""
+
+    @property
+    @abstractmethod
+    def final_norm(self) -> nn.Module:
+        """The normalisation between the last block and the head."""
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Random weights: matrices normal, norms one, biases zero."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=self.initializer_std, generator=generator)
+                else:
+                    parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        window: tuple[int, int] | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Hidden states before the head; arguments as in `Backbone.encode`."""
+        length = input_ids.shape[1]
+        first, last = window or (0, length)
+        start, stop = 0, length  # what is run
+        if cache is not None and cache.layers and window is not None:
+            # The state that predicts the window's first token stands one place before it.
+            start, stop = max(0, first - int(self.shifted)), last
+        if cache is not None and not cache.layers:
+            cache.layers = self._empty_layers(input_ids)
+        hidden = self._run_blocks(input_ids, attention_mask, start, stop, cache)
+        if self.shifted:
+            real = None if attention_mask is None else attention_mask[:, start:stop]
+            hidden = align_shifted(hidden, real)
+        return hidden[:, first - start : last - start]
+
+    def _run_blocks(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        start: int,
+        stop: int,
+        cache: KeyValueCache | None,
+    ) -> Tensor:
+        """Normalised hidden states [B, stop - start, D] of the positions [start, stop)."""
+        if attention_mask is None:
+            key_mask = None
+            positions = torch.arange(start, stop, device=input_ids.device)[None]
+        else:
+            real = attention_mask.bool()
+            key_mask = real[:, None, None, :]
+            # Counting real tokens only gives a row the same positions however far it is padded.
+            positions = (real.cumsum(dim=1) - 1).clamp(min=0)[:, start:stop]
+        cos, sin = rotary_angles(positions, self.heads.width, self.rope_theta)
+        recompute = self.gradient_checkpointing and torch.is_grad_enabled()
+        x = self.embedding(input_ids[:, start:stop])
+        for i, block in enumerate(self.blocks):
+            kept = None if cache is None else cache.layers[i]
+            frame = Frame(cos, sin, key_mask, start, kept)
+            x = checkpoint(block, x, frame, use_reentrant=False) if recompute else block(x, frame)
+        return self.final_norm(x)
+
+    def _empty_layers(self, input_ids: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Room for the keys and values of a whole canvas, one pair a block."""
+        batch, length = input_ids.shape
+        device, dtype = input_ids.device, self.embedding.weight.dtype
+        if torch.is_autocast_enabled(device.type):
+            dtype = torch.get_autocast_dtype(device.type)
+        shape = (batch, self.heads.keys, length, self.heads.width)
+        return [
+            (
+                torch.zeros(shape, dtype=dtype, device=device),
+                torch.zeros(shape, dtype=dtype, device=device),
+            )
+            for _ in self.blocks
+        ]

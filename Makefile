@@ -1,0 +1,48 @@
+# Set-up and the commands people need; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all lint format clean tiny-checkpoint tensorboard
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+run: $(INSTALLED)  ## set up and run the main job; ARGS="stage=eval data=gsm8k" for another
+	$(BIN)/python -m igpo_lightning $(ARGS)
+
+test: $(INSTALLED)  ## set up and run the fast tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
+
+test-all: $(INSTALLED)  ## run every test, the long ones too
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+lint: $(INSTALLED)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## let ruff lay the code out
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tiny-checkpoint: $(INSTALLED)  ## train the embedded model again (under 30 minutes on 2 cores)
+	$(BIN)/python -m igpo_lightning stage=tokenizer stage.output=runs/tiny_untrained
+	$(BIN)/python -m igpo_lightning stage=sft model.path=runs/tiny_untrained model.init=random \
+		hydra.run.dir=runs/tiny_checkpoint
+	cp runs/tiny_checkpoint/export/* src/igpo_lightning/models/embedded/
+
+tensorboard: $(INSTALLED)  ## curves of all runs at http://localhost:6006
+	$(BIN)/tensorboard --logdir runs
+
+clean:  ## remove the environment, caches and build files; runs/ stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -75,7 +75,21 @@ class ObjectiveConfig:
 
 @dataclass
 class LikelihoodConfig:
-    kind: str = "mean_field"  # one pass with the whole completion masked (the paper)
+    # mean_field (the paper) | elbo | quadrature | strata | sandwich | trajectory
+    kind: str = "mean_field"
+    samples: int = 2  # elbo, sandwich: masked inputs a row; quadrature: masks for each node
+    coupling: str = "independent"  # of these masks: independent | shared | antithetic
+    nodes: int = 2  # quadrature: nodes in t
+    strata: int = 2  # strata: complementary masks, each scoring its own tokens
+    full_pass: bool = False  # strata: average with one pass over the fully masked completion
+    slices: int = 4  # trajectory: slices of the order in which the sampler committed tokens
+    upper_beta: float = 1.5  # sandwich: beta of the upper bound, at least 1 (SPG: 1.5)
+    upper_share: float = 0.5  # sandwich: of the upper bound where the advantage is negative
+    prompt_mask_rate: float = 0.0  # share of prompt tokens masked (the paper: 0; diffu-GRPO: 0.15)
+    hints_visible: bool = (
+        False  # true: hints stay visible, unscored; false: masked like all (paper)
+    )
+    credit_strength: float = 0.0  # in [-1, 1]; above 0 early tokens count more; 0: all the same
 
 
 @dataclass
@@ -374,7 +388,6 @@ def _validate_choices(config: DictConfig) -> None:
     _require_choice(config, "objective.advantage", ("mean", "std", "loo", "dr_grpo"))
     _require_choice(config, "objective.ratio", ("sequence", "token"))
     _require_choice(config, "objective.kl", ("k1", "k2", "k3"))
-    _require_choice(config, "likelihood.kind", ("mean_field",))
     _require_choice(config, "eval.split", ("train", "validation", "test"))
     _require_choice(config, "trainer.accelerator", ("cpu", "gpu"))
     _require_choice(config, "trainer.strategy", ("auto", "ddp", "fsdp"))
@@ -385,6 +398,25 @@ def _validate_choices(config: DictConfig) -> None:
         "trainer.devices",
         config.trainer.devices,
         f"{world} processes need trainer.strategy=ddp or fsdp",
+    )
+
+
+def _validate_likelihood(config: DictConfig) -> None:
+    kinds = ("mean_field", "elbo", "quadrature", "strata", "sandwich", "trajectory")
+    _require_choice(config, "likelihood.kind", kinds)
+    _require_choice(config, "likelihood.coupling", ("independent", "shared", "antithetic"))
+    counts = ("samples", "nodes", "strata", "slices", "upper_beta")
+    _require_at_least(config, 1, *(f"likelihood.{name}" for name in counts))
+    _require_within(config, 0, 1, "likelihood.upper_share", "likelihood.prompt_mask_rate")
+    _require_within(config, -1, 1, "likelihood.credit_strength")
+    likelihood = config.likelihood
+    _require(
+        likelihood.samples % 2 == 0
+        or likelihood.coupling != "antithetic"
+        or likelihood.kind not in ("elbo", "sandwich"),
+        "likelihood.samples",
+        likelihood.samples,
+        "must be even with likelihood.coupling=antithetic, whose masks come in pairs",
     )
 
 
@@ -422,4 +454,5 @@ def validate(config: DictConfig) -> None:
     _validate_sampler(config)
     _validate_inpaint(config)
     _validate_training(config)
+    _validate_likelihood(config)
     _validate_stage(config)

@@ -1,10 +1,18 @@
 """What the likelihood estimators score, and that nothing but speed and memory depends on how."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion import LikelihoodSettings, draw_masked_inputs, token_scores
+from igpo_lightning.diffusion import (
+    LikelihoodSettings,
+    MaskedInputs,
+    draw_masked_inputs,
+    likelihood,
+    token_scores,
+)
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 
 VOCABULARY = 11
@@ -61,3 +69,221 @@ def test_mean_field_is_one_pass_over_the_masked_completion():
 def test_an_unknown_estimator_is_refused():
     with pytest.raises(ValueError, match="'median' is unknown"):
         LikelihoodSettings(kind="median")
+
+
+ALL_KINDS = [
+    LikelihoodSettings("mean_field"),
+    LikelihoodSettings("mean_field", prompt_mask_rate=0.5),
+    LikelihoodSettings("elbo", samples=4, coupling="antithetic"),
+    LikelihoodSettings("quadrature", nodes=2, samples=2),
+    LikelihoodSettings("strata", strata=3),
+    LikelihoodSettings("strata", strata=2, full_pass=True),
+    LikelihoodSettings("sandwich", samples=3),
+    LikelihoodSettings("trajectory", slices=3),
+    LikelihoodSettings("trajectory", slices=2, hints_visible=True, credit_strength=0.5),
+]
+
+
+def draw_all(settings: LikelihoodSettings, prompt_ids: Tensor, completion_ids: Tensor):
+    """Every argument that any estimator may need; the last row has a hint and a negative sign."""
+    rows, length = completion_ids.shape
+    hint_mask = torch.zeros(rows, length, dtype=torch.bool)
+    hint_mask[-1, 1] = True
+    steps = (torch.arange(length) * 3 % 4).expand(rows, length).masked_fill(hint_mask, -1)
+    return draw(
+        settings,
+        completion_ids,
+        keys=torch.arange(rows) + 100,
+        hint_mask=hint_mask,
+        unmask_step=steps,
+        prompt_mask=torch.ones_like(prompt_ids, dtype=torch.bool),
+        advantages=torch.linspace(1, -1, rows),
+    )
+
+
+def plain_scores(model: TinyBackbone, prompt_ids: Tensor, completion_ids: Tensor, inputs):
+    """The formulas token by token, from all logits: the slow version of every estimator."""
+    rows, length = completion_ids.shape
+    logp, entropy = torch.zeros(rows, length), torch.zeros(rows, length)
+    for b in range(rows):
+        terms: dict[int, list] = {k: [] for k in range(length)}
+        for n in range(inputs.masks.shape[1]):
+            prompt, completion = prompt_ids[b].clone(), completion_ids[b].clone()
+            completion[inputs.masks[b, n]] = model.mask_token_id
+            if inputs.prompt_masks is not None:
+                prompt[inputs.prompt_masks[b, n]] = model.mask_token_id
+            canvas = torch.cat((prompt, completion))[None]
+            distribution = model(canvas)[0, len(prompt) :].log_softmax(dim=-1)
+            for k in range(length):
+                weight = inputs.weights[b, n, k]
+                if weight > 0:
+                    row = distribution[k]
+                    surprise = -(row.exp() * row).sum()
+                    terms[k].append((weight, row[completion_ids[b, k]], surprise))
+        for k, scored in terms.items():
+            if not scored:
+                continue
+            lower = sum(w * log for w, log, _ in scored)
+            share = 0.0 if inputs.upper_share is None else float(inputs.upper_share[b])
+            powers = sum(w * (inputs.upper_beta * log).exp() for w, log, _ in scored)
+            logp[b, k] = (1 - share) * lower + share * powers.log() / inputs.upper_beta
+            entropy[b, k] = sum(h for _, _, h in scored) / len(scored)
+    return logp, entropy
+
+
+@pytest.mark.parametrize("settings", ALL_KINDS, ids=lambda s: s.kind)
+def test_values_and_gradients_equal_the_plain_formula(settings):
+    model, (prompt_ids, completion_ids) = tiny_model(), batch(rows=3)
+    inputs = draw_all(settings, prompt_ids, completion_ids)
+    weights = torch.randn(completion_ids.shape, generator=torch.Generator().manual_seed(3))
+
+    scores = token_scores(model, prompt_ids, completion_ids, inputs, with_entropy=True)
+    (scores.logp * weights).sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters()]
+
+    model.zero_grad()
+    logp, entropy = plain_scores(model, prompt_ids, completion_ids, inputs)
+    (logp * weights).sum().backward()
+    torch.testing.assert_close(scores.logp, logp, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scores.entropy, entropy.detach(), atol=1e-5, rtol=1e-5)
+    for gradient, parameter in zip(gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", ALL_KINDS, ids=lambda s: s.kind)
+def test_a_micro_batch_gives_the_values_of_the_whole_batch(settings):
+    model, (prompt_ids, completion_ids) = tiny_model(), batch(rows=3)
+    inputs = draw_all(settings, prompt_ids, completion_ids)
+    whole = token_scores(model, prompt_ids, completion_ids, inputs).logp
+    rows = slice(1, 3)
+    part = token_scores(model, prompt_ids[rows], completion_ids[rows], inputs.rows(rows)).logp
+    torch.testing.assert_close(part, whole[rows])
+
+
+@pytest.mark.parametrize("settings", ALL_KINDS, ids=lambda s: s.kind)
+def test_padding_changes_neither_masks_nor_values(settings):
+    model, (prompt_ids, completion_ids) = tiny_model(), batch(rows=2)
+    plain = draw_all(settings, prompt_ids, completion_ids)
+    padded_ids = torch.cat((torch.full((2, 3), 2), prompt_ids), dim=1)
+    prompt_mask = torch.cat((torch.zeros(2, 3), torch.ones(2, 4)), dim=1).bool()
+    hint_mask = torch.zeros_like(completion_ids, dtype=torch.bool)
+    hint_mask[-1, 1] = True
+    padded = draw(
+        settings,
+        completion_ids,
+        keys=torch.arange(2) + 100,
+        hint_mask=hint_mask,
+        unmask_step=(torch.arange(6) * 3 % 4).expand(2, 6).masked_fill(hint_mask, -1),
+        prompt_mask=prompt_mask,
+        advantages=torch.linspace(1, -1, 2),
+    )
+    expected = token_scores(model, prompt_ids, completion_ids, plain).logp
+    scores = token_scores(model, padded_ids, completion_ids, padded, prompt_mask)
+    torch.testing.assert_close(scores.logp, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_only_counted_positions_are_projected():
+    """Neither a [B, L, V] tensor nor logits of positions that do not count."""
+    model, (prompt_ids, completion_ids) = tiny_model(), batch(rows=3)
+    projected = []
+    project = model.project
+    model.project = lambda hidden: projected.append(hidden.shape) or project(hidden)
+    counted = torch.zeros_like(completion_ids, dtype=torch.bool)
+    counted[0, :2] = counted[2, 5] = True
+    inputs = draw_all(LikelihoodSettings("strata", strata=2), prompt_ids, completion_ids)
+    scores = token_scores(
+        model, prompt_ids, completion_ids, inputs, counted=counted, with_entropy=True
+    )
+    assert sum(shape[0] for shape in projected) == 3
+    assert all(len(shape) == 2 for shape in projected)
+    assert torch.equal(scores.logp != 0, counted)
+    assert torch.equal(scores.entropy != 0, counted)
+    full = token_scores(model, prompt_ids, completion_ids, inputs, with_entropy=True)
+    torch.testing.assert_close(scores.logp[counted], full.logp[counted])
+    torch.testing.assert_close(scores.entropy[counted], full.entropy[counted])
+
+
+def test_a_row_in_which_nothing_counts_still_reaches_every_parameter():
+    """A rank without counted tokens must take part in the gradient reduction."""
+    model, (prompt_ids, completion_ids) = tiny_model(), batch()
+    inputs = draw(LikelihoodSettings(), completion_ids)
+    nothing = torch.zeros_like(completion_ids, dtype=torch.bool)
+    scores = token_scores(model, prompt_ids, completion_ids, inputs, counted=nothing)
+    scores.logp.sum().backward()
+    assert all(float(p.grad.abs().sum()) == 0 for p in model.parameters())
+
+
+def test_visible_hints_are_shown_and_not_scored():
+    model, (prompt_ids, completion_ids) = tiny_model(), batch()
+    inputs = draw_all(LikelihoodSettings(hints_visible=True), prompt_ids, completion_ids)
+    assert not inputs.scored[1, 1]
+    assert int(inputs.scored.sum()) == 11
+    scores = token_scores(model, prompt_ids, completion_ids, inputs)
+    assert scores.logp[1, 1] == 0
+    masked = draw_all(LikelihoodSettings(), prompt_ids, completion_ids)
+    hidden = token_scores(model, prompt_ids, completion_ids, masked)
+    torch.testing.assert_close(scores.logp[0], hidden.logp[0])  # the row without a hint
+    assert (scores.logp[1, [0, 2, 3, 4, 5]] - hidden.logp[1, [0, 2, 3, 4, 5]]).abs().min() > 1e-4
+
+
+def test_the_sandwich_takes_the_upper_bound_for_negative_advantages_only():
+    """p = 1/2 in one input with w = 2 and 1/4 in another with w = 1, beta = 2, share 1/2:
+    lower = 2 log(1/2) + log(1/4) = -4 log 2; upper = log(2/4 + 1/16) / 2 = log(9/16) / 2 =
+    log(3/4); the mix is their mean."""
+    logp = torch.tensor([[[0.5], [0.25]], [[0.5], [0.25]]]).log()
+    weights = torch.tensor([[[2.0], [1.0]], [[2.0], [1.0]]])
+    inputs = MaskedInputs(
+        masks=weights > 0,
+        weights=weights,
+        scored=torch.ones(2, 1, dtype=torch.bool),
+        upper_share=torch.tensor([0.0, 0.5]),
+        upper_beta=2.0,
+    )
+    estimate = likelihood._combine(logp, weights > 0, inputs)
+    lower, upper = -4 * math.log(2), math.log(3 / 4)
+    assert estimate.flatten().tolist() == pytest.approx([lower, (lower + upper) / 2])
+
+
+def test_the_sandwich_has_a_finite_gradient_where_a_token_is_never_masked():
+    logp = torch.zeros(1, 2, 1, requires_grad=True)
+    weights = torch.zeros(1, 2, 1)
+    inputs = MaskedInputs(
+        masks=weights > 0,
+        weights=weights,
+        scored=torch.ones(1, 1, dtype=torch.bool),
+        upper_share=torch.ones(1),
+        upper_beta=1.5,
+    )
+    estimate = likelihood._combine(logp, weights > 0, inputs)
+    estimate.sum().backward()
+    assert estimate.item() == 0
+    assert torch.equal(logp.grad, torch.zeros_like(logp))
+
+
+@pytest.mark.parametrize(
+    ("settings", "missing"),
+    [
+        (LikelihoodSettings("trajectory"), "unmask_step"),
+        (LikelihoodSettings("sandwich"), "advantages"),
+        (LikelihoodSettings(prompt_mask_rate=0.1), "prompt_mask"),
+        (LikelihoodSettings(credit_strength=0.1), "unmask_step"),
+    ],
+)
+def test_a_missing_argument_is_named(settings, missing):
+    with pytest.raises(ValueError, match=missing):
+        draw(settings, batch()[1])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"coupling": "twins"}, "coupling='twins' is unknown"),
+        ({"kind": "elbo", "samples": 3, "coupling": "antithetic"}, "samples=3 is odd"),
+        ({"strata": 0}, "strata=0 is below 1"),
+        ({"prompt_mask_rate": 1.5}, "prompt_mask_rate=1.5"),
+        ({"credit_strength": -2}, "credit_strength=-2"),
+    ],
+)
+def test_settings_out_of_range_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        LikelihoodSettings(**values)

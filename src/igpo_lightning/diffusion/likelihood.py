@@ -30,11 +30,28 @@ class TokenScores:
     Attributes:
         logp: Log-likelihood of each completion token; 0 where it was not asked for.
         entropy: Entropy in nats of the model's distribution at each position, the mean over the
-            inputs in which the token is masked; it carries no gradient. None unless asked for.
+            inputs in which the token is scored (0 if in none); it carries no gradient. None
+            unless asked for.
     """
 
     logp: Tensor
     entropy: Tensor | None
+
+
+def _combine(logp: Tensor, used: Tensor, inputs: MaskedInputs) -> Tensor:
+    """Estimates [B, C] from log-probabilities [B, N, C] in each input, 0 where `used` is False.
+
+    The lower bound is the weighted sum. The upper bound of SPG (arXiv 2510.09541), up to a constant
+    that does not depend on the model, is log(sum_n w_n p_n^beta) / beta for each token.
+    """
+    lower = (inputs.weights * logp).sum(dim=1)
+    if inputs.upper_share is None:
+        return lower
+    seen = used.any(dim=1)  # [B, C]; a token that is masked nowhere has no log to take
+    exponents = inputs.weights.clamp(min=1e-30).log() + inputs.upper_beta * logp
+    exponents = exponents.masked_fill(~used & seen[:, None], -torch.inf)
+    upper = exponents.logsumexp(dim=1) / inputs.upper_beta
+    return torch.lerp(lower, torch.where(seen, upper, 0.0), inputs.upper_share[:, None])
 
 
 def token_scores(
@@ -57,30 +74,36 @@ def token_scores(
         counted: [B, C], positions whose value is needed; the head runs at no other. None for all.
         with_entropy: Whether entropies are asked for.
     """
-    batch, length = completion_ids.shape
     prompt_length = prompt_ids.shape[1]
     attention_mask = None
     if prompt_mask is not None and not bool(prompt_mask.all()):
         real = torch.ones_like(completion_ids, dtype=torch.bool)
         attention_mask = torch.cat((prompt_mask.bool(), real), dim=1)
-    logp = torch.zeros(batch, length, device=prompt_ids.device)
-    entropy = torch.zeros_like(logp)
-    times_scored = torch.zeros_like(logp)
-    for masks, weights in zip(inputs.masks.unbind(1), inputs.weights.unbind(1), strict=True):
-        noised = apply_masks(completion_ids, masks, model.mask_token_id)
-        canvas = torch.cat((prompt_ids, noised), dim=1)
+    used = inputs.weights > 0  # [B, N, C]
+    if counted is not None:
+        used = used & counted[:, None]
+    chunks = chunk_count(completion_ids.numel(), model.vocab_size)
+    logps, entropies = [], []
+    for n, scored in enumerate(used.unbind(dim=1)):
+        prompt = prompt_ids
+        if inputs.prompt_masks is not None:
+            prompt = apply_masks(prompt_ids, inputs.prompt_masks[:, n], model.mask_token_id)
+        noised = apply_masks(completion_ids, inputs.masks[:, n], model.mask_token_id)
+        canvas = torch.cat((prompt, noised), dim=1)
         hidden = model.encode(canvas, attention_mask)[:, prompt_length:]  # [B, C, D]
-        scored = weights != 0 if counted is None else (weights != 0) & counted
-        chosen_logp, chosen_entropy = head_scores(
+        logp, entropy = head_scores(
             model.project,
             hidden[scored],
             completion_ids[scored],
-            chunks=chunk_count(batch * length, model.vocab_size),
+            chunks=chunks,
             with_entropy=with_entropy,
         )
-        logp = logp + torch.zeros_like(logp).masked_scatter(scored, chosen_logp) * weights
-        if chosen_entropy is not None:
-            entropy = entropy.masked_scatter(scored, entropy[scored] + chosen_entropy)
-        times_scored += scored
-    mean_entropy = entropy / times_scored.clamp(min=1) if with_entropy else None
-    return TokenScores(logp=logp, entropy=mean_entropy)
+        empty = torch.zeros(scored.shape, device=scored.device)
+        logps.append(empty.masked_scatter(scored, logp))
+        if entropy is not None:
+            entropies.append(empty.masked_scatter(scored, entropy))
+    estimate = _combine(torch.stack(logps, dim=1), used, inputs)
+    if not with_entropy:
+        return TokenScores(logp=estimate, entropy=None)
+    times_scored = used.sum(dim=1).clamp(min=1)
+    return TokenScores(logp=estimate, entropy=torch.stack(entropies, dim=1).sum(1) / times_scored)

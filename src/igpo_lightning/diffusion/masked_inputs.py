@@ -1,32 +1,73 @@
-"""Which tokens each likelihood estimator masks, and what each masked token's score weighs.
+"""The masked inputs of a rollout, drawn once so that all policies are compared on the same ones."""
 
-Every estimator here is a list of masked inputs: the completion with some tokens masked, scored at
-masked positions only. A token's log-likelihood is a weighted sum over the inputs in which it is
-masked. The masks are drawn once for a rollout, so that the old, the new and the reference policy
-are compared on the same inputs.
-"""
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-KINDS = ("mean_field",)
+from igpo_lightning.diffusion import estimators
+from igpo_lightning.diffusion.noise import fold, uniform
+
+KINDS = ("mean_field", "elbo", "quadrature", "strata", "sandwich", "trajectory")
+
+_ESTIMATOR, _PROMPT = 0, 1  # independent streams of one row key
 
 
 @dataclass(frozen=True)
 class LikelihoodSettings:
-    """Which estimator, and its parameters.
+    """Which estimator, and its parameters; estimators.py says what each draws.
 
     Attributes:
-        kind: "mean_field": one pass with the whole completion masked (diffu-GRPO, IGPO).
+        kind: "mean_field" (IGPO, diffu-GRPO), "elbo" (with the sequence ratio: ESPO),
+            "quadrature" (GDPO), "strata" (DACA-GRPO; DiffuCoder with 2), "sandwich" (SPG) or
+            "trajectory" (TraceRL).
+        samples: Masked inputs for "elbo" and "sandwich"; masks for each node of "quadrature".
+        coupling: How these belong together: "independent", "shared" or "antithetic".
+        nodes: Quadrature nodes in t.
+        strata: Complementary strata, k.
+        full_pass: "strata": average with one pass over the fully masked completion (DiffuCoder).
+        slices: Slices of the trajectory, k.
+        upper_beta: "sandwich": beta >= 1 of the upper bound (SPG: 1.5).
+        upper_share: "sandwich": share of the upper bound in the estimate of rows with negative
+            advantage, the rest is the lower bound (SPG: 0.5; 1 is the upper bound alone).
+        prompt_mask_rate: Each prompt token is masked with this probability (diffu-GRPO: 0.15).
+        hints_visible: Hints stay visible and are not scored; otherwise they are masked and scored
+            like all tokens (IGPO).
+        credit_strength: Strength in [-1, 1] of credit weights from the denoising order; 0 is off.
     """
 
     kind: str = "mean_field"
+    samples: int = 2
+    coupling: str = "independent"
+    nodes: int = 2
+    strata: int = 2
+    full_pass: bool = False
+    slices: int = 4
+    upper_beta: float = 1.5
+    upper_share: float = 0.5
+    prompt_mask_rate: float = 0.0
+    hints_visible: bool = False
+    credit_strength: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"likelihood kind {self.kind!r} is unknown; use {', '.join(KINDS)}")
+        for name, allowed in (("kind", KINDS), ("coupling", estimators.COUPLINGS)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"{name}={value!r} is unknown; use one of {', '.join(allowed)}")
+        for name in ("samples", "nodes", "strata", "slices", "upper_beta"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is below 1")
+        for name, low in (("upper_share", 0), ("prompt_mask_rate", 0), ("credit_strength", -1)):
+            if not low <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not within [{low}, 1]")
+        if self.pairs_samples and self.samples % 2:
+            raise ValueError(f"samples={self.samples} is odd; antithetic masks come in pairs")
+
+    @property
+    def pairs_samples(self) -> bool:
+        """Whether the samples themselves are antithetic pairs (with quadrature the nodes are)."""
+        return self.coupling == "antithetic" and self.kind in ("elbo", "sandwich")
 
 
 @dataclass(frozen=True)
@@ -36,15 +77,44 @@ class MaskedInputs:
     Attributes:
         masks: [B, N, C], True where the token is masked in the input.
         weights: [B, N, C] float32, what the token's log-probability in that input contributes to
-            its estimate; 0 where it is not masked.
+            its estimate; 0 where it is not scored.
+        scored: [B, C], True where the estimator gives a value; False at visible hints. A token
+            elsewhere that no drawn mask happened to hide counts, with the estimate 0.
+        prompt_masks: [B, N, P], True where the prompt token is masked; None where none is.
+        upper_share: [B] float32, share of the upper bound in the row's estimate; None for none.
+        upper_beta: beta of the upper bound.
+        credit: [B, C] float32, weight of each token in the loss; None for equal weights.
     """
 
     masks: Tensor
     weights: Tensor
+    scored: Tensor
+    prompt_masks: Tensor | None = None
+    upper_share: Tensor | None = None
+    upper_beta: float = 1.0
+    credit: Tensor | None = None
 
     def rows(self, rows: slice) -> "MaskedInputs":
         """The inputs of some rows: a micro-batch."""
-        return MaskedInputs(masks=self.masks[rows], weights=self.weights[rows])
+        parts: dict[str, Any] = {
+            name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **parts)
+
+
+def _required(value: Tensor | None, name: str, why: str) -> Tensor:
+    if value is None:
+        raise ValueError(f"{why} needs {name}")
+    return value
+
+
+def _prompt_masks(keys: Tensor, prompt_mask: Tensor, rate: float, inputs: int) -> Tensor:
+    """Random prompt masks [B, N, P]; keyed from the prompt's end, so that padding has no effect."""
+    length = prompt_mask.shape[1]
+    from_end = torch.arange(length - 1, -1, -1, device=keys.device)
+    input_keys = fold(keys[:, None], torch.arange(inputs, device=keys.device))  # [B, N]
+    masks = uniform(fold(input_keys[..., None], from_end)) < rate
+    return masks & prompt_mask.bool()[:, None]
 
 
 def draw_masked_inputs(
@@ -60,15 +130,56 @@ def draw_masked_inputs(
 ) -> MaskedInputs:
     """Draw the masked inputs of a rollout.
 
+    Masks cover the whole completion, what follows the first EOS included, as in training and
+    sampling; which positions count is for the caller to say when it scores them.
+
     Args:
         settings: The estimator.
         completion_ids: [B, C].
-        keys: [B] int64, one random key a row; a row's masks are a function of its key alone.
+        keys: [B] int64, one random key a row; a row's masks depend on no other row.
         hint_mask: [B, C], True at hint tokens.
         live_mask: [B, C], True up to and including the first EOS.
-        unmask_step: [B, C], the denoising step that committed each token, -1 for hints.
-        prompt_mask: [B, P], True at real prompt tokens.
-        advantages: [B].
+        unmask_step: [B, C], the denoising step that committed each token, -1 for hints; for
+            "trajectory" and credit weights.
+        prompt_mask: [B, P], True at real prompt tokens; for prompt masking.
+        advantages: [B]; for "sandwich".
+
+    Raises:
+        ValueError: The estimator needs an argument that is None.
     """
-    masks = torch.ones_like(completion_ids, dtype=torch.bool)[:, None]
-    return MaskedInputs(masks=masks, weights=masks.float())
+    everywhere = torch.ones_like(completion_ids, dtype=torch.bool)
+    free = ~hint_mask if settings.hints_visible else everywhere
+    own_keys = fold(keys, _ESTIMATOR)
+    if settings.kind == "mean_field":
+        masks, weights = estimators.mean_field_masks(free)
+    elif settings.kind == "quadrature":
+        masks, weights = estimators.quadrature_masks(
+            own_keys, free, settings.nodes, settings.samples, settings.coupling
+        )
+    elif settings.kind == "strata":
+        masks, weights = estimators.strata_masks(
+            own_keys, free, settings.strata, settings.full_pass
+        )
+    elif settings.kind == "trajectory":
+        steps = _required(unmask_step, "unmask_step", "likelihood kind 'trajectory'")
+        masks, weights = estimators.trajectory_masks(steps, free, settings.slices)
+    else:  # "elbo" and "sandwich" draw the same masks
+        masks, weights = estimators.elbo_masks(own_keys, free, settings.samples, settings.coupling)
+    inputs = MaskedInputs(masks=masks, weights=weights, scored=free)
+
+    if settings.kind == "sandwich":
+        negative = _required(advantages, "advantages", "likelihood kind 'sandwich'") < 0
+        share = negative.float() * settings.upper_share
+        inputs = replace(inputs, upper_share=share, upper_beta=settings.upper_beta)
+    if settings.prompt_mask_rate:
+        real = _required(prompt_mask, "prompt_mask", "prompt masking")
+        prompt_masks = _prompt_masks(
+            fold(keys, _PROMPT), real, settings.prompt_mask_rate, masks.shape[1]
+        )
+        inputs = replace(inputs, prompt_masks=prompt_masks)
+    if settings.credit_strength:
+        steps = _required(unmask_step, "unmask_step", "credit from the denoising order")
+        counted = live_mask & ~hint_mask
+        credit = estimators.order_credit(steps, counted, settings.credit_strength)
+        inputs = replace(inputs, credit=credit)
+    return inputs

@@ -38,7 +38,7 @@ def gather_objects(item: Any) -> list[Any]:
 def shard(model: torch.nn.Module, mesh: Any) -> None:
     """Share a backbone's parameters over a device mesh with FSDP2, one unit for each block.
 
-    Idempotent. `encode` and `project` gather the parameters as `forward` does.
+    Idempotent. `encode`, `project` and `head_weight` gather the parameters as `forward` does.
     """
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
@@ -47,5 +47,5 @@ def shard(model: torch.nn.Module, mesh: Any) -> None:
     for block in model.blocks:  # type: ignore[union-attr]
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    for method in ("encode", "project"):
+    for method in ("encode", "project", "head_weight"):
         register_fsdp_forward_method(model, method)

@@ -113,6 +113,7 @@ class EvaluationModule(lightning.LightningModule):
             settings.sampler,
             self.device,
             settings.batch_size,
+            any_rank=distributed.lockstep(self.backbone),
         )
         golds = [encoded.problem.answer for encoded in batch.problems]
         texts, verdicts = self.grade(completions, golds)

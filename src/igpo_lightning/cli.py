@@ -4,7 +4,6 @@ import difflib
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -12,11 +11,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from igpo_lightning.config import STAGES, register_schemas, validate
+from igpo_lightning.config import CONF, STAGES, register_schemas, validate
 from igpo_lightning.errors import ConfigError
 
-_PACKAGED = Path(__file__).parent / "conf"
-CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
 
 
 def dispatch(config: DictConfig) -> dict[str, Any] | None:

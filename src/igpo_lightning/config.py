@@ -6,13 +6,19 @@ Nothing here imports torch: a mistake must be reported before anything heavy is 
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from igpo_lightning.data.reading import KINDS
 from igpo_lightning.data.sources import Source
 from igpo_lightning.errors import ConfigError
+
+_PACKAGED = Path(__file__).parent / "conf"
+CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
 
 
 @dataclass
@@ -26,11 +32,19 @@ class ModelConfig:
 class PromptConfig:
     user: str = "{question}"  # what the model is asked; {question} is replaced
     completion: str = "{solution}"  # what SFT teaches and hints are cut from; {solution}, {answer}
-    max_length: int = 600  # tokens; problems with a longer prompt are dropped and counted
+    max_length: int = 600  # tokens of a prompt, chat template included (the paper: 600)
+    long_prompts: str = "drop"  # what is longer: drop the problem | cut the question's beginning
+    long_traces: str = "cut"  # longer than the completion: cut its end | drop the problem
+    chat: bool = True  # apply the tokenizer's chat template; false for base models
 
 
 @dataclass
 class DataConfig(Source):
+    parts: list[str] = field(default_factory=list)  # mixture: data=NAMEs that it consists of
+    weights: list[float] = field(default_factory=list)  # mixture: a share for each; empty: equal
+    test_from: str | None = None  # data=NAME that gives the test split, where there is none
+    overlap: str = "report"  # train problems that are evaluation problems: report | remove | ignore
+    against: list[str] = field(default_factory=list)  # data=NAMEs to compare with, beside test
     levels: list[int] = field(default_factory=list)  # arithmetic: levels drawn, easiest is 1
     train_size: int = 4096  # arithmetic: problems for RL
     eval_size: int = 512  # arithmetic: problems in each of validation and test
@@ -43,22 +57,7 @@ class SamplerSettings:
     block_length: int = 32  # tokens; divides completion_length (the paper: 32)
     steps: int = 128  # denoising steps over all blocks (the paper: 128)
     temperature: float = 1.2  # of rollouts; evaluation has its own (the paper: 1.2)
-    remasking: str = "low_confidence"  # what commits first; or random, entropy, margin, topk_margin
-    schedule: str = "fixed"  # how many a step commits: fixed (the paper) | linear | cosine
-    confidence_threshold: float | None = None  # in [0, 1]: commit all above, steps as needed
-    factor: float | None = None  # above 0: commit the n best with (n + 1)(1 - c_n) < factor
-    remask: float = 0.0  # in [0, 1): chance that a step masks a committed token again (ReMDM)
-    top_k: int | None = None  # draw from the k most probable tokens
-    top_p: float | None = None  # in (0, 1]: draw from the most probable tokens of this mass
-    cfg_scale: float = 0.0  # classifier-free guidance weight; above 0 doubles the work
-    eos: str = "free"  # free | last: committed after the block's other tokens | never
-    forbidden_ids: list[int] = field(default_factory=list)  # token ids that are never produced
-    stop_after_eos: bool = True  # leave a row's later blocks after EOS; its live part is the same
-    cache: str = "none"  # none (exact) | prefix | dual (approximate, Fast-dLLM)
-    cache_refresh: int | None = None  # full pass every so many steps of a block; null: at its start
-    compile: str = "none"  # none | default: torch.compile | cuda_graphs: with CUDA graphs
-    autocast: str = "none"  # bfloat16: run the model in it; none: as trainer.precision says
-    token_budget: int | None = None  # canvas positions a micro-batch; null: so many rows as set
+    remasking: str = "low_confidence"  # which positions a step commits
 
 
 @dataclass
@@ -191,6 +190,12 @@ class GenerateStage(StageConfig):
 
 
 @dataclass
+class InspectStage(StageConfig):
+    name: str = "inspect"
+    rows: int = 5  # rows shown as the model sees them
+
+
+@dataclass
 class TokenizerStage(StageConfig):
     name: str = "tokenizer"
     output: str = MISSING  # folder for the tokenizer and config.json of an untrained tiny model
@@ -223,7 +228,8 @@ class Config:
 
 
 STAGES: dict[str, type[StageConfig]] = {
-    stage.name: stage for stage in (RLStage, SFTStage, EvalStage, GenerateStage, TokenizerStage)
+    stage.name: stage
+    for stage in (RLStage, SFTStage, EvalStage, GenerateStage, InspectStage, TokenizerStage)
 }
 
 
@@ -233,6 +239,44 @@ def register_schemas() -> None:
     store.store(name="schema", node=Config)
     for name, node in STAGES.items():
         store.store(group="stage", name=f"{name}_schema", node=node)
+
+
+def data_folders() -> list[Path]:
+    """Folders with data/NAME.yaml: those of --config-dir first, then the shipped one."""
+    from hydra.core.hydra_config import HydraConfig
+
+    folders = [CONF / "data"]
+    if HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+        own = [Path(source.path) / "data" for source in sources if source.schema == "file"]
+        folders = [folder for folder in own if folder not in folders] + folders
+    return folders
+
+
+def named_data(name: str, key: str) -> DataConfig:
+    """The data configuration that `data=NAME` selects, for keys that name one.
+
+    Args:
+        name: Of a file in a `data` group.
+        key: Where the name stands, for the message.
+
+    Raises:
+        ConfigError: There is no such file, or it does not fit the schema.
+    """
+    files = [file for folder in data_folders() for file in sorted(folder.glob("*.yaml"))]
+    file = next((file for file in files if file.stem == name), None)
+    if file is None:
+        known = ", ".join(sorted({file.stem for file in files}))
+        raise ConfigError(f"{key}={name}: there is no data={name}; use one of {known}")
+    try:
+        values = OmegaConf.create(file.read_text(encoding="utf-8"))
+        assert isinstance(values, DictConfig)
+        values.pop("defaults", None)
+        data = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), values))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{key}={name}: {file}: {error}") from error
+    assert isinstance(data, DataConfig)
+    return data
 
 
 def _require(holds: bool, key: str, value: object, fix: str) -> None:
@@ -288,70 +332,8 @@ def _validate_sampler(config: DictConfig) -> None:
         sampler.steps,
         f"more steps than tokens; give at most sampler.completion_length={length}",
     )
-    _require_at_least(config, 0, "sampler.temperature", "eval.temperature", "sampler.cfg_scale")
-    _validate_unmasking(config)
-    _validate_sampler_speed(config)
-
-
-def _validate_unmasking(config: DictConfig) -> None:
-    sampler = config.sampler
-    probabilities = ("low_confidence", "margin", "topk_margin")
-    _require_choice(config, "sampler.remasking", (*probabilities, "random", "entropy"))
-    _require_choice(config, "sampler.schedule", ("fixed", "linear", "cosine"))
-    _require_choice(config, "sampler.eos", ("free", "last", "never"))
-    _require_within(config, 0, 1, "sampler.remask", "sampler.confidence_threshold", "sampler.top_p")
-    _require(sampler.remask < 1, "sampler.remask", sampler.remask, "must be below 1")
-    _require(sampler.top_p != 0, "sampler.top_p", sampler.top_p, "must be above 0")
-    _require_at_least(config, 1, "sampler.top_k")
-    _require(
-        sampler.factor is None or sampler.factor > 0,
-        "sampler.factor",
-        sampler.factor,
-        "must be above 0",
-    )
-    if sampler.confidence_threshold is None and sampler.factor is None:
-        return
-    rule = "factor" if sampler.confidence_threshold is None else "confidence_threshold"
-    for key, fits, problem in (
-        ("factor", rule == "factor" or sampler.factor is None, "give only one of the two"),
-        ("remasking", sampler.remasking in probabilities, "use one of " + ", ".join(probabilities)),
-        ("schedule", sampler.schedule == "fixed", "leave it at fixed"),
-        ("remask", sampler.remask == 0, "leave it at 0"),
-    ):
-        _require(fits, f"sampler.{key}", sampler[key], f"with sampler.{rule} set: {problem}")
-
-
-def _validate_sampler_speed(config: DictConfig) -> None:
-    sampler = config.sampler
-    _require_choice(config, "sampler.cache", ("none", "prefix", "dual"))
-    _require_choice(config, "sampler.compile", ("none", "default", "cuda_graphs"))
-    _require_choice(config, "sampler.autocast", ("none", "bfloat16"))
-    _require_at_least(config, 1, "sampler.cache_refresh", "sampler.token_budget")
-    _require(
-        sampler.cache_refresh is None or sampler.cache != "none",
-        "sampler.cache_refresh",
-        sampler.cache_refresh,
-        "there is no cache to refresh; set sampler.cache=prefix or dual, or leave it null",
-    )
-    graphs = sampler.compile == "cuda_graphs"
-    _require(
-        not graphs or config.trainer.accelerator == "gpu",
-        "sampler.compile",
-        sampler.compile,
-        "needs trainer=gpu; use sampler.compile=default on CPUs",
-    )
-    _require(
-        not graphs or sampler.cache == "none",
-        "sampler.compile",
-        sampler.compile,
-        f"cannot replay sampler.cache={sampler.cache}; use sampler.compile=default with a cache",
-    )
-    _require(
-        sampler.compile == "none" or config.trainer.strategy != "fsdp",
-        "sampler.compile",
-        sampler.compile,
-        "cannot compile over trainer.strategy=fsdp; use sampler.compile=none",
-    )
+    _require_choice(config, "sampler.remasking", ("low_confidence",))
+    _require_at_least(config, 0, "sampler.temperature", "eval.temperature")
 
 
 def _validate_inpaint(config: DictConfig) -> None:
@@ -497,6 +479,46 @@ def _validate_likelihood(config: DictConfig) -> None:
     )
 
 
+def _validate_data(config: DictConfig) -> None:
+    data = config.data
+    _require_choice(config, "data.kind", KINDS)
+    _require_choice(config, "data.overlap", ("report", "remove", "ignore"))
+    _require_choice(config, "prompt.long_prompts", ("drop", "cut"))
+    _require_choice(config, "prompt.long_traces", ("cut", "drop"))
+    _require_at_least(config, 1, "data.limit")
+    _require(
+        data.name != "mixture" or bool(data.parts),
+        "data.parts",
+        data.parts,
+        "name the parts, for example data.parts=[gsm8k,math]",
+    )
+    for name in data.parts:
+        nested = bool(named_data(name, "data.parts").parts) or name == "mixture"
+        _require(not nested, "data.parts", name, "is a mixture itself; name its parts")
+    _require(
+        len(set(data.parts)) == len(data.parts),
+        "data.parts",
+        data.parts,
+        "name every part once; data.weights gives their shares",
+    )
+    _require(
+        not data.weights or (len(data.weights) == len(data.parts) and min(data.weights) > 0),
+        "data.weights",
+        data.weights,
+        f"give one number above 0 for each of data.parts={data.parts}, or none for equal shares",
+    )
+    for name in data.against:
+        named_data(name, "data.against")
+    if data.test_from is not None:
+        named_data(data.test_from, "data.test_from")
+    _require(
+        "{question}" in config.prompt.user,
+        "prompt.user",
+        config.prompt.user,
+        "must hold {question}, which the problem's text replaces",
+    )
+
+
 def _validate_stage(config: DictConfig) -> None:
     if config.stage.name == "generate":
         _require(
@@ -506,6 +528,8 @@ def _validate_stage(config: DictConfig) -> None:
             "give the question, for example stage.prompt='Start 12; A+5; B-3'",
         )
         _require_at_least(config, 0, "stage.hint_position")
+    if config.stage.name == "inspect":
+        _require_at_least(config, 0, "stage.rows")
     if config.stage.name == "tokenizer":
         _require(
             not _missing(config.stage, "output"),
@@ -532,4 +556,5 @@ def validate(config: DictConfig) -> None:
     _validate_inpaint(config)
     _validate_training(config)
     _validate_likelihood(config)
+    _validate_data(config)
     _validate_stage(config)

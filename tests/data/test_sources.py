@@ -15,13 +15,14 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
+from igpo_lightning.config import DataConfig, named_data
 from igpo_lightning.data import hub, sources
 from igpo_lightning.data.hub import HubTable
 from igpo_lightning.data.sources import Source, load_problems
 from igpo_lightning.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
-NAMES = ("gsm8k", "math500", "amc", "metamathqa", "jsonl")
+NAMES = sorted(file.stem for file in CONF.glob("*.yaml"))
 
 
 def row(index: int, **changes: Any) -> dict[str, Any]:
@@ -41,10 +42,7 @@ def whole(**changes: Any) -> Source:
 
 
 def conf(name: str) -> Source:
-    merged = OmegaConf.merge(OmegaConf.structured(Source), OmegaConf.load(CONF / f"{name}.yaml"))
-    source = OmegaConf.to_object(merged)
-    assert isinstance(source, Source)
-    return source
+    return named_data(name, "data")
 
 
 def ids(source: Source, split: str = "train") -> list[str]:
@@ -479,7 +477,10 @@ def test_shipped_files_fit_the_schema(name: str) -> None:
     lines = (CONF / f"{name}.yaml").read_text().splitlines()
     assert lines[0].startswith("# Choose it ")
     assert conf(name).name == name
-    assert set(OmegaConf.load(CONF / f"{name}.yaml")) <= {entry.name for entry in fields(Source)}
+    assert set(OmegaConf.load(CONF / f"{name}.yaml")) <= {
+        "defaults",
+        *(entry.name for entry in fields(DataConfig)),
+    }
 
 
 def test_the_schema_refuses_what_is_wrong() -> None:

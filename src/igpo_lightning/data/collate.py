@@ -1,6 +1,5 @@
 """Batches: which examples a step takes, and how rows of different length become tensors."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,27 +43,6 @@ class TraceBatch:
     prompt_ids: Tensor
     prompt_mask: Tensor
     completion_ids: Tensor
-
-
-def stream_index(position: int, count: int, seed: int) -> int:
-    """Which of `count` examples stands at `position` of an endless stream of reshuffled epochs."""
-    epoch, offset = divmod(position, count)
-    return _permutation(epoch, count, seed)[offset]
-
-
-_PERMUTATIONS: dict[tuple[int, int, int], list[int]] = {}
-
-
-def _permutation(epoch: int, count: int, seed: int) -> list[int]:
-    """The order of one epoch; only the latest few are kept."""
-    key = (epoch, count, seed)
-    if key not in _PERMUTATIONS:
-        if len(_PERMUTATIONS) >= 4:
-            _PERMUTATIONS.clear()
-        order = list(range(count))
-        random.Random(f"epoch-{seed}-{epoch}-{count}").shuffle(order)
-        _PERMUTATIONS[key] = order
-    return _PERMUTATIONS[key]
 
 
 def rank_positions(step: int, per_step: int, rank: int, world: int) -> list[int]:

@@ -16,7 +16,6 @@ from igpo_lightning.data.collate import (
     collate_traces,
     evaluation_batches,
     rank_positions,
-    stream_index,
 )
 from igpo_lightning.data.prompts import EncodedProblem
 
@@ -67,27 +66,26 @@ class RolloutData(EvaluationData):
 
     def __init__(
         self,
-        train: Sequence[EncodedProblem],
+        example: Callable[[int], EncodedProblem],
         held_out: Sequence[EncodedProblem],
         samples: int,
         batch_size: int,
         steps: int,
         prompts_per_step: int,
         updates_per_step: int,
-        seed: int,
     ) -> None:
+        """`example(i)` is the problem at place i of the endless training stream."""
         super().__init__(held_out, samples, batch_size)
-        self.train = train
+        self.example = example
         self.steps, self.prompts_per_step = steps, prompts_per_step
-        self.updates_per_step, self.seed = updates_per_step, seed
+        self.updates_per_step = updates_per_step
 
     def batch(self, step: int) -> PromptBatch:
         """The prompts of one step on this rank."""
         positions = rank_positions(
             step, self.prompts_per_step, distributed.rank(), distributed.world_size()
         )
-        count = len(self.train)
-        problems = [self.train[stream_index(p, count, self.seed)] for p in positions]
+        problems = [self.example(position) for position in positions]
         return PromptBatch(step, problems, [0] * len(problems), [True] * len(problems))
 
     def train_dataloader(self) -> DataLoader[Any]:

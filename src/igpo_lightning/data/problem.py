@@ -15,6 +15,9 @@ class Problem:
             has none. Such a problem can be graded and rolled out, but never hinted.
         answer: The final answer alone, without a box.
         level: Difficulty level, where the source has one (1 is easiest).
+        reference: What the grader checks an answer against, where that is not `answer`: a puzzle
+            has many right answers (see rewards/puzzles.py).
+        part: The part of a mixture that it comes from; empty outside mixtures.
     """
 
     id: str
@@ -22,3 +25,10 @@ class Problem:
     solution: str | None
     answer: str
     level: int | None = None
+    reference: str | None = None
+    part: str = ""
+
+    @property
+    def gold(self) -> str:
+        """What the grader gets beside a completion."""
+        return self.answer if self.reference is None else self.reference

@@ -1,12 +1,14 @@
 """From a problem to tokens: the prompt a model sees, and the trace that hints and SFT come from."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.problem import Problem
+from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewards.answer_span import find_answer_span
 
 # GSM8K writes `48/2 = <<48/2=24>>24`: marks for a calculator, which say every result twice.
@@ -31,6 +33,46 @@ class EncodedProblem:
     answer_span: tuple[int, int] | None
 
 
+@dataclass(frozen=True)
+class PromptForm:
+    """How problems become tokens; see config.py's PromptConfig.
+
+    Attributes:
+        user: Template of the user's turn, with {question}.
+        completion: Template of the true completion, with {solution} and {answer}.
+        max_prompt: Tokens a prompt may have.
+        long_prompts: "drop" the problem, or "cut" its question.
+        long_traces: "cut" to the completion's length, or "drop" the problem.
+        chat: Put the turn into the tokenizer's chat template.
+    """
+
+    user: str
+    completion: str
+    max_prompt: int
+    long_prompts: str = "drop"
+    long_traces: str = "cut"
+    chat: bool = True
+
+
+@dataclass(frozen=True)
+class EncodingCounts:
+    """How many problems there were, and what their lengths did to them.
+
+    Attributes:
+        problems: Given.
+        traces: With a trace, among those whose prompt fits or was cut.
+        long_prompts: With a prompt over the limit.
+        long_traces: With a trace over the limit, among those counted in `traces`.
+        dropped: Left out for either.
+    """
+
+    problems: int = 0
+    traces: int = 0
+    long_prompts: int = 0
+    long_traces: int = 0
+    dropped: int = 0
+
+
 def render_prompt(question: str, template: str) -> str:
     """The user's turn; `{question}` in the template is replaced."""
     return template.replace("{question}", question)
@@ -53,15 +95,51 @@ def render_trace(problem: Problem, template: str) -> tuple[str, tuple[int, int]]
     return text, (start, len(text))
 
 
-def encode_chat(question: str, template: str, tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Token ids of a user turn that waits for the assistant, by the tokenizer's chat template."""
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": render_prompt(question, template)}],
-        tokenize=False,
-        add_generation_prompt=True,
-    )
+def encode_chat(
+    question: str, template: str, tokenizer: PreTrainedTokenizerFast, chat: bool = True
+) -> list[int]:
+    """Token ids of a user turn that waits for the assistant, by the tokenizer's chat template.
+
+    Args:
+        question: Put into the template.
+        template: As in conf/prompt.
+        tokenizer: With a chat template, unless `chat` is off.
+        chat: False gives the bare text, for base models without turns.
+
+    Raises:
+        ConfigError: The tokenizer has no chat template.
+    """
+    text = render_prompt(question, template)
+    if chat:
+        if not tokenizer.chat_template:
+            raise ConfigError(
+                "prompt.chat=true: this model's tokenizer has no chat template; use an "
+                "instruction-tuned model, or prompt.chat=false for the bare text"
+            )
+        turns = [{"role": "user", "content": text}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def cut_prompt(
+    question: str, form: PromptForm, tokenizer: PreTrainedTokenizerFast
+) -> list[int] | None:
+    """A prompt of at most `form.max_prompt` tokens: the question loses its beginning.
+
+    The template around it stays whole, and so does the question's end, which says what is asked.
+    None where even the template is too long.
+    """
+    encoding = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
+    starts = [start for start, _ in encoding["offset_mapping"]]
+    dropped = 0
+    while dropped <= len(starts):
+        rest = question[starts[dropped] :] if dropped < len(starts) else ""
+        ids = encode_chat(rest, form.user, tokenizer, form.chat)
+        if len(ids) <= form.max_prompt:
+            return ids
+        dropped += len(ids) - form.max_prompt
+    return None
 
 
 def encode_trace(
@@ -75,28 +153,64 @@ def encode_trace(
 
 
 def encode_problem(
-    problem: Problem,
-    tokenizer: PreTrainedTokenizerFast,
-    prompt_template: str,
-    trace_template: str,
+    problem: Problem, tokenizer: PreTrainedTokenizerFast, form: PromptForm
 ) -> EncodedProblem:
-    """Encode one problem; templates as in conf/prompt."""
-    prompt_ids = encode_chat(problem.question, prompt_template, tokenizer)
-    rendered = render_trace(problem, trace_template)
+    """Encode one problem, whatever its length."""
+    prompt_ids = encode_chat(problem.question, form.user, tokenizer, form.chat)
+    rendered = render_trace(problem, form.completion)
     if rendered is None:
         return EncodedProblem(problem, prompt_ids, None, None)
     trace_ids, answer_span = encode_trace(*rendered, tokenizer)
     return EncodedProblem(problem, prompt_ids, trace_ids, answer_span)
 
 
+def cut_trace(encoded: EncodedProblem, length: int) -> EncodedProblem:
+    """The problem with its trace's first `length` tokens."""
+    if encoded.trace_ids is None or encoded.answer_span is None:
+        return encoded
+    start, end = (min(place, length) for place in encoded.answer_span)
+    return replace(encoded, trace_ids=encoded.trace_ids[:length], answer_span=(start, end))
+
+
 def encode_problems(
     problems: Iterable[Problem],
     tokenizer: PreTrainedTokenizerFast,
-    prompt_template: str,
-    trace_template: str,
-    max_prompt_length: int,
-) -> tuple[list[EncodedProblem], int]:
-    """Encode problems; those whose prompt is too long are dropped and counted."""
-    encoded = [encode_problem(p, tokenizer, prompt_template, trace_template) for p in problems]
-    kept = [e for e in encoded if len(e.prompt_ids) <= max_prompt_length]
-    return kept, len(encoded) - len(kept)
+    form: PromptForm,
+    max_trace: int | None = None,
+) -> tuple[list[EncodedProblem], EncodingCounts]:
+    """Encode problems; what is too long is dropped or cut as `form` says, and counted.
+
+    Args:
+        problems: To encode.
+        tokenizer: The model's.
+        form: Templates and limits.
+        max_trace: Tokens of a completion; None leaves traces as they are (evaluation, where a
+            trace has no part and must not decide which problems are asked).
+
+    Raises:
+        ConfigError: The tokenizer has no chat template.
+    """
+    kept: list[EncodedProblem] = []
+    counts: Counter[str] = Counter()
+    for problem in problems:
+        counts["problems"] += 1
+        encoded = encode_problem(problem, tokenizer, form)
+        if len(encoded.prompt_ids) > form.max_prompt:
+            counts["long_prompts"] += 1
+            shorter = None
+            if form.long_prompts == "cut":
+                shorter = cut_prompt(problem.question, form, tokenizer)
+            if shorter is None:
+                counts["dropped"] += 1
+                continue
+            encoded = replace(encoded, prompt_ids=shorter)
+        trace = encoded.trace_ids
+        counts["traces"] += trace is not None
+        if max_trace is not None and trace is not None and len(trace) > max_trace:
+            counts["long_traces"] += 1
+            if form.long_traces == "drop":
+                counts["dropped"] += 1
+                continue
+            encoded = cut_trace(encoded, max_trace)
+        kept.append(encoded)
+    return kept, EncodingCounts(**counts)

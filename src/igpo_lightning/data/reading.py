@@ -14,8 +14,10 @@ from igpo_lightning.rewards.extraction import (
     stated_answer,
 )
 from igpo_lightning.rewards.normalization import strip_choice
+from igpo_lightning.rewards.puzzles import countdown_reference, sudoku_reference
 
-FIELDS = ("id", "question", "solution", "answer", "level")
+FIELDS = ("id", "question", "solution", "answer", "level", "numbers", "target", "puzzle")
+KINDS = ("math", "countdown", "sudoku")
 _OPTIONAL = ("id", "solution", "level")
 _LEVEL = re.compile(r"(?:Level )?(\d+)")
 
@@ -42,6 +44,26 @@ class Reading:
     answer_from: str = "column"  # column | in the solution: box | hash | the_answer_is | any
     keep: dict[str, list[Any]] = field(default_factory=dict)  # column: values of the rows to keep
     unique_by: str | None = None  # column; only the first row of each value is kept
+    marks: list[str] = field(default_factory=list)  # columns of true/false, one for each solution
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the rows of a source are, whatever their columns are called.
+
+    Attributes:
+        kind: "math": an answer to compare; "countdown": numbers and target; "sudoku": a puzzle.
+        question: What is asked; {question}, {numbers}, {target} and {puzzle} are replaced.
+        id_prefix: Begins the ids of rows without one; the row's index ends them, so that a filter
+            does not rename what is left.
+        drop_unanswered: Leave out rows without an answer or a solution marked right (a public
+            table, which nobody here can mend), instead of calling that a mistake.
+    """
+
+    kind: str
+    question: str
+    id_prefix: str
+    drop_unanswered: bool
 
 
 @dataclass(frozen=True)
@@ -59,34 +81,13 @@ class Row:
     values: dict[str, Any]
 
 
-def read_problems(
-    rows: Iterable[Row], reading: Reading, id_prefix: str, drop_unanswered: bool
-) -> tuple[list[Problem], int]:
-    """Problems of the rows that are kept, in order.
-
-    Args:
-        rows: Raw rows.
-        reading: How to read them.
-        id_prefix: Begins the ids of rows without one; the row's index ends them, so that a filter
-            does not rename what is left.
-        drop_unanswered: Leave out rows in whose solution no answer is found (a public table,
-            which nobody here can mend), instead of calling that a mistake.
-
-    Returns:
-        The problems, and how many rows were left out for want of an answer.
+def read_problems(rows: Iterable[Row], reading: Reading, form: Form) -> tuple[list[Problem], int]:
+    """Problems of the rows that are kept, in order, and how many were left out as unanswered.
 
     Raises:
         ConfigError: A setting or a row is wrong.
     """
-    if reading.answer_from != "column" and reading.answer_from not in _ANSWERS:
-        allowed = ", ".join(("column", *_ANSWERS))
-        raise ConfigError(f"data.answer_from={reading.answer_from}: use one of {allowed}")
-    unknown = set(reading.columns) - set(FIELDS)
-    if unknown:
-        raise ConfigError(
-            f"data.columns.{min(unknown)}: no such field; use {', '.join(FIELDS)}, each with the "
-            "name of its column"
-        )
+    _check(reading, form)
     problems: list[Problem] = []
     places: dict[str, str] = {}
     seen: set[Any] = set()
@@ -99,9 +100,9 @@ def read_problems(
             if identity in seen:
                 continue
             seen.add(identity)
-        problem = _problem(row, reading, id_prefix)
+        problem = _problem(row, reading, form)
         if problem is None:
-            if not drop_unanswered:
+            if not form.drop_unanswered:
                 raise ConfigError(
                     f"{row.place}: no final answer in the solution, with "
                     f"data.answer_from={reading.answer_from}; mend the row or name another place"
@@ -116,6 +117,20 @@ def read_problems(
         places[problem.id] = row.place
         problems.append(problem)
     return problems, unanswered
+
+
+def _check(reading: Reading, form: Form) -> None:
+    if form.kind not in KINDS:
+        raise ConfigError(f"data.kind={form.kind}: use one of {', '.join(KINDS)}")
+    if reading.answer_from != "column" and reading.answer_from not in _ANSWERS:
+        allowed = ", ".join(("column", *_ANSWERS))
+        raise ConfigError(f"data.answer_from={reading.answer_from}: use one of {allowed}")
+    unknown = set(reading.columns) - set(FIELDS)
+    if unknown:
+        raise ConfigError(
+            f"data.columns.{min(unknown)}: no such field; use {', '.join(FIELDS)}, each with the "
+            "name of its column"
+        )
 
 
 def _value(row: Row, column: str) -> Any:
@@ -134,29 +149,91 @@ def _field(row: Row, reading: Reading, name: str) -> Any:
     return _value(row, column)
 
 
-def _problem(row: Row, reading: Reading, id_prefix: str) -> Problem | None:
+def _problem(row: Row, reading: Reading, form: Form) -> Problem | None:
     """The row's problem, or None where its solution has no answer."""
+    if form.kind == "math":
+        content = _mathematics(row, reading)
+    else:
+        content = _countdown(row, reading) if form.kind == "countdown" else _sudoku(row, reading)
+    if content is None:
+        return None
+    identity = _field(row, reading, "id")
+    question = form.question
+    for name in ("numbers", "target", "puzzle", "question"):  # the question's own text comes last
+        question = question.replace(f"{{{name}}}", content.get(name, ""))
+    return Problem(
+        id=f"{form.id_prefix}-{row.index}" if identity is None else str(identity),
+        question=question,
+        solution=content.get("solution"),
+        answer=content["answer"],
+        level=_level(row.place, _field(row, reading, "level")),
+        reference=content.get("reference"),
+    )
+
+
+def _mathematics(row: Row, reading: Reading) -> dict[str, str] | None:
+    """Question, solution and answer of an ordinary problem; None without an answer."""
     question = _field(row, reading, "question")
     if not isinstance(question, str) or not question.strip():
         raise ConfigError(f"{row.place}: question must be text, not {question!r}")
+    solution = _solution(row, reading)
+    if reading.answer_from == "column":
+        answer: str | None = _answer(row.place, _field(row, reading, "answer"))
+        if solution is None and reading.marks:
+            return None
+    else:
+        answer = _ANSWERS[reading.answer_from](solution) if solution else None
+    if not answer:
+        return None
+    content = {"question": question, "answer": answer}
+    return content if solution is None else {**content, "solution": solution}
+
+
+def _solution(row: Row, reading: Reading) -> str | None:
+    """The solution; of several, the first that one of the columns of marks calls right."""
     solution = _field(row, reading, "solution")
+    if reading.marks and isinstance(solution, list):
+        columns = [_value(row, column) or [] for column in reading.marks]
+        right = (
+            text
+            for marks in columns
+            for text, mark in zip(solution, marks, strict=False)
+            if mark is True
+        )
+        solution = next(right, None)
     if not isinstance(solution, str | None):
         raise ConfigError(f"{row.place}: solution must be text or null, not {solution!r}")
-    if reading.answer_from == "column":
-        answer = _answer(row.place, _field(row, reading, "answer"))
-    else:
-        found = _ANSWERS[reading.answer_from](solution) if solution else None
-        if not found:
-            return None
-        answer = found
-    identity = _field(row, reading, "id")
-    return Problem(
-        id=f"{id_prefix}-{row.index}" if identity is None else str(identity),
-        question=question,
-        solution=solution if solution and solution.strip() else None,
-        answer=answer,
-        level=_level(row.place, _field(row, reading, "level")),
-    )
+    return solution if solution and solution.strip() else None
+
+
+def _countdown(row: Row, reading: Reading) -> dict[str, str]:
+    """Numbers and target of a countdown puzzle."""
+    numbers, target = _field(row, reading, "numbers"), _field(row, reading, "target")
+    if isinstance(numbers, str):
+        numbers = [int(n) if n.strip().isdecimal() else n for n in numbers.split(",")]
+    whole = isinstance(numbers, list) and all(type(n) is int for n in [*numbers, target])
+    if not whole or not numbers or min(numbers) < 0:
+        raise ConfigError(
+            f"{row.place}: numbers must be whole numbers from 0 and target a whole number, "
+            f"not {numbers!r} and {target!r}"
+        )
+    return {
+        "numbers": ", ".join(map(str, numbers)),
+        "target": str(target),
+        "answer": str(target),
+        "reference": countdown_reference(numbers, target),
+    }
+
+
+def _sudoku(row: Row, reading: Reading) -> dict[str, str]:
+    """Puzzle and solved grid of a 4x4 sudoku."""
+    puzzle = _field(row, reading, "puzzle")
+    try:
+        reference = sudoku_reference(str(puzzle))
+    except ValueError as error:
+        raise ConfigError(f"{row.place}: puzzle {error}") from error
+    answer = _answer(row.place, _field(row, reading, "answer"))
+    return {"puzzle": str(puzzle), "answer": answer, "reference": reference}
 
 
 def _answer(place: str, value: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from igpo_lightning.data.hub import HubError, HubTable, hub_rows
 from igpo_lightning.data.jsonl import ENDINGS, file_stem, jsonl_rows
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.data.reading import Reading, read_problems
+from igpo_lightning.data.reading import Form, Reading, read_problems
 from igpo_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,15 @@ class Source(Reading):
 
     name: str = "jsonl"  # names the files in IGPO_DATA_DIR, and begins the ids of rows without one
     path: str | None = None  # JSON-lines file (.jsonl or .jsonl.gz); {split} is replaced; beats all
+    kind: str = "math"  # how answers are graded: math | countdown | sudoku
+    question: str = "{question}"  # what is asked; {question}, {numbers}, {target}, {puzzle}
     hub: dict[str, HubTable] = field(default_factory=dict)  # split: table; no entry, no such split
     validation_share: float = 0.05  # of train, held out where the source has no validation; [0, 1)
     limit: int | None = None  # at most this many problems a split, the first ones; null for all
+
+
+class SplitNotFoundError(ConfigError):
+    """No place holds the split; the text says which were tried."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,8 @@ def load_problems(source: Source, split: str) -> list[Problem]:
         split: "train", "validation" or "test".
 
     Raises:
-        ConfigError: Nothing was found, the split does not exist, or a row is malformed. It says
-            what was looked for, where, and how to provide it.
+        SplitNotFoundError: Nothing was found; says what was looked for, where, and what to do.
+        ConfigError: A setting or a row is wrong.
     """
     _check(source, split)
     tried: list[str] = []
@@ -74,7 +80,7 @@ def load_problems(source: Source, split: str) -> list[Problem]:
             found = place(source, "train", [])
         if found is not None:
             return _share(source, split, found)[: source.limit]
-    raise ConfigError(_not_found(source, split, tried))
+    raise SplitNotFoundError(_not_found(source, split, tried))
 
 
 def _check(source: Source, split: str) -> None:
@@ -177,7 +183,8 @@ def _file_of(folder: str, stem: str) -> Path | None:
 
 
 def _read_file(source: Source, file: Path) -> list[Problem]:
-    problems, _ = read_problems(jsonl_rows(file), source, file_stem(file), drop_unanswered=False)
+    form = Form(source.kind, source.question, file_stem(file), drop_unanswered=False)
+    problems, _ = read_problems(jsonl_rows(file), source, form)
     return _some(problems, str(file))
 
 
@@ -201,8 +208,8 @@ def _on_hub(source: Source, split: str, tried: list[str]) -> _Found | None:
     except HubError as error:
         tried.append(f"{where}: {error}")
         return None
-    prefix = f"{source.name}-{split}"
-    problems, unanswered = read_problems(rows, table, prefix, drop_unanswered=True)
+    form = Form(source.kind, source.question, f"{source.name}-{split}", drop_unanswered=True)
+    problems, unanswered = read_problems(rows, table, form)
     if unanswered:
         log.info("%s: %d rows left out, no answer in their solution", where, unanswered)
     return _Found(_some(problems, where), own_validation="validation" in source.hub)

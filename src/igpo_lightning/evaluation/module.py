@@ -18,6 +18,7 @@ from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy
 from igpo_lightning.evaluation.runner import Completions, complete, decode_live
 from igpo_lightning.rewards import GradingPool, Verdict
+from igpo_lightning.rewards.worker import Grader
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class EvaluationSettings:
         seed: Run seed.
         workers: Grader processes.
         timeout: Seconds a grading may take.
+        grader: Compares answers where they are puzzles'; None for plain equivalence.
     """
 
     sampler: SamplerConfig
@@ -39,6 +41,7 @@ class EvaluationSettings:
     seed: int
     workers: int = 2
     timeout: float = 3.0
+    grader: Grader | None = None
 
 
 class EvaluationModule(lightning.LightningModule):
@@ -71,7 +74,9 @@ class EvaluationModule(lightning.LightningModule):
     def pool(self) -> GradingPool:
         """The grader processes, started when first needed."""
         if self._pool is None:
-            self._pool = GradingPool(self.evaluation.workers, self.evaluation.timeout)
+            self._pool = GradingPool(
+                self.evaluation.workers, self.evaluation.timeout, self.evaluation.grader
+            )
         return self._pool
 
     def close(self) -> None:
@@ -113,9 +118,8 @@ class EvaluationModule(lightning.LightningModule):
             settings.sampler,
             self.device,
             settings.batch_size,
-            any_rank=distributed.lockstep(self.backbone),
         )
-        golds = [encoded.problem.answer for encoded in batch.problems]
+        golds = [encoded.problem.gold for encoded in batch.problems]
         texts, verdicts = self.grade(completions, golds)
         rows = zip(
             batch.problems, batch.sample_indices, batch.counted, texts, verdicts, strict=True

@@ -169,7 +169,6 @@ class DreamBackbone(NativeBackbone):
         """The normalisation before the head."""
         return self.model["norm"]
 
-    @property
-    def head(self) -> nn.Module:
-        """The layer that makes logits."""
-        return self.embedding if self.tied else self.lm_head
+    def project(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., D]."""
+        return F.linear(hidden, self.embedding.weight) if self.tied else self.lm_head(hidden)

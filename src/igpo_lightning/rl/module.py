@@ -272,10 +272,9 @@ class RLModule(EvaluationModule):
                 self.settings.rollout_batch_size,
                 hint_ids,
                 passes,
-                any_rank=distributed.lockstep(self.backbone),
             )
         with self.phase("grading"):
-            texts, verdicts = self.grade(completions, [p.problem.answer for p in problems])
+            texts, verdicts = self.grade(completions, [p.problem.gold for p in problems])
             rewards = combine_rewards(texts, verdicts, self.settings.reward_weights)
         return Rollout(
             prompt_ids=completions.prompt_ids,

@@ -1,4 +1,4 @@
-"""One file a stage, each reading as the list of what it does; build.py turns config into objects."""
+"""One file a stage, reading as the list of what it does; build.py turns config into objects."""
 
 from importlib import import_module
 from typing import Any
@@ -10,6 +10,7 @@ _FILES = {
     "sft": "finetune",
     "eval": "evaluate",
     "generate": "generate",
+    "inspect": "inspect",
     "tokenizer": "tokenizer",
 }
 

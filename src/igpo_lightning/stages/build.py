@@ -15,10 +15,6 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerFast
 
-from igpo_lightning.data.prompts import EncodedProblem, encode_problems
-from igpo_lightning.data.sources import Source, load_problems
-from igpo_lightning.data.synthetic import arithmetic_problems
-from igpo_lightning.data.problem import Problem
 from igpo_lightning.diffusion.masked_inputs import LikelihoodSettings
 from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.errors import ConfigError
@@ -27,6 +23,7 @@ from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.optimization import OptimizerSettings
 from igpo_lightning.reporting.metrics_file import METRICS_FILE, read_metrics
 from igpo_lightning.rl.module import RLSettings
+from igpo_lightning.stages.problems import grader
 
 log = logging.getLogger(__name__)
 
@@ -74,46 +71,6 @@ def build_backbone(config: DictConfig) -> BackboneModule:
     )
 
 
-def read_problems(config: DictConfig, split: str, limit: int | None = None) -> list[Problem]:
-    """The problems of a split, generated or read; the first `limit` of them."""
-    data = config.data
-    if data.name == "arithmetic" and data.path is None:
-        size = data.train_size if split == "train" else data.eval_size
-        problems = arithmetic_problems(split, size, list(data.levels))
-    else:
-        source = OmegaConf.to_object(data)
-        assert isinstance(source, Source)
-        problems = load_problems(source, split)
-    return problems[:limit]
-
-
-def encode(
-    config: DictConfig, problems: list[Problem], tokenizer: PreTrainedTokenizerFast
-) -> list[EncodedProblem]:
-    """Problems as tokens; says how many were dropped for their length.
-
-    Raises:
-        ConfigError: None is left.
-    """
-    encoded, dropped = encode_problems(
-        problems, tokenizer, config.prompt.user, config.prompt.completion, config.prompt.max_length
-    )
-    if dropped:
-        log.info(
-            "%s: %d of %d problems dropped, prompt longer than prompt.max_length=%d tokens",
-            config.data.name,
-            dropped,
-            len(problems),
-            config.prompt.max_length,
-        )
-    if not encoded:
-        raise ConfigError(
-            f"prompt.max_length={config.prompt.max_length}: no problem of data={config.data.name} "
-            "has a prompt that short; raise it"
-        )
-    return encoded
-
-
 def sampler_settings(config: DictConfig, temperature: float) -> SamplerConfig:
     """The sampler at a temperature."""
     sampler = config.sampler
@@ -123,21 +80,6 @@ def sampler_settings(config: DictConfig, temperature: float) -> SamplerConfig:
         steps=sampler.steps,
         temperature=temperature,
         remasking=sampler.remasking,
-        cfg_scale=sampler.cfg_scale,
-        cache=sampler.cache,
-        confidence_threshold=sampler.confidence_threshold,
-        schedule=sampler.schedule,
-        factor=sampler.factor,
-        remask=sampler.remask,
-        top_k=sampler.top_k,
-        top_p=sampler.top_p,
-        cache_refresh=sampler.cache_refresh,
-        forbidden_ids=tuple(sampler.forbidden_ids),
-        eos=sampler.eos,
-        stop_after_eos=sampler.stop_after_eos,
-        compile=sampler.compile,
-        autocast=sampler.autocast,
-        token_budget=sampler.token_budget,
     )
 
 
@@ -150,6 +92,7 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
         seed=config.seed,
         workers=config.reward.workers,
         timeout=config.reward.timeout,
+        grader=grader(config),
     )
 
 

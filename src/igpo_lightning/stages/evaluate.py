@@ -9,6 +9,7 @@ from igpo_lightning.evaluation.module import EvaluationModule
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_eval_table
 from igpo_lightning.stages import build
+from igpo_lightning.stages.problems import encode, read_problems
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -16,8 +17,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     build.quiet_libraries()
     folder = build.run_folder()
     tokenizer = build.build_tokenizer(config)
-    problems = build.read_problems(config, config.eval.split)
-    held_out = build.encode(config, problems[: config.eval.limit], tokenizer)
+    problems = read_problems(config, config.eval.split)
+    held_out = encode(config, problems[: config.eval.limit], tokenizer)
     build.save_resolved(config, folder)
     settings = build.evaluation_settings(config)
     module = EvaluationModule(build.build_backbone(config), tokenizer, settings)

@@ -1,32 +1,35 @@
 """stage=sft: train on traces with the diffusion loss, then measure accuracy."""
 
 import functools
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
-from igpo_lightning.data.collate import stream_index
 from igpo_lightning.data.datamodules import EvaluationData, TraceData
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.data.synthetic import arithmetic_sft_example
-from igpo_lightning.errors import ConfigError
 from igpo_lightning.reporting.plots import plot_sft_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_sft_table
 from igpo_lightning.sft.module import SFTModule, SFTSettings
 from igpo_lightning.stages import build
+from igpo_lightning.stages.problems import (
+    encode,
+    example_stream,
+    prompt_form,
+    read_problems,
+    with_traces,
+)
 from igpo_lightning.stages.reinforce import export_model
-
-log = logging.getLogger(__name__)
 
 
 def training_stream(
     config: DictConfig, tokenizer: PreTrainedTokenizerFast
 ) -> Callable[[int], EncodedProblem]:
     """The endless stream of training examples: generated, or reshuffled epochs of a data set."""
+    length = config.sampler.completion_length
     if config.data.name == "arithmetic" and config.data.path is None:
         total = config.stage.steps * config.stage.batch_size
         make = functools.partial(
@@ -35,28 +38,10 @@ def training_stream(
             levels=list(config.data.levels),
             terse_share=list(config.data.terse_share),
         )
-        user, completion = config.prompt.user, config.prompt.completion
-        return lambda i: encode_problem(make(i, progress=i / total), tokenizer, user, completion)
-    examples = with_traces(
-        build.encode(config, build.read_problems(config, "train"), tokenizer), config.data.name
-    )
-    return lambda i: examples[stream_index(i, len(examples), config.seed)]
-
-
-def with_traces(problems: list[EncodedProblem], name: str) -> list[EncodedProblem]:
-    """The problems that have a trace; says how many have none.
-
-    Raises:
-        ConfigError: None has one.
-    """
-    usable = [p for p in problems if p.trace_ids is not None]
-    if len(usable) < len(problems):
-        log.info(
-            "%s: %d of %d problems have no trace", name, len(problems) - len(usable), len(problems)
-        )
-    if not usable:
-        raise ConfigError(f"data={name}: no problem has a trace (solution), which stage=sft needs")
-    return usable
+        form = prompt_form(config)
+        return lambda i: encode_problem(make(i, progress=i / total), tokenizer, form)
+    examples = encode(config, read_problems(config, "train"), tokenizer, max_trace=length)
+    return example_stream(config, with_traces(examples, config.data.name))
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -66,10 +51,15 @@ def run(config: DictConfig) -> dict[str, Any]:
     checkpoint = build.resume_checkpoint(config)
     tokenizer = build.build_tokenizer(config)
     stream = training_stream(config, tokenizer)
-    validation = build.encode(
-        config, build.read_problems(config, "validation", stage.val_limit), tokenizer
+    validation = with_traces(
+        encode(
+            config,
+            read_problems(config, "validation", stage.val_limit),
+            tokenizer,
+            max_trace=config.sampler.completion_length,
+        ),
+        config.data.name,
     )
-    validation = with_traces(validation, config.data.name)
     build.save_resolved(config, folder)
 
     module = SFTModule(
@@ -101,8 +91,8 @@ def run(config: DictConfig) -> dict[str, Any]:
         trainer.fit(module, datamodule=traces, ckpt_path=checkpoint, weights_only=True)
         after = None
         if stage.eval_after:
-            problems = build.read_problems(config, config.eval.split, config.eval.limit)
-            held_out = build.encode(config, problems, tokenizer)
+            problems = read_problems(config, config.eval.split, config.eval.limit)
+            held_out = encode(config, problems, tokenizer)
             data = EvaluationData(held_out, config.eval.samples, config.eval.batch_size)
             trainer.validate(module, datamodule=data, verbose=False)
             SampleFile(folder / "eval_after.jsonl").write(module.samples)

@@ -38,7 +38,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     if stage.hint is not None:
         hint_ids = tokenizer(stage.hint, add_special_tokens=False)["input_ids"]
         hints = hint_tensor(hint_ids, stage.hint_position, length)
-    prompt_ids = torch.tensor([encode_chat(stage.prompt, config.prompt.user, tokenizer)])
+    prompt = config.prompt
+    prompt_ids = torch.tensor([encode_chat(stage.prompt, prompt.user, tokenizer, prompt.chat)])
     model = build.build_backbone(config)
     output = denoise(
         model,

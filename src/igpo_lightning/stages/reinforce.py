@@ -12,6 +12,7 @@ from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_rl_table
 from igpo_lightning.rl.module import RLModule
 from igpo_lightning.stages import build
+from igpo_lightning.stages.problems import encode, example_stream, read_problems
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -20,9 +21,10 @@ def run(config: DictConfig) -> dict[str, Any]:
     folder, stage = build.run_folder(), config.stage
     checkpoint = build.resume_checkpoint(config)
     tokenizer = build.build_tokenizer(config)
-    train = build.encode(config, build.read_problems(config, "train"), tokenizer)
-    held_out_problems = build.read_problems(config, config.eval.split, config.eval.limit)
-    held_out = build.encode(config, held_out_problems, tokenizer)
+    length = config.sampler.completion_length
+    train = encode(config, read_problems(config, "train"), tokenizer, max_trace=length)
+    held_out_problems = read_problems(config, config.eval.split, config.eval.limit)
+    held_out = encode(config, held_out_problems, tokenizer)
     build.save_resolved(config, folder)
 
     samples = SampleFile(folder / "samples.jsonl")
@@ -44,14 +46,13 @@ def run(config: DictConfig) -> dict[str, Any]:
     )
     evaluation = EvaluationData(held_out, config.eval.samples, config.eval.batch_size)
     rollouts = RolloutData(
-        train,
+        example_stream(config, train),
         held_out if stage.eval_every else [],
         config.eval.samples,
         config.eval.batch_size,
         stage.steps,
         stage.prompts_per_step,
         stage.inner_updates,
-        config.seed,
     )
 
     def evaluate(when: str) -> Accuracy | None:

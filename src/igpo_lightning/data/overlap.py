@@ -1,0 +1,86 @@
+"""Problems that stand both in a training set and in an evaluation set."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from igpo_lightning.data.problem import Problem
+
+_LAYOUT = re.compile(
+    r"\\(?:left|right|big|Big|bigg|Bigg|displaystyle|textstyle|quad|qquad|,|;|:|!| )(?![A-Za-z])"
+)
+_WRAPPERS = re.compile(
+    r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox|operatorname)(?![a-z])"
+)
+_ALIKE = (("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cdot", "*"), ("\\times", "*"))
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_BETWEEN_NUMBERS = re.compile(r"(?<=\d)[^\w.+\-*/=<>^\\|%!]+(?=\d)")
+# What changes the mathematics stays; spaces, punctuation, math delimiters and grouping go.
+_DROPPED = re.compile(r"[^\w.+\-*/=<>^\\|%!]|(?<!\d)\.|\.(?!\d)")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A training problem that is also an evaluation problem.
+
+    Attributes:
+        train_id: Its id in the training set.
+        evaluation: Name of the evaluation set.
+        evaluation_id: Its id there.
+        exact: The questions are the same letter by letter; else only after `normalise_question`.
+    """
+
+    train_id: str
+    evaluation: str
+    evaluation_id: str
+    exact: bool
+
+
+def normalise_question(question: str) -> str:
+    """A question without what typing changes: case, spaces, punctuation, LaTeX layout.
+
+    Digits, letters, operators and LaTeX commands stay, so two problems that differ in a number or
+    a sign stay different.
+    """
+    text = unicodedata.normalize("NFKC", question)
+    text = _WRAPPERS.sub("", _LAYOUT.sub("", text)).casefold()
+    for spelling, common in _ALIKE:
+        text = text.replace(spelling, common)
+    text = _BETWEEN_NUMBERS.sub("_", _THOUSANDS.sub("", text))  # 1, 23 is not 12, 3
+    return _DROPPED.sub("", text)
+
+
+def find_overlap(
+    train: Iterable[Problem], evaluation: Mapping[str, Sequence[Problem]]
+) -> list[Shared]:
+    """Every training problem whose question is in an evaluation set, exactly or normalised.
+
+    Args:
+        train: Training problems.
+        evaluation: Name of an evaluation set: its problems.
+
+    Returns:
+        One entry for a training problem and an evaluation set, in the order of `train`.
+    """
+    exact = {name: {p.question: p.id for p in rows} for name, rows in evaluation.items()}
+    normalised = {
+        name: {normalise_question(p.question): p.id for p in rows}
+        for name, rows in evaluation.items()
+    }
+    shared: list[Shared] = []
+    for problem in train:
+        key = normalise_question(problem.question)
+        for name in evaluation:
+            if problem.question in exact[name]:
+                found = exact[name][problem.question]
+                shared.append(Shared(problem.id, name, found, True))
+            elif key in normalised[name]:
+                shared.append(Shared(problem.id, name, normalised[name][key], False))
+    return shared
+
+
+def without_overlap(train: Sequence[Problem], shared: Iterable[Shared]) -> list[Problem]:
+    """The training problems that no entry names."""
+    gone = {entry.train_id for entry in shared}
+    return [problem for problem in train if problem.id not in gone]

@@ -1,0 +1,256 @@
+"""From configuration to problems: read, compare with evaluation sets, encode, mix."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from transformers import PreTrainedTokenizerFast
+
+from igpo_lightning.config import DataConfig, named_data
+from igpo_lightning.data.mixtures import Part, mixture_index
+from igpo_lightning.data.overlap import Shared, find_overlap, without_overlap
+from igpo_lightning.data.problem import Problem
+from igpo_lightning.data.prompts import (
+    EncodedProblem,
+    EncodingCounts,
+    PromptForm,
+    encode_problems,
+)
+from igpo_lightning.data.sources import SplitNotFoundError, load_problems
+from igpo_lightning.data.synthetic import arithmetic_problems
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.rewards.puzzles import is_solved
+from igpo_lightning.rewards.worker import Grader
+
+log = logging.getLogger(__name__)
+
+
+def data_config(config: DictConfig) -> DataConfig:
+    """The `data` group as its dataclass."""
+    data = OmegaConf.to_object(config.data)
+    assert isinstance(data, DataConfig)
+    return data
+
+
+def prompt_form(config: DictConfig) -> PromptForm:
+    """The `prompt` group as plain values."""
+    prompt = config.prompt
+    return PromptForm(
+        user=prompt.user,
+        completion=prompt.completion,
+        max_prompt=prompt.max_length,
+        long_prompts=prompt.long_prompts,
+        long_traces=prompt.long_traces,
+        chat=prompt.chat,
+    )
+
+
+def read_problems(config: DictConfig, split: str, limit: int | None = None) -> list[Problem]:
+    """The problems of a split; the first `limit` of them.
+
+    Those of train and validation are compared with the evaluation sets, as `data.overlap` says.
+    """
+    data = data_config(config)
+    problems = read_split(data, split) if split == "test" else read_training(data, split)
+    return problems[:limit]
+
+
+def read_split(data: DataConfig, split: str) -> list[Problem]:
+    """The problems of a split as the source has them: generated, read, or those of its parts.
+
+    Raises:
+        SplitNotFoundError: No place holds it.
+        ConfigError: A setting or a row is wrong.
+    """
+    if split == "test" and data.test_from is not None:
+        return read_split(named_data(data.test_from, "data.test_from"), split)
+    if data.parts:
+        return _read_parts(data, split)
+    if data.name == "arithmetic" and data.path is None:
+        size = data.train_size if split == "train" else data.eval_size
+        return arithmetic_problems(split, size, list(data.levels))[: data.limit]
+    return load_problems(data, split)
+
+
+def read_training(data: DataConfig, split: str = "train") -> list[Problem]:
+    """Train or validation problems, less those of the evaluation sets where `data.overlap=remove`.
+
+    Raises:
+        ConfigError: As `read_split`, or nothing is left.
+    """
+    problems = read_split(data, split)
+    if data.overlap == "ignore":
+        return problems
+    shared = find_overlap(problems, evaluation_sets(data))
+    if not shared:
+        return problems
+    kept = without_overlap(problems, shared)
+    log.warning("data=%s: %s", data.name, describe_overlap(data, split, len(problems), shared))
+    if data.overlap == "report":
+        return problems
+    if not kept:
+        raise ConfigError(
+            f"data.overlap=remove: every {split} problem of data={data.name} is an evaluation "
+            "problem; use data.overlap=report, or other evaluation sets (data.against)"
+        )
+    return kept
+
+
+def describe_overlap(data: DataConfig, split: str, total: int, shared: Sequence[Shared]) -> str:
+    """How many problems of a split are evaluation problems, of which sets, and what was done."""
+    count = len({entry.train_id for entry in shared})
+    by_set = Counter((entry.evaluation, entry.exact) for entry in shared)
+    parts = [
+        f"{number} in {name} ({'exactly' if exact else 'after normalising'})"
+        for (name, exact), number in sorted(by_set.items())
+    ]
+    done = "removed" if data.overlap == "remove" else "kept, see data.overlap"
+    return f"{count} of {total} {split} problems are evaluation problems, {done}: " + ", ".join(
+        parts
+    )
+
+
+def evaluation_sets(data: DataConfig) -> dict[str, list[Problem]]:
+    """Evaluation sets by name, to compare training problems with; says which were not found."""
+    sets: dict[str, list[Problem]] = {}
+    one_file = data.path is not None and "{split}" not in data.path
+    wanted = {} if one_file else {data.test_from or data.name: data}
+    wanted |= {name: named_data(name, "data.against") for name in data.against}
+    for name, source in wanted.items():
+        try:
+            sets[name] = read_split(source, "test")
+        except SplitNotFoundError:
+            log.warning("data=%s: not compared with %s: no test split found", data.name, name)
+    return sets
+
+
+def _read_parts(data: DataConfig, split: str) -> list[Problem]:
+    """The parts of a mixture one after the other; ids begin with the part's name."""
+    problems: list[Problem] = []
+    missing: list[SplitNotFoundError] = []
+    for name in data.parts:
+        part = named_data(name, "data.parts")
+        part.limit = data.limit if data.limit is not None else part.limit
+        try:
+            rows = read_split(part, split) if split == "test" else read_training(part, split)
+        except SplitNotFoundError as error:
+            if split != "test":
+                raise
+            missing.append(error)
+            log.warning("data=%s: part %s has no test split", data.name, name)
+            continue
+        problems += [replace(p, id=f"{name}/{p.id}", part=name) for p in rows]
+    if not problems:
+        raise missing[0]
+    return problems
+
+
+def encode(
+    config: DictConfig,
+    problems: list[Problem],
+    tokenizer: PreTrainedTokenizerFast,
+    max_trace: int | None = None,
+) -> list[EncodedProblem]:
+    """Problems as tokens; says how many were cut or dropped for their length.
+
+    Args:
+        config: The configuration.
+        problems: To encode.
+        tokenizer: The model's.
+        max_trace: Tokens of a training completion; None for problems that are only asked.
+
+    Raises:
+        ConfigError: None is left.
+    """
+    encoded, counts = encode_problems(problems, tokenizer, prompt_form(config), max_trace)
+    for line in describe_lengths(config, counts, max_trace):
+        log.info("%s: %s", config.data.name, line)
+    if not encoded:
+        raise ConfigError(
+            f"prompt.max_length={config.prompt.max_length}: no problem of data={config.data.name} "
+            "is short enough; raise it, or use prompt.long_prompts=cut (and "
+            "prompt.long_traces=cut)"
+        )
+    return encoded
+
+
+def describe_lengths(
+    config: DictConfig, counts: EncodingCounts, max_trace: int | None
+) -> list[str]:
+    """What was too long, and what was done about it; nothing where all fit."""
+    prompt, lines = config.prompt, []
+    done = {"drop": "dropped", "cut": "cut"}
+    if counts.long_prompts:
+        lines.append(
+            f"{counts.long_prompts} of {counts.problems} prompts longer than "
+            f"prompt.max_length={prompt.max_length} tokens: {done[prompt.long_prompts]}"
+        )
+    if counts.long_traces:
+        lines.append(
+            f"{counts.long_traces} of {counts.traces} traces longer than {max_trace} tokens: "
+            f"{done[prompt.long_traces]}"
+        )
+    return lines
+
+
+def with_traces(problems: list[EncodedProblem], name: str) -> list[EncodedProblem]:
+    """The problems that have a trace; says how many have none.
+
+    Raises:
+        ConfigError: None has one.
+    """
+    usable = [p for p in problems if p.trace_ids is not None]
+    if len(usable) < len(problems):
+        log.info(
+            "%s: %d of %d problems have no trace", name, len(problems) - len(usable), len(problems)
+        )
+    if not usable:
+        raise ConfigError(f"data={name}: no problem has a trace (solution), which stage=sft needs")
+    return usable
+
+
+def example_stream(
+    config: DictConfig, examples: Sequence[EncodedProblem]
+) -> Callable[[int], EncodedProblem]:
+    """The endless training stream: the example at a position.
+
+    Reshuffled epochs, or those of the parts mixed by weight where the data is a mixture.
+
+    Raises:
+        ConfigError: A part of the mixture has no example left.
+    """
+    names = list(config.data.parts) or [""]
+    weights = list(config.data.weights) or [1.0] * len(names)
+    by_part: dict[str, list[EncodedProblem]] = {name: [] for name in names}
+    for example in examples:
+        by_part[example.problem.part].append(example)
+    for name, rows in by_part.items():
+        if not rows:
+            raise ConfigError(
+                f"data.parts: no problem of part {name} is left to train on (length, "
+                "missing traces); leave it out, or raise the limits"
+            )
+    parts = [
+        Part(len(by_part[name]), weight) for name, weight in zip(names, weights, strict=True)
+    ]
+    seed: int = config.seed
+
+    def at(position: int) -> EncodedProblem:
+        part, index = mixture_index(position, parts, seed)
+        return by_part[names[part]][index]
+
+    return at
+
+
+def grader(config: DictConfig) -> Grader | None:
+    """What compares answers, where the data holds puzzles; None for plain equivalence."""
+    data = data_config(config)
+    sources: list[Any] = [data]
+    sources += [named_data(name, "data.parts") for name in data.parts]
+    for source in list(sources):
+        if source.test_from is not None:
+            sources.append(named_data(source.test_from, "data.test_from"))
+    return is_solved if any(source.kind != "math" for source in sources) else None

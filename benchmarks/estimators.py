@@ -60,6 +60,9 @@ class TableModel:
         """Hidden states are logits already."""
         return hidden
 
+    def head_weight(self) -> None:
+        """The head is no matrix."""
+
     def logp(self, words: tuple[int, ...], visible: set[int], position: int) -> float:
         """log p(word at position | the visible words)."""
         shown = [words[i] if i in visible else MASK for i in range(LENGTH)]

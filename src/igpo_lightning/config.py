@@ -57,7 +57,22 @@ class SamplerSettings:
     block_length: int = 32  # tokens; divides completion_length (the paper: 32)
     steps: int = 128  # denoising steps over all blocks (the paper: 128)
     temperature: float = 1.2  # of rollouts; evaluation has its own (the paper: 1.2)
-    remasking: str = "low_confidence"  # which positions a step commits
+    remasking: str = "low_confidence"  # what commits first; or random, entropy, margin, topk_margin
+    schedule: str = "fixed"  # how many a step commits: fixed (the paper) | linear | cosine
+    confidence_threshold: float | None = None  # in [0, 1]: commit all above, steps as needed
+    factor: float | None = None  # above 0: commit the n best with (n + 1)(1 - c_n) < factor
+    remask: float = 0.0  # in [0, 1): chance that a step masks a committed token again (ReMDM)
+    top_k: int | None = None  # draw from the k most probable tokens
+    top_p: float | None = None  # in (0, 1]: draw from the most probable tokens of this mass
+    cfg_scale: float = 0.0  # classifier-free guidance weight; above 0 doubles the work
+    eos: str = "free"  # free | last: committed after the block's other tokens | never
+    forbidden_ids: list[int] = field(default_factory=list)  # token ids that are never produced
+    stop_after_eos: bool = True  # leave a row's later blocks after EOS; its live part is the same
+    cache: str = "none"  # none (exact) | prefix | dual (approximate, Fast-dLLM)
+    cache_refresh: int | None = None  # full pass every so many steps of a block; null: at its start
+    compile: str = "none"  # none | default: torch.compile | cuda_graphs: with CUDA graphs
+    autocast: str = "none"  # bfloat16: run the model in it; none: as trainer.precision says
+    token_budget: int | None = None  # canvas positions a micro-batch; null: so many rows as set
 
 
 @dataclass
@@ -332,8 +347,70 @@ def _validate_sampler(config: DictConfig) -> None:
         sampler.steps,
         f"more steps than tokens; give at most sampler.completion_length={length}",
     )
-    _require_choice(config, "sampler.remasking", ("low_confidence",))
-    _require_at_least(config, 0, "sampler.temperature", "eval.temperature")
+    _require_at_least(config, 0, "sampler.temperature", "eval.temperature", "sampler.cfg_scale")
+    _validate_unmasking(config)
+    _validate_sampler_speed(config)
+
+
+def _validate_unmasking(config: DictConfig) -> None:
+    sampler = config.sampler
+    probabilities = ("low_confidence", "margin", "topk_margin")
+    _require_choice(config, "sampler.remasking", (*probabilities, "random", "entropy"))
+    _require_choice(config, "sampler.schedule", ("fixed", "linear", "cosine"))
+    _require_choice(config, "sampler.eos", ("free", "last", "never"))
+    _require_within(config, 0, 1, "sampler.remask", "sampler.confidence_threshold", "sampler.top_p")
+    _require(sampler.remask < 1, "sampler.remask", sampler.remask, "must be below 1")
+    _require(sampler.top_p != 0, "sampler.top_p", sampler.top_p, "must be above 0")
+    _require_at_least(config, 1, "sampler.top_k")
+    _require(
+        sampler.factor is None or sampler.factor > 0,
+        "sampler.factor",
+        sampler.factor,
+        "must be above 0",
+    )
+    if sampler.confidence_threshold is None and sampler.factor is None:
+        return
+    rule = "factor" if sampler.confidence_threshold is None else "confidence_threshold"
+    for key, fits, problem in (
+        ("factor", rule == "factor" or sampler.factor is None, "give only one of the two"),
+        ("remasking", sampler.remasking in probabilities, "use one of " + ", ".join(probabilities)),
+        ("schedule", sampler.schedule == "fixed", "leave it at fixed"),
+        ("remask", sampler.remask == 0, "leave it at 0"),
+    ):
+        _require(fits, f"sampler.{key}", sampler[key], f"with sampler.{rule} set: {problem}")
+
+
+def _validate_sampler_speed(config: DictConfig) -> None:
+    sampler = config.sampler
+    _require_choice(config, "sampler.cache", ("none", "prefix", "dual"))
+    _require_choice(config, "sampler.compile", ("none", "default", "cuda_graphs"))
+    _require_choice(config, "sampler.autocast", ("none", "bfloat16"))
+    _require_at_least(config, 1, "sampler.cache_refresh", "sampler.token_budget")
+    _require(
+        sampler.cache_refresh is None or sampler.cache != "none",
+        "sampler.cache_refresh",
+        sampler.cache_refresh,
+        "there is no cache to refresh; set sampler.cache=prefix or dual, or leave it null",
+    )
+    graphs = sampler.compile == "cuda_graphs"
+    _require(
+        not graphs or config.trainer.accelerator == "gpu",
+        "sampler.compile",
+        sampler.compile,
+        "needs trainer=gpu; use sampler.compile=default on CPUs",
+    )
+    _require(
+        not graphs or sampler.cache == "none",
+        "sampler.compile",
+        sampler.compile,
+        f"cannot replay sampler.cache={sampler.cache}; use sampler.compile=default with a cache",
+    )
+    _require(
+        sampler.compile == "none" or config.trainer.strategy != "fsdp",
+        "sampler.compile",
+        sampler.compile,
+        "cannot compile over trainer.strategy=fsdp; use sampler.compile=none",
+    )
 
 
 def _validate_inpaint(config: DictConfig) -> None:

@@ -1,5 +1,6 @@
 """The only file that calls torch.distributed: what ranks tell each other outside of training."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,10 +36,33 @@ def gather_objects(item: Any) -> list[Any]:
     return items
 
 
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any rank; the flag itself without a process group.
+
+    Every rank must ask equally often.
+    """
+    if not is_distributed():
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    answer = torch.tensor([flag], dtype=torch.int32, device=device)
+    dist.all_reduce(answer, op=dist.ReduceOp.MAX)
+    return bool(answer)
+
+
+def lockstep(model: torch.nn.Module) -> Callable[[bool], bool] | None:
+    """`any_rank` where ranks share the model's weights, so that a pass needs all of them.
+
+    None where each rank has the whole model and is free to take its own number of passes.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    return any_rank if isinstance(model, FSDPModule) else None
+
+
 def shard(model: torch.nn.Module, mesh: Any) -> None:
     """Share a backbone's parameters over a device mesh with FSDP2, one unit for each block.
 
-    Idempotent. `encode` and `project` gather the parameters as `forward` does.
+    Idempotent. `encode`, `project` and `head_weight` gather the parameters as `forward` does.
     """
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
@@ -47,5 +71,5 @@ def shard(model: torch.nn.Module, mesh: Any) -> None:
     for block in model.blocks:  # type: ignore[union-attr]
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    for method in ("encode", "project"):
+    for method in ("encode", "project", "head_weight"):
         register_fsdp_forward_method(model, method)

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from igpo_lightning.diffusion import (
     LikelihoodSettings,
@@ -15,14 +17,14 @@ from igpo_lightning.diffusion import (
 )
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 
-VOCABULARY = 11
+VOCABULARY, WIDTH = 11, 16
 
 
 def tiny_model(seed: int = 0) -> TinyBackbone:
     torch.manual_seed(seed)
     config = TinyConfig(
         vocab_size=VOCABULARY,
-        hidden_size=16,
+        hidden_size=WIDTH,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=24,
@@ -182,23 +184,41 @@ def test_padding_changes_neither_masks_nor_values(settings):
     torch.testing.assert_close(scores.logp, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_only_counted_positions_are_projected():
-    """Neither a [B, L, V] tensor nor logits of positions that do not count."""
+class LargestTensor(TorchDispatchMode):
+    """Notes the most rows of any tensor that is as wide as the vocabulary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if not isinstance(tensor, Tensor) or tensor.shape == (WIDTH, VOCABULARY):
+                continue  # the head's own weight, transposed
+            if tensor.dim() and tensor.shape[-1] == VOCABULARY:
+                self.rows = max(self.rows, tensor.numel() // VOCABULARY)
+        return out
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_only_counted_positions_get_logits(linear):
+    """3 of 18 positions count: no tensor has a row of logits for more of them."""
     model, (prompt_ids, completion_ids) = tiny_model(), batch(rows=3)
-    projected = []
-    project = model.project
-    model.project = lambda hidden: projected.append(hidden.shape) or project(hidden)
+    inputs = draw_all(LikelihoodSettings("strata", strata=2), prompt_ids, completion_ids)
+    full = token_scores(model, prompt_ids, completion_ids, inputs, with_entropy=True)
+    if not linear:
+        model.head_weight = lambda: None
     counted = torch.zeros_like(completion_ids, dtype=torch.bool)
     counted[0, :2] = counted[2, 5] = True
-    inputs = draw_all(LikelihoodSettings("strata", strata=2), prompt_ids, completion_ids)
-    scores = token_scores(
-        model, prompt_ids, completion_ids, inputs, counted=counted, with_entropy=True
-    )
-    assert sum(shape[0] for shape in projected) == 3
-    assert all(len(shape) == 2 for shape in projected)
+    with LargestTensor() as largest:
+        scores = token_scores(
+            model, prompt_ids, completion_ids, inputs, counted=counted, with_entropy=True
+        )
+        scores.logp.sum().backward()
+    assert 1 <= largest.rows <= 3
     assert torch.equal(scores.logp != 0, counted)
     assert torch.equal(scores.entropy != 0, counted)
-    full = token_scores(model, prompt_ids, completion_ids, inputs, with_entropy=True)
     torch.testing.assert_close(scores.logp[counted], full.logp[counted])
     torch.testing.assert_close(scores.entropy[counted], full.entropy[counted])
 

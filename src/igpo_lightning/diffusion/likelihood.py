@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.forward_process import apply_masks
-from igpo_lightning.diffusion.head_scores import chunk_count, head_scores
+from igpo_lightning.diffusion.head_scores import any_head_scores, linear_head_scores, part_count
 from igpo_lightning.diffusion.masked_inputs import (
     LikelihoodSettings,
     MaskedInputs,
@@ -54,6 +54,17 @@ def _combine(logp: Tensor, used: Tensor, inputs: MaskedInputs) -> Tensor:
     return torch.lerp(lower, torch.where(seen, upper, 0.0), inputs.upper_share[:, None])
 
 
+def _head_scores(
+    model: Backbone, hidden: Tensor, tokens: Tensor, most: int, with_entropy: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Scores [M] of hidden states [M, D], of which a rank with other tokens may have `most`."""
+    weight = model.head_weight()
+    if weight is not None:
+        return linear_head_scores(hidden, weight, tokens, with_entropy=with_entropy)
+    parts = part_count(most, model.vocab_size)
+    return any_head_scores(model.project, hidden, tokens, parts=parts, with_entropy=with_entropy)
+
+
 def token_scores(
     model: Backbone,
     prompt_ids: Tensor,
@@ -82,7 +93,7 @@ def token_scores(
     used = inputs.weights > 0  # [B, N, C]
     if counted is not None:
         used = used & counted[:, None]
-    chunks = chunk_count(completion_ids.numel(), model.vocab_size)
+    window = (prompt_length, prompt_length + completion_ids.shape[1])
     logps, entropies = [], []
     for n, scored in enumerate(used.unbind(dim=1)):
         prompt = prompt_ids
@@ -90,13 +101,9 @@ def token_scores(
             prompt = apply_masks(prompt_ids, inputs.prompt_masks[:, n], model.mask_token_id)
         noised = apply_masks(completion_ids, inputs.masks[:, n], model.mask_token_id)
         canvas = torch.cat((prompt, noised), dim=1)
-        hidden = model.encode(canvas, attention_mask)[:, prompt_length:]  # [B, C, D]
-        logp, entropy = head_scores(
-            model.project,
-            hidden[scored],
-            completion_ids[scored],
-            chunks=chunks,
-            with_entropy=with_entropy,
+        hidden = model.encode(canvas, attention_mask, window=window)  # [B, C, D]
+        logp, entropy = _head_scores(
+            model, hidden[scored], completion_ids[scored], completion_ids.numel(), with_entropy
         )
         empty = torch.zeros(scored.shape, device=scored.device)
         logps.append(empty.masked_scatter(scored, logp))

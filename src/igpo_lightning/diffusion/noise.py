@@ -1,6 +1,6 @@
 """Random numbers as a pure function of keys, so that no result depends on batching or ranks.
 
-A `torch.Generator` yields numbers in the order in which they are asked for: the noise of a row would
+A `torch.Generator` yields numbers in the order in which they are asked for: a row's noise would
 change with its neighbours, the micro-batch size, or a resume. Here every number is a hash of (row
 key, counters), computed for all rows at once, and equal on every device.
 """
@@ -52,10 +52,30 @@ def uniform(keys: Tensor) -> Tensor:
     return (_shift_right(_mix(keys), 12).double() + 0.5) * 2.0**-52
 
 
-def gumbel(keys: Tensor, vocab_size: int) -> Tensor:
+def _mix_(x: Tensor, spare: Tensor) -> Tensor:
+    """`_mix` in place; `spare` is a buffer like x."""
+    for bits, factor in ((30, _MIX_1), (27, _MIX_2)):
+        torch.bitwise_right_shift(x, bits, out=spare)
+        x.bitwise_xor_(spare.bitwise_and_((1 << (64 - bits)) - 1)).mul_(factor)
+    torch.bitwise_right_shift(x, 31, out=spare)
+    return x.bitwise_xor_(spare.bitwise_and_((1 << 33) - 1))
+
+
+def gumbel(keys: Tensor, vocab_size: int, start: int = 0) -> Tensor:
     """Standard Gumbel noise [..., V] in float64 for keys [...].
 
-    Float64 because lower precision degrades generation quality (arXiv 2409.02908).
+    A row is the splitmix64 stream that its key seeds, so a slice of the vocabulary can be drawn
+    alone. Float64 because lower precision degrades generation quality (arXiv 2409.02908).
+
+    Args:
+        keys: [...] int64.
+        vocab_size: Numbers to draw for each key.
+        start: Position in the stream of the first one.
     """
-    counters = torch.arange(vocab_size, dtype=torch.int64, device=keys.device)
-    return uniform(fold(keys[..., None], counters)).log_().neg_().log_().neg_()
+    counters = torch.arange(start + 1, start + vocab_size + 1, device=keys.device)
+    bits = keys[..., None] + counters * _INCREMENT
+    spare = torch.empty_like(bits)
+    _mix_(bits, spare)
+    torch.bitwise_right_shift(bits, 12, out=spare)
+    uniforms = spare.bitwise_and_((1 << 52) - 1).double().add_(0.5).mul_(2.0**-52)
+    return uniforms.log_().neg_().log_().neg_()

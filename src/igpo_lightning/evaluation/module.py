@@ -118,6 +118,7 @@ class EvaluationModule(lightning.LightningModule):
             settings.sampler,
             self.device,
             settings.batch_size,
+            any_rank=distributed.lockstep(self.backbone),
         )
         golds = [encoded.problem.gold for encoded in batch.problems]
         texts, verdicts = self.grade(completions, golds)

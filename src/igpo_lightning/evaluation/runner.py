@@ -1,6 +1,6 @@
 """Generate, decode and grade a batch: what evaluation and rollouts share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.collate import pad_left
 from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.diffusion.cache import keep_company
 from igpo_lightning.diffusion.forward_process import live_mask
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, denoise
@@ -30,6 +31,31 @@ class Completions:
     output: DenoiseOutput
 
 
+def micro_batches(lengths: Sequence[int], limit: int, token_budget: int | None) -> list[list[int]]:
+    """Rows that go through the sampler together, shortest first.
+
+    Args:
+        lengths: Canvas positions of each row without padding.
+        limit: Rows of a micro-batch, where there is no budget.
+        token_budget: Canvas positions of a micro-batch, its padding included; a row that is longer
+            than the budget goes alone.
+
+    Returns:
+        Row numbers of each micro-batch; every row once. Rows of equal length keep their order, so
+        that the samples of a prompt stay together.
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        rows = len(batches[-1]) + 1 if batches else 0
+        # Rows come by length: this one is the longest, and decides the padding.
+        fits = rows <= limit if token_budget is None else rows * lengths[row] <= token_budget
+        if batches and fits:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
 def complete(
     model: Backbone,
     problems: Sequence[EncodedProblem],
@@ -39,46 +65,62 @@ def complete(
     batch_size: int,
     hint_ids: Tensor | None = None,
     passes: int | None = None,
+    any_rank: Callable[[bool], bool] | None = None,
 ) -> Completions:
-    """Complete one row for each problem, in micro-batches.
+    """Complete one row for each problem, in micro-batches of similar length.
 
     Args:
         model: The backbone.
         problems: N problems; a problem may stand more than once.
         seeds: N row seeds: a row's completion follows from its prompt, hints and seed.
-        config: Of the sampler.
+        config: Of the sampler; its `token_budget`, where set, takes the place of `batch_size`.
         device: Where the model is.
-        batch_size: Rows a denoising pass.
+        batch_size: Rows of a micro-batch.
         hint_ids: [N, C], -1 where free.
-        passes: Number of denoising passes to make; more than N needs keeps ranks in step (the
-            last rows are denoised again and thrown away).
+        passes: Micro-batches to make at least; what is missing is made up by denoising the last
+            one again. Without effect where `any_rank` keeps ranks in step.
+        any_rank: For ranks that share the model's weights, see `denoise`: a rank that is done
+            makes empty passes until all are.
     """
     prompt_ids, prompt_mask = pad_left([p.prompt_ids for p in problems], model.pad_token_id)
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device)
     keys = row_keys(list(seeds), device)
     hints = None if hint_ids is None else hint_ids.to(device)
-    starts = list(range(0, len(problems), batch_size))
+    lengths = [len(p.prompt_ids) + config.completion_length for p in problems]
+    batches = micro_batches(lengths, batch_size, config.token_budget)
+    missing = max(0, (passes or 0) - len(batches)) if any_rank is None else 0
     outputs = []
-    for number in range(max(len(starts), passes or 0)):
-        start = starts[min(number, len(starts) - 1)]
-        rows = slice(start, start + batch_size)
+    for rows in batches + batches[-1:] * missing:
+        padding = prompt_ids.shape[1] - max(len(problems[row].prompt_ids) for row in rows)
         output = denoise(
             model,
-            prompt_ids[rows],
+            prompt_ids[rows, padding:],
             config,
-            prompt_mask=prompt_mask[rows],
+            prompt_mask=prompt_mask[rows, padding:],
             hint_ids=None if hints is None else hints[rows],
             keys=keys[rows],
+            # Between micro-batches no rank waits for another.
+            any_rank=None if any_rank is None else (lambda works: works and any_rank(True)),
         )
-        if number < len(starts):
-            outputs.append(output)
-    joined = DenoiseOutput(
-        completion_ids=torch.cat([o.completion_ids for o in outputs]),
-        hint_mask=torch.cat([o.hint_mask for o in outputs]),
-        unmask_step=torch.cat([o.unmask_step for o in outputs]),
+        outputs.append(output)
+    while any_rank is not None and any_rank(False):
+        keep_company(model, prompt_ids[:1])
+    order = [row for rows in batches for row in rows]
+    return Completions(prompt_ids, prompt_mask, _joined(outputs[: len(batches)], order))
+
+
+def _joined(outputs: list[DenoiseOutput], order: list[int]) -> DenoiseOutput:
+    """One output of several; row i of them, counted through, becomes row order[i]."""
+    back = torch.tensor(order).argsort().to(outputs[0].completion_ids.device)
+    return DenoiseOutput(
+        completion_ids=torch.cat([o.completion_ids for o in outputs])[back],
+        hint_mask=torch.cat([o.hint_mask for o in outputs])[back],
+        unmask_step=torch.cat([o.unmask_step for o in outputs])[back],
         forward_passes=sum(o.forward_passes for o in outputs),
+        head_positions=sum(o.head_positions for o in outputs),
+        body_tokens=sum(o.body_tokens for o in outputs),
+        canvas_tokens=sum(o.canvas_tokens for o in outputs),
     )
-    return Completions(prompt_ids, prompt_mask, joined)
 
 
 def decode_live(

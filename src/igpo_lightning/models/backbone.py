@@ -67,6 +67,14 @@ class Backbone(Protocol):
         """Logits [..., V] of chosen hidden states [..., D]: the head without the body."""
         ...
 
+    def head_weight(self) -> Tensor | None:
+        """The matrix W [V, D] where `project(hidden)` is `hidden @ W.T` and nothing more.
+
+        Gradients flow through it. None for any other head (a bias, a transform, an adapter): its
+        likelihoods go through `project`, which costs some memory.
+        """
+        ...
+
 
 class BackboneModule(nn.Module):
     """What training adds to `Backbone`: parameters, and the units that they are handled in.
@@ -110,6 +118,10 @@ class BackboneModule(nn.Module):
     @abstractmethod
     def project(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., D]."""
+
+    def head_weight(self) -> Tensor | None:
+        """The head as a matrix; see `Backbone.head_weight`. None unless a model says otherwise."""
+        return None
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Aligned logits [B, L, V] of `input_ids` [B, L]; `attention_mask` as in `Backbone`."""

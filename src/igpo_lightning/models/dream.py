@@ -169,6 +169,7 @@ class DreamBackbone(NativeBackbone):
         """The normalisation before the head."""
         return self.model["norm"]
 
-    def project(self, hidden: Tensor) -> Tensor:
-        """Logits [..., V] of hidden states [..., D]."""
-        return F.linear(hidden, self.embedding.weight) if self.tied else self.lm_head(hidden)
+    @property
+    def head(self) -> nn.Module:
+        """The layer that makes logits."""
+        return self.embedding if self.tied else self.lm_head

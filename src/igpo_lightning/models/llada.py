@@ -161,8 +161,7 @@ class LladaBackbone(NativeBackbone):
         """The normalisation before the head."""
         return self.transformer["ln_f"]
 
-    def project(self, hidden: Tensor) -> Tensor:
-        """Logits [..., V] of hidden states [..., D]."""
-        if self.tied:
-            return F.linear(hidden, self.embedding.weight)
-        return self.transformer["ff_out"](hidden)
+    @property
+    def head(self) -> nn.Module:
+        """The layer that makes logits."""
+        return self.embedding if self.tied else self.transformer["ff_out"]

@@ -118,6 +118,7 @@ class TinyBackbone(NativeBackbone):
         """The normalisation before the head."""
         return self.norm
 
-    def project(self, hidden: Tensor) -> Tensor:
-        """Logits [..., V] of hidden states [..., D]."""
-        return F.linear(hidden, self.embed.weight) if self.tied else self.unembed(hidden)
+    @property
+    def head(self) -> nn.Module:
+        """The layer that makes logits."""
+        return self.embedding if self.tied else self.unembed

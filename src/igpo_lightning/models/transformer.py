@@ -143,6 +143,29 @@ class NativeBackbone(BackboneModule):
     def final_norm(self) -> nn.Module:
         """The normalisation between the last block and the head."""
 
+    @property
+    @abstractmethod
+    def head(self) -> nn.Module:
+        """The layer that makes logits; the token embedding where they share their weight."""
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., D]."""
+        if self.head is self.embedding:
+            return F.linear(hidden, self.embedding.weight)
+        return self.head(hidden)
+
+    def head_weight(self) -> Tensor | None:
+        """The head as a matrix; None where an adapter has taken the layer's place."""
+        head = self.head
+        if type(head) is nn.Linear and head.bias is None:
+            weight: Tensor = head.weight
+        elif head is self.embedding:
+            weight = self.embedding.weight
+        else:
+            return None
+        # A view, since FSDP hangs hooks on what a forward method returns, for good on a parameter.
+        return weight.view_as(weight)
+
     def initialize(self, generator: torch.Generator | None = None) -> None:
         """Random weights: matrices normal, norms one, biases zero."""
         with torch.no_grad():

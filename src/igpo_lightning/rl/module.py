@@ -272,6 +272,7 @@ class RLModule(EvaluationModule):
                 self.settings.rollout_batch_size,
                 hint_ids,
                 passes,
+                any_rank=distributed.lockstep(self.backbone),
             )
         with self.phase("grading"):
             texts, verdicts = self.grade(completions, [p.problem.gold for p in problems])

@@ -80,6 +80,21 @@ def sampler_settings(config: DictConfig, temperature: float) -> SamplerConfig:
         steps=sampler.steps,
         temperature=temperature,
         remasking=sampler.remasking,
+        cfg_scale=sampler.cfg_scale,
+        cache=sampler.cache,
+        confidence_threshold=sampler.confidence_threshold,
+        schedule=sampler.schedule,
+        factor=sampler.factor,
+        remask=sampler.remask,
+        top_k=sampler.top_k,
+        top_p=sampler.top_p,
+        cache_refresh=sampler.cache_refresh,
+        forbidden_ids=tuple(sampler.forbidden_ids),
+        eos=sampler.eos,
+        stop_after_eos=sampler.stop_after_eos,
+        compile=sampler.compile,
+        autocast=sampler.autocast,
+        token_budget=sampler.token_budget,
     )
 
 

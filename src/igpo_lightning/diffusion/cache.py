@@ -1,0 +1,157 @@
+"""Forward passes of the denoising loop: only the rows and positions that a step needs.
+
+Without a cache every pass runs whole rows. With one (Fast-dLLM, arXiv 2505.22618), a full pass at
+the start of a block keeps the keys and values of all positions, and later passes run a window:
+from the block to the end of the canvas ("prefix") or the block alone ("dual").
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from igpo_lightning.models.backbone import Backbone, KeyValueCache
+
+
+def keep_company(model: Backbone, canvas: Tensor) -> None:
+    """An empty pass on one row [1, L]: ranks that share weights all take part in every pass."""
+    model.project(model.encode(canvas)[:, :1])
+
+
+@dataclass
+class Work:
+    """What a denoising call has cost so far.
+
+    Attributes:
+        forward_passes: Calls of the model's body.
+        body_tokens: Rows times positions that went through the body, over all passes.
+        canvas_tokens: What that would be if every pass ran whole rows.
+        head_positions: Positions that went through the output head.
+    """
+
+    forward_passes: int = 0
+    body_tokens: int = 0
+    canvas_tokens: int = 0
+    head_positions: int = 0
+
+
+@dataclass
+class Passes:
+    """The model with the state that passes share.
+
+    Attributes:
+        model: The backbone.
+        body: `model.encode`, as it is or compiled.
+        attention_mask: [B, L], or None where nothing is padded.
+        prompt_length: P.
+        cache: "none", "prefix" or "dual".
+        cfg_scale: Guidance weight; above 0 every row is run a second time, its prompt masked.
+        autocast: Data type of autocast; None leaves the precision as it is around the call.
+        work: Counters.
+    """
+
+    model: Backbone
+    body: Callable[..., Tensor]
+    attention_mask: Tensor | None
+    prompt_length: int
+    cache: str
+    cfg_scale: float
+    autocast: torch.dtype | None
+    work: Work = field(default_factory=Work)
+    _kept: KeyValueCache = field(default_factory=KeyValueCache)
+    _kept_rows: list[int] = field(default_factory=list)
+
+    def encode(
+        self, canvas: Tensor, rows: list[int], index: Tensor, block: slice, refresh: bool
+    ) -> Tensor:
+        """Hidden states of a block.
+
+        Args:
+            canvas: [B, L].
+            rows: The A rows to run; without `refresh` they were part of the pass before.
+            index: The same, as a tensor on the canvas's device.
+            block: Positions of the block within the canvas.
+            refresh: Run whole rows and renew what the cache keeps.
+
+        Returns:
+            [A, W, D]; with guidance [A, W, 2, D]: with the prompt, and with the prompt masked.
+        """
+        inputs = canvas[index]
+        mask = None if self.attention_mask is None else self.attention_mask[index]
+        length = inputs.shape[1]
+        refresh = refresh or self.cache == "none"
+        stop = length if self.cache == "prefix" and not refresh else block.stop
+        copies = 2 if self.cfg_scale else 1
+        run = length if refresh else stop - block.start
+        self.work.body_tokens += copies * len(rows) * run
+        self.work.canvas_tokens += copies * len(rows) * length
+        self.work.forward_passes += 1
+        inverse = None
+        if refresh and self.work.forward_passes == 1:
+            inputs, mask, inverse = self._distinct(inputs, mask)
+        if self.cfg_scale:
+            blank = inputs.clone()
+            blank[:, : self.prompt_length] = self.model.mask_token_id
+            inputs = torch.cat((inputs, blank))
+            mask = None if mask is None else torch.cat((mask, mask))
+        kept = None
+        if self.cache != "none":
+            kept = KeyValueCache() if refresh else self._select(rows)
+        with self._precision(canvas.device):
+            hidden = self.body(inputs, mask, window=(block.start, stop), cache=kept)
+        hidden = hidden[:, : block.stop - block.start]
+        if inverse is not None:
+            inverse = torch.cat([inverse + i * len(inputs) // copies for i in range(copies)])
+            hidden = hidden[inverse]
+            if kept is not None:
+                kept.layers = [(k[inverse], v[inverse]) for k, v in kept.layers]
+        if kept is not None:
+            self._kept, self._kept_rows = kept, rows
+        return torch.stack(hidden.chunk(2), dim=2) if self.cfg_scale else hidden
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Logits [m, V] of hidden states [m, D], or [m, 2, D] with guidance."""
+        self.work.head_positions += hidden.shape[:-1].numel()
+        with self._precision(hidden.device):
+            logits = self.model.project(hidden)
+        if not self.cfg_scale:
+            return logits
+        conditional, unconditional = logits.float().unbind(dim=1)
+        return unconditional + (self.cfg_scale + 1) * (conditional - unconditional)
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=self.autocast)
+
+    def _distinct(
+        self, inputs: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Each distinct row once, and where each row is among them (None if all are distinct).
+
+        The samples of a group start from the same canvas: their first pass is one row.
+        """
+        if len(inputs) == 1:
+            return inputs, mask, None
+        keyed = inputs if mask is None else torch.cat((inputs, mask.long()), dim=1)
+        distinct, inverse = torch.unique(keyed, dim=0, return_inverse=True)
+        if len(distinct) == len(inputs):
+            return inputs, mask, None
+        saved = (len(inputs) - len(distinct)) * inputs.shape[1]
+        self.work.body_tokens -= (2 if self.cfg_scale else 1) * saved
+        length = inputs.shape[1]
+        mask = None if mask is None else distinct[:, length:].to(mask.dtype)
+        return distinct[:, :length], mask, inverse
+
+    def _select(self, rows: list[int]) -> KeyValueCache:
+        """The kept keys and values of some of the rows that are kept."""
+        if rows == self._kept_rows:
+            return self._kept
+        number = {row: i for i, row in enumerate(self._kept_rows)}
+        at = [number[row] for row in rows]
+        if self.cfg_scale:
+            at += [i + len(self._kept_rows) for i in at]
+        layers = [(k[at], v[at]) for k, v in self._kept.layers]
+        return KeyValueCache(layers)

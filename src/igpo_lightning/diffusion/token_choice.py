@@ -1,0 +1,138 @@
+"""Draw a token for each masked position, and say how sure the model is of it.
+
+Works through the vocabulary's logits a few rows at a time: buffers of float64 noise stay small
+enough for the processor's cache, and no copy of all logits is ever made.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from igpo_lightning.diffusion.noise import gumbel
+from igpo_lightning.diffusion.unmasking import STRATEGIES, Candidates
+
+# Logits handled at a time, and logits of one call of the head, by device. On CPUs the first fits
+# the processor's cache, and buffers of the second size are used again by the allocator, not
+# mapped anew (glibc's limit is 32 MiB); on GPUs both bound memory.
+CHUNK = {"cpu": 1 << 19, "cuda": 1 << 24}
+HEAD_CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
+_ARGMAX_WIDTH = 128  # tokens a group in the two-level arg-max
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """How tokens are drawn and scored.
+
+    Attributes:
+        forbidden: Ids that are never drawn; they have probability 0.
+        temperature: Of the Gumbel-max draw; 0 takes the most probable token.
+        top_k: Draw from the k most probable tokens; None for all.
+        top_p: Draw from the smallest set of most probable tokens with at least this mass.
+        strategy: Name of the score, a key of `unmasking.STRATEGIES`.
+        last: Ids whose positions are scored below all others, so that they are committed last.
+    """
+
+    forbidden: tuple[int, ...]
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    strategy: str = "low_confidence"
+    last: tuple[int, ...] = ()
+
+
+def argmax(scores: Tensor) -> Tensor:
+    """The first position of the maximum of each row, [M, V] -> [M].
+
+    In two levels, since a maximum is vectorised on CPUs and an arg-max is not.
+    """
+    rows, size = scores.shape
+    whole = size - size % _ARGMAX_WIDTH
+    if scores.device.type != "cpu" or whole == 0:
+        return scores.argmax(dim=-1)
+    groups = scores[:, :whole].view(rows, -1, _ARGMAX_WIDTH)
+    group = groups.amax(dim=-1).argmax(dim=-1)
+    best = groups[torch.arange(rows), group]  # [M, width]
+    tail = scores[:, whole:]
+    at = torch.cat((best, tail), dim=1).argmax(dim=-1)
+    return torch.where(at < _ARGMAX_WIDTH, group * _ARGMAX_WIDTH + at, whole + at - _ARGMAX_WIDTH)
+
+
+def filter_logits(scaled: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
+    """Logits [M, V] with -inf outside the top-k and the nucleus (top-p, arXiv 1904.09751).
+
+    Top-p counts the distribution that top-k leaves. Equal logits at the edge of top-k all stay.
+    """
+    if top_k is not None and top_k < scaled.shape[-1]:
+        edge = scaled.topk(top_k, dim=-1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < edge, -torch.inf)
+    if top_p is not None and top_p < 1:
+        ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
+        probability = ordered.double().softmax(dim=-1)
+        # A token stays while the mass before it is below top_p: the first one always does.
+        outside = probability.cumsum(dim=-1) - probability >= top_p
+        scaled = scaled.masked_fill(outside.scatter(-1, order, outside), -torch.inf)
+    return scaled
+
+
+def _choose(logits: Tensor, rules: TokenRules, keys: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`choose_tokens` for one chunk."""
+    logits = logits.float()
+    if rules.forbidden:
+        logits[:, list(rules.forbidden)] = -torch.inf
+    filtered = logits
+    if rules.temperature > 0:
+        assert keys is not None
+        scaled = logits / rules.temperature
+        filtered = filter_logits(scaled, rules.top_k, rules.top_p)
+        tokens = argmax(gumbel(keys, logits.shape[-1]).add_(filtered))
+    else:
+        tokens = argmax(logits)
+    scores = STRATEGIES[rules.strategy](Candidates(logits, filtered, tokens, keys))
+    for token in rules.last:
+        scores = scores.masked_fill(tokens == token, -torch.inf)
+    return tokens, scores
+
+
+def choose_tokens(
+    project: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    rules: TokenRules,
+    keys: Tensor | None,
+    rows_per_call: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Draw a token for each position and score it.
+
+    Args:
+        project: The head, from hidden states [m, D] to logits [m, V] that may be written to.
+        hidden: [M, D].
+        rules: See `TokenRules`.
+        keys: [M] int64, one random key a position; None where nothing is random.
+        rows_per_call: Positions for each call of the head; None for all in one.
+
+    Returns:
+        Tokens [M] and their scores [M], float32.
+    """
+    tokens = torch.empty(len(hidden), dtype=torch.int64, device=hidden.device)
+    scores = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+    size = rows_per_call or max(1, len(hidden))
+    for start in range(0, len(hidden), size):
+        logits = project(hidden[start : start + size])
+        few = _rows(CHUNK, logits.shape[-1], logits.device)
+        for inner in range(0, len(logits), few):
+            part = logits[inner : inner + few]
+            rows = slice(start + inner, start + inner + len(part))
+            part_keys = None if keys is None else keys[rows]
+            tokens[rows], scores[rows] = _choose(part, rules, part_keys)
+    return tokens, scores
+
+
+def head_rows(vocab_size: int, device: torch.device) -> int:
+    """Positions for one call of the head, so that its logits stay within `HEAD_CHUNK`."""
+    return _rows(HEAD_CHUNK, vocab_size, device)
+
+
+def _rows(sizes: dict[str, int], vocab_size: int, device: torch.device) -> int:
+    """How many rows of a vocabulary fit into a size, at least one."""
+    return max(1, sizes.get(device.type, sizes["cuda"]) // vocab_size)

@@ -1,0 +1,128 @@
+"""Micro-batches: nothing about them may show in a row's completion."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from igpo_lightning.data.problem import Problem
+from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.diffusion.sampler import SamplerConfig
+from igpo_lightning.evaluation.runner import Completions, complete, micro_batches
+from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+
+LENGTHS = [3, 9, 3, 5, 12, 5, 3, 7]
+
+
+@pytest.fixture(scope="module")
+def model() -> TinyBackbone:
+    model = TinyBackbone(
+        TinyConfig(
+            vocab_size=61,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            initializer_range=0.3,
+        )
+    )
+    model.initialize(torch.Generator().manual_seed(0))
+    return model.eval()
+
+
+def problems() -> list[EncodedProblem]:
+    rows = []
+    for number, length in enumerate(LENGTHS):
+        prompt = (torch.arange(length) * (number + 3) % 50 + 5).tolist()
+        problem = Problem(id=str(number), question="", solution=None, answer="")
+        rows.append(EncodedProblem(problem, prompt, None, None))
+    return rows
+
+
+def run(model: TinyBackbone, batch_size: int, order: list[int], **options: object) -> Completions:
+    rows, hints = problems(), torch.full((len(LENGTHS), 16), -1)
+    hints[2, 4:9] = 7
+    hints[5, :8] = 11  # a block that hints fill
+    config = SamplerConfig(16, 8, 8, temperature=1.0, **options)  # type: ignore[arg-type]
+    return complete(
+        model,
+        [rows[i] for i in order],
+        [100 + i for i in order],
+        config,
+        torch.device("cpu"),
+        batch_size,
+        hint_ids=hints[order],
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"stop_after_eos": True}, {"confidence_threshold": 0.2}])
+def test_a_row_is_the_same_in_any_micro_batch_and_order(
+    model: TinyBackbone, options: dict[str, object]
+) -> None:
+    inorder = list(range(len(LENGTHS)))
+    alone = run(model, 1, inorder, **options).output
+    for batch_size, order, budget in (
+        (3, inorder, None),
+        (8, inorder[::-1], None),
+        (1, [3, 1, 4, 0, 5, 2, 7, 6], 70),
+    ):
+        output = run(model, batch_size, order, token_budget=budget, **options).output
+        assert torch.equal(output.completion_ids, alone.completion_ids[order])
+        assert torch.equal(output.hint_mask, alone.hint_mask[order])
+        assert torch.equal(output.unmask_step, alone.unmask_step[order])
+
+
+def test_prompts_come_back_in_the_order_they_were_given(model: TinyBackbone) -> None:
+    order = [4, 0, 7]
+    completions = run(model, 2, order)
+    assert completions.prompt_mask.sum(dim=1).tolist() == [LENGTHS[i] for i in order]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=30),
+    limit=st.integers(1, 6),
+    budget=st.none() | st.integers(1, 200),
+)
+def test_micro_batches_keep_to_their_limit_and_hold_every_row_once(
+    lengths: list[int], limit: int, budget: int | None
+) -> None:
+    batches = micro_batches(lengths, limit, budget)
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
+    for rows in batches:
+        padded = len(rows) * max(lengths[row] for row in rows)
+        within = len(rows) <= limit if budget is None else padded <= budget
+        assert within or len(rows) == 1
+
+
+def test_a_token_budget_takes_more_short_rows_than_long_ones() -> None:
+    # 4 rows of 10 fill 40; of the longer ones only one at a time fits.
+    assert micro_batches([10, 30, 10, 10, 30, 10], 2, 40) == [[0, 2, 3, 5], [1], [4]]
+
+
+def test_a_rank_that_is_done_keeps_the_others_company(model: TinyBackbone) -> None:
+    """This rank has 8 passes of its own; the others need 11: three empty passes are made."""
+    asked: list[bool] = []
+
+    def any_rank(works: bool) -> bool:
+        asked.append(works)
+        return works or len(asked) <= 11
+
+    calls: list[int] = []
+    encode = model.encode
+
+    def counted(input_ids: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        calls.append(len(input_ids))
+        return encode(input_ids, *args, **kwargs)  # type: ignore[arg-type]
+
+    model.encode = counted  # type: ignore[method-assign]
+    try:
+        config = SamplerConfig(16, 8, 4)
+        rows = problems()[:2]
+        completions = complete(
+            model, rows, [0, 1], config, torch.device("cpu"), 1, any_rank=any_rank
+        )
+    finally:
+        model.encode = encode  # type: ignore[method-assign]
+    assert completions.output.forward_passes == 8
+    assert len(calls) == 11
+    assert asked == [True] * 8 + [False] * 4

@@ -77,29 +77,53 @@ class SamplerSettings:
 
 @dataclass
 class InpaintConfig:
-    enabled: bool = True  # false: all-wrong groups stay as they are (GRPO)
+    trigger: str = "all_wrong"  # who gets G extra samples: all_wrong | mean_below | always | never
+    threshold: float = 0.5  # mean reward of a group, for trigger=mean_below
+    scope: str = "group"  # where the trigger looks: group | batch of a process (released)
+    extra_samples: str = "hinted"  # hinted | plain (no hints: the sample-matched control)
     ratio: float | None = None  # fixed hint ratio eta in [0, 1]; null draws from the range
     ratio_low: float = 0.2  # eta_low (the paper: 0.2)
     ratio_high: float = 0.6  # eta_high (the paper: 0.6)
+    schedule: str = "constant"  # of the ratio over steps: constant | linear | cosine | adaptive
+    schedule_final: float = 0.0  # factor on the ratio at the last step, or where none is all wrong
+    rounds: int = 1  # rounds for a group until one extra sample is right
+    round_growth: float = 1.5  # factor on the ratio with each further round
     chunk_min: int = 5  # smallest chunk in tokens (the paper: 5)
     chunk_max: int = 10  # largest chunk in tokens (the paper: 10)
+    drop_short_chunk: bool = False  # drop a last chunk below chunk_min (released)
+    choice: str = "random"  # chunks given: random | prefix | suffix | uncertain (policy's entropy)
+    placement: str = "own"  # own position in the trace | stretched gaps (released)
+    stretch: float = 1.5  # stretched: largest factor on a gap
+    gap_limit: int = 100  # stretched: largest gap in tokens
+    tail: int = 30  # stretched: last positions of the completion that stay free, in tokens
+    exclude_answer: bool = True  # leave the final answer out of the hints (released: false)
+    max_share: float = 1.0  # at most this share of the completion is given, in [0, 1]
+    long_traces: str = "cut"  # traces longer than the completion: cut | skip | compress
+    noise: float = 0.0  # share of hint tokens that are corrupted, in [0, 1]
     replace_fraction: float = 0.5  # lambda: at most floor(lambda * G) samples replaced (paper: 0.5)
 
 
 @dataclass
 class FilterConfig:
-    kind: str = "entropy"  # entropy: top share of the hint tokens | none: every hint token
+    kind: str = "entropy"  # entropy: top share of the hint tokens | entropy_all | threshold | none
     keep_fraction: float = 0.2  # tau in (0, 1] (the paper: 0.2)
+    threshold: float = 0.5  # least entropy of a hint token in nats, for kind=threshold
 
 
 @dataclass
 class ObjectiveConfig:
-    advantage: str = "mean"  # mean (IGPO) | std (GRPO) | loo (RLOO) | dr_grpo
+    advantage: str = "mean"  # mean (IGPO) | std (GRPO) | loo (RLOO) | dr_grpo | wd1
+    loss: str = "clip"  # clip (PPO's surrogate) | log_likelihood (free of ratios)
     ratio: str = "sequence"  # importance ratio: sequence (IGPO) | token (GRPO)
+    ratio_length: str = "counted"  # sequence ratio divides by: counted tokens | full (released)
     clip_low: float = 0.2  # epsilon below 1 (the paper: 0.2)
     clip_high: float = 0.2  # epsilon above 1 (the paper: 0.2)
     beta: float = 0.01  # weight of the KL penalty; 0 keeps no reference (the paper: 0.01)
-    kl: str = "k3"  # estimator of the penalty: k1 | k2 | k3
+    kl: str = "k3"  # estimator of the penalty: k1 | k2 | k3 | none
+    normalization: str = "sequence"  # of token terms: sequence | batch (DAPO) | constant (Dr. GRPO)
+    normalization_length: int | None = None  # the constant in tokens; null: completion_length
+    drop_uniform_groups: bool = False  # groups with equal rewards do not count (DAPO)
+    count_after_eos: bool = False  # tokens after the first EOS count too (released)
 
 
 @dataclass
@@ -414,7 +438,14 @@ def _validate_sampler_speed(config: DictConfig) -> None:
 
 
 def _validate_inpaint(config: DictConfig) -> None:
-    inpaint = config.inpaint
+    inpaint, length = config.inpaint, config.sampler.completion_length
+    _require_choice(config, "inpaint.trigger", ("all_wrong", "mean_below", "always", "never"))
+    _require_choice(config, "inpaint.scope", ("group", "batch"))
+    _require_choice(config, "inpaint.extra_samples", ("hinted", "plain"))
+    _require_choice(config, "inpaint.schedule", ("constant", "linear", "cosine", "adaptive"))
+    _require_choice(config, "inpaint.choice", ("random", "prefix", "suffix", "uncertain"))
+    _require_choice(config, "inpaint.placement", ("own", "stretched"))
+    _require_choice(config, "inpaint.long_traces", ("cut", "skip", "compress"))
     _require_within(
         config,
         0,
@@ -422,6 +453,9 @@ def _validate_inpaint(config: DictConfig) -> None:
         "inpaint.ratio",
         "inpaint.ratio_low",
         "inpaint.ratio_high",
+        "inpaint.schedule_final",
+        "inpaint.max_share",
+        "inpaint.noise",
         "inpaint.replace_fraction",
     )
     _require(
@@ -430,7 +464,15 @@ def _validate_inpaint(config: DictConfig) -> None:
         inpaint.ratio_low,
         f"is above inpaint.ratio_high={inpaint.ratio_high}; give the smaller one first",
     )
-    _require_at_least(config, 1, "inpaint.chunk_min")
+    _require_at_least(
+        config,
+        1,
+        "inpaint.chunk_min",
+        "inpaint.rounds",
+        "inpaint.round_growth",
+        "inpaint.stretch",
+        "inpaint.gap_limit",
+    )
     _require(
         inpaint.chunk_min <= inpaint.chunk_max,
         "inpaint.chunk_min",
@@ -438,12 +480,65 @@ def _validate_inpaint(config: DictConfig) -> None:
         f"is above inpaint.chunk_max={inpaint.chunk_max}; give the smaller one first",
     )
     _require(
-        inpaint.chunk_max <= config.sampler.completion_length,
+        inpaint.chunk_max <= length,
         "inpaint.chunk_max",
         inpaint.chunk_max,
         "a hint chunk is longer than the completion; give at most "
-        f"sampler.completion_length={config.sampler.completion_length}",
+        f"sampler.completion_length={length}",
     )
+    if inpaint.placement == "stretched":
+        _require(
+            0 <= inpaint.tail < length,
+            "inpaint.tail",
+            inpaint.tail,
+            f"leaves no room for hints; give 0 to sampler.completion_length - 1 = {length - 1}",
+        )
+        _require(
+            inpaint.long_traces != "compress",
+            "inpaint.long_traces",
+            inpaint.long_traces,
+            "compresses own positions; with inpaint.placement=stretched use cut or skip",
+        )
+
+
+def _validate_objective(config: DictConfig) -> None:
+    objective = config.objective
+    _require_choice(config, "filter.kind", ("entropy", "entropy_all", "threshold", "none"))
+    _require_choice(config, "objective.advantage", ("mean", "std", "loo", "dr_grpo", "wd1"))
+    _require_choice(config, "objective.loss", ("clip", "log_likelihood"))
+    _require_choice(config, "objective.ratio", ("sequence", "token"))
+    _require_choice(config, "objective.ratio_length", ("counted", "full"))
+    _require_choice(config, "objective.kl", ("k1", "k2", "k3", "none"))
+    _require_choice(config, "objective.normalization", ("sequence", "batch", "constant"))
+    _require_within(config, 0, 1, "filter.keep_fraction", "objective.clip_low")
+    _require(
+        config.filter.keep_fraction > 0,
+        "filter.keep_fraction",
+        config.filter.keep_fraction,
+        "must be above 0; filter=none keeps every hint token",
+    )
+    _require_at_least(config, 0, "filter.threshold", "objective.clip_high", "objective.beta")
+    _require_at_least(config, 1, "objective.normalization_length")
+    _require(
+        objective.ratio_length == "counted" or objective.ratio == "sequence",
+        "objective.ratio_length",
+        objective.ratio_length,
+        "is a property of the sequence ratio; use it with objective.ratio=sequence",
+    )
+
+
+def _validate_rewards(config: DictConfig) -> None:
+    from igpo_lightning.rewards.functions import get_reward
+
+    weights = config.reward.weights
+    _require(
+        bool(weights),
+        "reward.weights",
+        weights,
+        "name at least one reward, for example reward=correctness",
+    )
+    for name in weights:
+        get_reward(name)
 
 
 def _validate_training(config: DictConfig) -> None:
@@ -476,12 +571,7 @@ def _validate_training(config: DictConfig) -> None:
             config.stage.group_size,
             "a group needs at least 2 samples to compare",
         )
-        _require(
-            bool(config.reward.weights),
-            "reward.weights",
-            config.reward.weights,
-            "name at least one reward, for example reward=correctness",
-        )
+        _validate_rewards(config)
     world = config.trainer.devices * config.trainer.num_nodes
     for name in ("prompts_per_step", "batch_size"):
         if name in config.stage:
@@ -492,19 +582,10 @@ def _validate_training(config: DictConfig) -> None:
                 f"must be a multiple of the {world} processes "
                 "(trainer.devices * trainer.num_nodes)",
             )
-    _require_within(config, 0, 1, "filter.keep_fraction", "optimizer.decay_share")
-    _require(
-        config.filter.keep_fraction > 0,
-        "filter.keep_fraction",
-        config.filter.keep_fraction,
-        "must be above 0; filter=none keeps every hint token",
-    )
-    _require_within(config, 0, 1, "objective.clip_low")
+    _require_within(config, 0, 1, "optimizer.decay_share")
     _require_at_least(
         config,
         0,
-        "objective.clip_high",
-        "objective.beta",
         "optimizer.lr",
         "optimizer.weight_decay",
         "optimizer.warmup_steps",
@@ -520,10 +601,6 @@ def _validate_training(config: DictConfig) -> None:
 def _validate_choices(config: DictConfig) -> None:
     _require_choice(config, "model.init", ("pretrained", "random"))
     _require_choice(config, "model.dtype", ("float32", "bfloat16"))
-    _require_choice(config, "filter.kind", ("entropy", "none"))
-    _require_choice(config, "objective.advantage", ("mean", "std", "loo", "dr_grpo"))
-    _require_choice(config, "objective.ratio", ("sequence", "token"))
-    _require_choice(config, "objective.kl", ("k1", "k2", "k3"))
     _require_choice(config, "eval.split", ("train", "validation", "test"))
     _require_choice(config, "trainer.accelerator", ("cpu", "gpu"))
     _require_choice(config, "trainer.strategy", ("auto", "ddp", "fsdp"))
@@ -631,6 +708,7 @@ def validate(config: DictConfig) -> None:
     _validate_choices(config)
     _validate_sampler(config)
     _validate_inpaint(config)
+    _validate_objective(config)
     _validate_training(config)
     _validate_likelihood(config)
     _validate_data(config)

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
@@ -17,6 +17,7 @@ from igpo_lightning.diffusion.noise import stable_seed
 from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy
 from igpo_lightning.evaluation.runner import Completions, complete, decode_live
+from igpo_lightning.models import BackboneModule
 from igpo_lightning.rewards import GradingPool, Verdict
 from igpo_lightning.rewards.worker import Grader
 
@@ -52,7 +53,7 @@ class EvaluationModule(lightning.LightningModule):
 
     def __init__(
         self,
-        backbone: PreTrainedModel,
+        backbone: BackboneModule,
         tokenizer: PreTrainedTokenizerFast,
         evaluation: EvaluationSettings,
     ) -> None:

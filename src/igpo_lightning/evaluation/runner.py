@@ -1,7 +1,7 @@
 """Generate, decode and grade a batch: what evaluation and rollouts share."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -106,7 +106,9 @@ def complete(
     while any_rank is not None and any_rank(False):
         keep_company(model, prompt_ids[:1])
     order = [row for rows in batches for row in rows]
-    return Completions(prompt_ids, prompt_mask, _joined(outputs[: len(batches)], order))
+    joined = _joined(outputs[: len(batches)], order)
+    passes_made = sum(output.forward_passes for output in outputs)
+    return Completions(prompt_ids, prompt_mask, replace(joined, forward_passes=passes_made))
 
 
 def _joined(outputs: list[DenoiseOutput], order: list[int]) -> DenoiseOutput:

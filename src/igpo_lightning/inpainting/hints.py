@@ -2,11 +2,53 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from igpo_lightning.inpainting.placement import (
+    Chunk,
+    compressed_positions,
+    own_positions,
+    stretched_positions,
+)
+
 FREE = -1
+CHOICES = ("random", "prefix", "suffix", "uncertain")
+PLACEMENTS = ("own", "stretched")
+LONG_TRACES = ("cut", "skip", "compress")
+
+
+@dataclass(frozen=True)
+class HintOptions:
+    """How hints are made from a trace; the defaults are the paper's.
+
+    Attributes:
+        choice: Which chunks are given: "random"; "prefix" (the earliest); "suffix" (the latest);
+            "uncertain" (those at whose positions the policy's mean entropy is largest).
+        placement: "own" (position in the trace) or "stretched" (the released code's wider gaps).
+        stretch: Largest factor on a gap of the stretched placement.
+        gap_limit: Largest gap of the stretched placement, in tokens.
+        tail: Last positions that the stretched placement leaves free.
+        exclude_answer: Leave the answer's tokens out before chunking.
+        drop_short_chunk: Drop a last chunk that is shorter than the smallest size.
+        max_share: At most this share of the completion is given, in [0, 1].
+        long_traces: A trace longer than the completion is "cut", gives no hints at all ("skip"), or
+            keeps its end, with the gaps between chunks shrunk ("compress").
+        noise: Share of the hint tokens that are replaced by other tokens of the trace, in [0, 1].
+    """
+
+    choice: str = "random"
+    placement: str = "own"
+    stretch: float = 1.5
+    gap_limit: int = 100
+    tail: int = 30
+    exclude_answer: bool = True
+    drop_short_chunk: bool = False
+    max_share: float = 1.0
+    long_traces: str = "cut"
+    noise: float = 0.0
 
 
 def _randint(low: int, high: int, generator: torch.Generator) -> int:
@@ -42,6 +84,46 @@ def _outside(length: int, span: tuple[int, int] | None) -> list[tuple[int, int]]
     return [(0, min(span[0], length)), (min(span[1], length), length)]
 
 
+def _ranked(
+    chunks: list[Chunk],
+    choice: str,
+    uncertainty: Tensor | None,
+    trace_length: int,
+    generator: torch.Generator,
+) -> list[int]:
+    """Indices of all chunks, the ones to give first."""
+    if choice == "random":
+        order: list[int] = torch.randperm(len(chunks), generator=generator).tolist()
+        return order
+    if choice == "prefix":
+        return list(range(len(chunks)))
+    if choice == "suffix":
+        return list(range(len(chunks)))[::-1]
+    if choice == "uncertain":
+        if uncertainty is None:
+            raise ValueError("choice='uncertain' needs the policy's uncertainty")
+        # A longer trace is seen through the completion that it is compressed into.
+        scale = min(1.0, len(uncertainty) / max(1, trace_length))
+        spans = [(int(scale * a), max(int(scale * a) + 1, int(scale * b))) for a, b in chunks]
+        means = [float(uncertainty[a:b].mean()) for a, b in spans]
+        return sorted(range(len(chunks)), key=lambda i: (-means[i], i))
+    raise ValueError(f"choice {choice!r} is unknown; use one of {', '.join(CHOICES)}")
+
+
+def _corrupt(
+    hint_ids: Tensor, vocabulary: list[int], noise: float, generator: torch.Generator
+) -> Tensor:
+    """Replace round(noise * n) of n hint tokens, each by another token of `vocabulary`."""
+    given = (hint_ids != FREE).nonzero().flatten()
+    count = round(noise * len(given))
+    corrupted = hint_ids.clone()
+    for place in given[torch.randperm(len(given), generator=generator)[:count]].tolist():
+        others = [token for token in vocabulary if token != int(hint_ids[place])]
+        if others:
+            corrupted[place] = others[_randint(0, len(others) - 1, generator)]
+    return corrupted
+
+
 def choose_hints(
     trace_ids: Sequence[int] | Tensor,
     completion_length: int,
@@ -50,11 +132,14 @@ def choose_hints(
     max_size: int,
     generator: torch.Generator,
     answer_span: tuple[int, int] | None = None,
+    *,
+    options: HintOptions = HintOptions(),
+    uncertainty: Tensor | None = None,
 ) -> Tensor:
     """Fix floor(ratio * N) of a trace's N chunks, chosen at random, at their own positions.
 
     Args:
-        trace_ids: The true trace; what does not fit into the completion is cut off.
+        trace_ids: The true trace.
         completion_length: C.
         ratio: The hint ratio eta, in [0, 1].
         min_size: Smallest chunk in tokens (the paper: 5).
@@ -62,20 +147,59 @@ def choose_hints(
         generator: All randomness comes from it.
         answer_span: Tokens [start, end) of the trace that give the final answer away; they are
             left out before chunking.
+        options: Other choices than the paper's, each documented there. A chosen chunk that would
+            not fit (over `max_share`, into the free tail, past the end) is left out.
+        uncertainty: [C], the policy's entropy at each completion position; "uncertain" needs it.
 
     Returns:
         Hint ids [C], -1 where free.
     """
-    trace = torch.as_tensor(trace_ids, dtype=torch.int64)[:completion_length]
+    trace = torch.as_tensor(trace_ids, dtype=torch.int64)
+    hint_ids = torch.full((completion_length,), FREE, dtype=torch.int64)
+    span = answer_span if options.exclude_answer else None
+    if len(trace) > completion_length and options.long_traces == "skip":
+        return hint_ids
+    if options.long_traces != "compress":
+        trace = trace[:completion_length]
     chunks = [
         (start + offset, end + offset)
-        for offset, stop in _outside(len(trace), answer_span)
+        for offset, stop in _outside(len(trace), span)
         for start, end in chunk_trace(stop - offset, min_size, max_size, generator)
+        if not (options.drop_short_chunk and end - start < min_size)
     ]
     # The small term keeps 0.29 * 100 from becoming 28.
     count = math.floor(ratio * len(chunks) + 1e-9)
-    hint_ids = torch.full((completion_length,), FREE, dtype=torch.int64)
-    for index in torch.randperm(len(chunks), generator=generator)[:count].tolist():
-        start, end = chunks[index]
-        hint_ids[start:end] = trace[start:end]
+    budget = math.floor(options.max_share * completion_length + 1e-9)
+    chosen: list[Chunk] = []
+    for index in _ranked(chunks, options.choice, uncertainty, len(trace), generator)[:count]:
+        size = chunks[index][1] - chunks[index][0]
+        if size <= budget:
+            chosen.append(chunks[index])
+            budget -= size
+    chosen.sort()
+    places = _positions(chosen, trace, hint_ids, options)
+    for (start, end), place in zip(chosen, places, strict=True):
+        stop = place + end - start
+        free_until = completion_length - (options.tail if options.placement == "stretched" else 0)
+        if stop <= free_until:
+            hint_ids[place:stop] = trace[start:end]
+    if options.noise:
+        vocabulary = sorted({t for a, b in _outside(len(trace), span) for t in trace[a:b].tolist()})
+        hint_ids = _corrupt(hint_ids, vocabulary, options.noise, generator)
     return hint_ids
+
+
+def _positions(
+    chosen: list[Chunk], trace: Tensor, hint_ids: Tensor, options: HintOptions
+) -> list[int]:
+    length = len(hint_ids)
+    if options.placement == "stretched":
+        return stretched_positions(
+            chosen, len(trace), length, options.stretch, options.gap_limit, options.tail
+        )
+    if options.placement != "own":
+        known = ", ".join(PLACEMENTS)
+        raise ValueError(f"placement {options.placement!r} is unknown; use one of {known}")
+    if len(trace) > length:
+        return compressed_positions(chosen, len(trace), length)
+    return own_positions(chosen)

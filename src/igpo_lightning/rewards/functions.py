@@ -1,34 +1,63 @@
-"""Rewards by name: functions of a completion's text and its verdict.
+"""Rewards by name: functions of a graded completion, added up with the weights of conf/reward.
 
-Register a new one in one line: `register("brevity", lambda text, verdict: 100 / len(text))`.
-Whatever a reward adds, `correctness` alone decides whether a group is all wrong.
+A new reward is one registered function:
+
+    @register("exclamation")
+    def exclamation(graded: Graded) -> float:
+        return float("!" in graded.text)
+
+Whatever a reward adds, the verdict alone decides whether a completion is wrong.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewards.worker_pool import Verdict
 
-Reward = Callable[[str, Verdict], float]
+
+@dataclass(frozen=True)
+class Graded:
+    """What a reward may look at.
+
+    Attributes:
+        text: The completion up to its first EOS.
+        verdict: How its answer was graded.
+        tokens: Tokens up to and including the first EOS.
+        completion_length: Tokens that the completion could have had, C.
+    """
+
+    text: str
+    verdict: Verdict
+    tokens: int
+    completion_length: int
+
+
+Reward = Callable[[Graded], float]
 
 _REWARDS: dict[str, Reward] = {}
 _TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
 
-def register(name: str, reward: Reward) -> Reward:
-    """Make a reward known as `reward.weights.NAME`.
-
-    Args:
-        name: New name.
-        reward: Takes the completion's text and its verdict, gives a finite number.
+def register(name: str) -> Callable[[Reward], Reward]:
+    """Make a reward known as `reward.weights.NAME`; it has to give a finite number.
 
     Raises:
         ValueError: The name is taken.
     """
-    if name in _REWARDS:
-        raise ValueError(f"reward {name!r} is registered already")
-    _REWARDS[name] = reward
-    return reward
+
+    def add(reward: Reward) -> Reward:
+        if name in _REWARDS:
+            raise ValueError(f"reward {name!r} is registered already")
+        _REWARDS[name] = reward
+        return reward
+
+    return add
+
+
+def reward_names() -> list[str]:
+    """The names of all rewards, sorted."""
+    return sorted(_REWARDS)
 
 
 def get_reward(name: str) -> Reward:
@@ -38,24 +67,40 @@ def get_reward(name: str) -> Reward:
         ConfigError: There is none.
     """
     if name not in _REWARDS:
-        known = ", ".join(sorted(_REWARDS))
+        known = ", ".join(reward_names())
         raise ConfigError(f"reward.weights.{name}: no reward has this name; known are {known}")
     return _REWARDS[name]
 
 
-def correctness(text: str, verdict: Verdict) -> float:
-    """1.0 where the final answer is right, else 0.0 (arXiv 2509.10396, Algorithm 1)."""
-    return float(verdict.correct)
+def reward_parts(graded: Sequence[Graded], names: Sequence[str]) -> list[list[float]]:
+    """The unweighted rewards of each completion, in the order of `names`."""
+    rewards = [get_reward(name) for name in names]
+    return [[reward(item) for reward in rewards] for item in graded]
 
 
-def format_tags(text: str, verdict: Verdict) -> float:
+def combine_rewards(parts: Sequence[Sequence[float]], weights: Mapping[str, float]) -> list[float]:
+    """The weighted sum of each completion's rewards; parts are in the order of `weights`."""
+    factors = list(weights.values())
+    return [sum(w * part for w, part in zip(factors, row, strict=True)) for row in parts]
+
+
+@register("correctness")
+def correctness(graded: Graded) -> float:
+    """1 where the final answer is right, else 0 (arXiv 2509.10396, Algorithm 1)."""
+    return float(graded.verdict.correct)
+
+
+@register("format_tags")
+def format_tags(graded: Graded) -> float:
     """Up to 0.75 for the tags of the prompt's format (the paper's released code).
 
     A quarter of 0.75 for each of `<reasoning>`, `</reasoning>`, `<answer>` and `</answer>` that
     stands exactly once.
     """
-    return 0.75 * sum(text.count(tag) == 1 for tag in _TAGS) / len(_TAGS)
+    return 0.75 * sum(graded.text.count(tag) == 1 for tag in _TAGS) / len(_TAGS)
 
 
-register("correctness", correctness)
-register("format_tags", format_tags)
+@register("length")
+def length(graded: Graded) -> float:
+    """The share of the completion that is used, in (0, 1]: a negative weight favours brevity."""
+    return graded.tokens / graded.completion_length

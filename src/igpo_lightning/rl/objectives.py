@@ -1,15 +1,90 @@
-"""The clipped objective with a KL penalty to the reference policy."""
+"""Policy objectives and the KL penalty to the reference policy.
+
+A new objective is one function here, registered by its name, and one file in conf/objective.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 RATIOS = ("token", "sequence")
-KL_KINDS = ("k1", "k2", "k3")
+RATIO_LENGTHS = ("counted", "full")
+KL_KINDS = ("k1", "k2", "k3", "none")
+NORMALIZATIONS = ("sequence", "batch", "constant")
 
 
-def _row_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean [B] over each row's counted tokens; 0 for a row without any."""
-    return (values * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """What is maximised; the defaults are the paper's.
+
+    Attributes:
+        advantage: Kind of `group_advantages`.
+        loss: Name of a registered objective: "clip" or "log_likelihood".
+        ratio: "sequence" or "token", see `importance_ratio`.
+        ratio_length: The sequence ratio's mean divides by the "counted" tokens, or by the "full"
+            completion length (the released code).
+        clip_low: epsilon below 1 (the paper: 0.2).
+        clip_high: epsilon above 1 (the paper: 0.2).
+        beta: Weight of the KL penalty (the paper: 0.01).
+        kl: Estimator of the penalty, see `kl_estimate`; "none" for no penalty.
+        normalization: See `normalized_weights`.
+        normalization_length: The constant of normalization "constant", in tokens.
+        drop_uniform_groups: Groups with equal rewards do not count, not even for the KL penalty
+            (DAPO's dynamic filtering).
+        count_after_eos: Tokens after the first EOS count too (the released code).
+    """
+
+    advantage: str = "mean"
+    loss: str = "clip"
+    ratio: str = "sequence"
+    ratio_length: str = "counted"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    beta: float = 0.01
+    kl: str = "k3"
+    normalization: str = "sequence"
+    normalization_length: int = 256
+    drop_uniform_groups: bool = False
+    count_after_eos: bool = False
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the reference policy has to be scored."""
+        return self.beta > 0 and self.kl != "none"
+
+
+@dataclass(frozen=True)
+class TokenTerms:
+    """An objective at each token, all [B, C]; `gain` and `kl` carry gradient.
+
+    Attributes:
+        gain: To be maximised.
+        ratio: Importance ratio of the new to the old policy.
+        clipped: True where the clipped branch binds.
+        kl: Estimate of the divergence from the reference; None without one.
+    """
+
+    gain: Tensor
+    ratio: Tensor
+    clipped: Tensor
+    kl: Tensor | None = None
+
+
+# (logp, old_logp, advantages [B, 1], loss_mask, settings) -> terms
+Objective = Callable[[Tensor, Tensor, Tensor, Tensor, ObjectiveSettings], TokenTerms]
+OBJECTIVES: dict[str, Objective] = {}
+
+
+def register_objective(name: str) -> Callable[[Objective], Objective]:
+    """Make an objective known as `objective.loss=NAME`."""
+
+    def add(function: Objective) -> Objective:
+        OBJECTIVES[name] = function
+        return function
+
+    return add
 
 
 def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str = "k3") -> Tensor:
@@ -27,18 +102,135 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str = "k3") -> Tensor:
     raise ValueError(f"KL estimate {kind!r} is unknown; use one of {', '.join(KL_KINDS)}")
 
 
-def importance_ratio(logp: Tensor, old_logp: Tensor, loss_mask: Tensor, ratio: str) -> Tensor:
+def importance_ratio(
+    logp: Tensor,
+    old_logp: Tensor,
+    loss_mask: Tensor,
+    ratio: str,
+    ratio_length: str = "counted",
+) -> Tensor:
     """Importance ratio [B, C] of the new to the old policy.
 
     "token": each token's own (GRPO). "sequence": the exponential of the row's mean log-ratio over
-    its counted tokens, the same at every token (GSPO, arXiv 2507.18071; IGPO).
+    its counted tokens, the same at every token (GSPO, arXiv 2507.18071; IGPO). With
+    `ratio_length` "full" the sum over counted tokens is divided by C instead of their number.
     """
-    log_ratio = logp - old_logp
+    # Positions that do not count may hold any value: they must not reach the result as nan.
+    log_ratio = torch.where(loss_mask, logp - old_logp, 0.0)
     if ratio == "token":
         return log_ratio.exp()
     if ratio == "sequence":
-        return _row_mean(log_ratio, loss_mask)[:, None].expand_as(logp).exp()
+        if ratio_length not in RATIO_LENGTHS:
+            known = ", ".join(RATIO_LENGTHS)
+            raise ValueError(f"ratio length {ratio_length!r} is unknown; use one of {known}")
+        counted = loss_mask.sum(dim=1).clamp(min=1)
+        length = counted if ratio_length == "counted" else logp.shape[1]
+        return (log_ratio.sum(dim=1) / length)[:, None].expand_as(logp).exp()
     raise ValueError(f"importance ratio {ratio!r} is unknown; use one of {', '.join(RATIOS)}")
+
+
+@register_objective("clip")
+def clipped_ratio(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    loss_mask: Tensor,
+    settings: ObjectiveSettings,
+) -> TokenTerms:
+    """min(ratio A, clip(ratio) A): PPO's surrogate, of GRPO, GSPO, DAPO and IGPO (Eq. 3)."""
+    ratio = importance_ratio(logp, old_logp, loss_mask, settings.ratio, settings.ratio_length)
+    bounded = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+    gain = torch.minimum(ratio * advantages, bounded * advantages)
+    return TokenTerms(gain, ratio, bounded * advantages < ratio * advantages)
+
+
+@register_objective("log_likelihood")
+def weighted_log_likelihood(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    loss_mask: Tensor,
+    settings: ObjectiveSettings,
+) -> TokenTerms:
+    """A log p, free of ratios: plain policy gradient, and wd1 with its own advantages.
+
+    The ratio is computed for the log alone.
+    """
+    with torch.no_grad():
+        ratio = importance_ratio(logp, old_logp, loss_mask, settings.ratio, settings.ratio_length)
+    gain = advantages * torch.where(loss_mask, logp, 0.0)
+    return TokenTerms(gain, ratio, torch.zeros_like(loss_mask))
+
+
+def objective_terms(
+    settings: ObjectiveSettings,
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    loss_mask: Tensor,
+    ref_logp: Tensor | None = None,
+) -> TokenTerms:
+    """The configured objective and its KL estimate at each token; shapes as in `policy_loss`.
+
+    Raises:
+        ValueError: A penalty without a reference, or an unknown name.
+    """
+    if settings.loss not in OBJECTIVES:
+        known = ", ".join(OBJECTIVES)
+        raise ValueError(f"objective {settings.loss!r} is unknown; use one of {known}")
+    terms = OBJECTIVES[settings.loss](logp, old_logp, advantages[:, None], loss_mask, settings)
+    if not settings.needs_reference:
+        return terms
+    if ref_logp is None:
+        raise ValueError(f"beta={settings.beta} needs ref_logp")
+    kl = kl_estimate(
+        torch.where(loss_mask, logp, 0.0), torch.where(loss_mask, ref_logp, 0.0), settings.kl
+    )
+    return TokenTerms(terms.gain, terms.ratio, terms.clipped, kl)
+
+
+def normalized_weights(
+    loss_mask: Tensor,
+    normalization: str = "sequence",
+    *,
+    length: int = 256,
+    rows: float | None = None,
+    tokens: float | None = None,
+) -> Tensor:
+    """Weight [B, C] of each token in the loss; the loss is the weighted sum.
+
+    "sequence": mean over each row's counted tokens, then over rows (Eq. 3; GRPO). "batch": mean
+    over all counted tokens (DAPO). "constant": sum over tokens divided by `length`, then mean over
+    rows (Dr. GRPO).
+
+    Args:
+        loss_mask: [B, C], True at counted tokens. A row without any adds 0 to the mean.
+        normalization: One of the three.
+        length: The constant.
+        rows: Rows of the mean; None for B. Given where these rows are a part of a larger batch.
+        tokens: Counted tokens of the whole batch; None for those of `loss_mask`.
+
+    Raises:
+        ValueError: The normalisation is unknown.
+    """
+    counted = loss_mask.float()
+    # Where nothing counts all weights are 0, whatever they are divided by.
+    rows = (loss_mask.shape[0] if rows is None else rows) or 1.0
+    tokens = (float(counted.sum()) if tokens is None else tokens) or 1.0
+    if normalization == "sequence":
+        return counted / counted.sum(dim=1, keepdim=True).clamp(min=1) / rows
+    if normalization == "batch":
+        return counted / tokens
+    if normalization == "constant":
+        return counted / length / rows
+    known = ", ".join(NORMALIZATIONS)
+    raise ValueError(f"normalization {normalization!r} is unknown; use one of {known}")
+
+
+def weighted_loss(terms: TokenTerms, weights: Tensor, beta: float) -> Tensor:
+    """The loss to minimise: -sum of weights [B, C] times (gain - beta KL)."""
+    loss = -(terms.gain * weights).sum()
+    return loss if terms.kl is None else loss + beta * (terms.kl * weights).sum()
 
 
 def policy_loss(
@@ -53,8 +245,12 @@ def policy_loss(
     ref_logp: Tensor | None = None,
     beta: float = 0.0,
     kl: str = "k3",
+    loss: str = "clip",
+    ratio_length: str = "counted",
+    normalization: str = "sequence",
+    normalization_length: int = 256,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Clipped policy loss (arXiv 2509.10396, Eq. 3): mean over counted tokens, then over rows.
+    """Policy loss of one batch (arXiv 2509.10396, Eq. 3): mean over counted tokens, then over rows.
 
     Args:
         logp: [B, C], under the policy that is trained.
@@ -66,32 +262,37 @@ def policy_loss(
         ratio: "token" or "sequence", see `importance_ratio`.
         ref_logp: [B, C], under the reference policy; needed when beta is not 0.
         beta: Weight of the KL penalty (the paper: 0.01).
-        kl: Estimator of the penalty, see `kl_estimate`.
+        kl: Estimator of the penalty, see `kl_estimate`; "none" for no penalty.
+        loss: Name of a registered objective.
+        ratio_length: See `importance_ratio`.
+        normalization: See `normalized_weights`.
+        normalization_length: Its constant.
 
     Returns:
         The loss to minimise, and detached scalars: "ratio_mean", "ratio_max", "clip_fraction"
-        (counted tokens at which the clipped branch binds) and "kl".
+        (counted tokens at which the clipped branch binds) and "kl" (the penalty, weighted as the
+        loss is).
 
     Raises:
         ValueError: beta without a reference, or an unknown kind.
     """
-    weights = importance_ratio(logp, old_logp, loss_mask, ratio)
-    clipped = weights.clamp(1 - clip_low, 1 + clip_high)
-    gain = torch.minimum(weights * advantages[:, None], clipped * advantages[:, None])
-    loss = -_row_mean(gain, loss_mask).mean()
-    penalty = torch.zeros_like(loss)
-    if beta:
-        if ref_logp is None:
-            raise ValueError(f"beta={beta} needs ref_logp")
-        penalty = _row_mean(kl_estimate(logp, ref_logp, kl), loss_mask).mean()
-        loss = loss + beta * penalty
-
+    settings = ObjectiveSettings(
+        loss=loss,
+        ratio=ratio,
+        ratio_length=ratio_length,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        beta=beta,
+        kl=kl,
+    )
+    terms = objective_terms(settings, logp, old_logp, advantages, loss_mask, ref_logp)
+    weights = normalized_weights(loss_mask, normalization, length=normalization_length)
+    value = weighted_loss(terms, weights, beta)
     counted = loss_mask.sum().clamp(min=1)
-    binding = (clipped * advantages[:, None] < weights * advantages[:, None]) & loss_mask
     stats = {
-        "ratio_mean": (weights * loss_mask).sum() / counted,
-        "ratio_max": weights.masked_fill(~loss_mask, 0).max(),
-        "clip_fraction": binding.sum() / counted,
-        "kl": penalty,
+        "ratio_mean": (terms.ratio * loss_mask).sum() / counted,
+        "ratio_max": terms.ratio.masked_fill(~loss_mask, 0).max(),
+        "clip_fraction": (terms.clipped & loss_mask).sum() / counted,
+        "kl": torch.zeros_like(value) if terms.kl is None else (terms.kl * weights).sum(),
     }
-    return loss, {name: value.detach() for name, value in stats.items()}
+    return value, {name: statistic.detach() for name, statistic in stats.items()}

@@ -1,10 +1,6 @@
-"""Groups of completions, and what IGPO does to a group in which every answer is wrong.
+"""Groups of completions: Q prompts with G completions each, kept as N = Q * G rows."""
 
-Q prompts with G completions each are kept as N = Q * G rows, group by group.
-"""
-
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -18,9 +14,14 @@ class Rollout:
         prompt_mask: [N, P], True at real tokens.
         completion_ids: [N, C].
         hint_mask: [N, C], True at tokens that were given.
+        unmask_step: [N, C], the denoising step that committed each token; -1 for hints.
         correct: [N], True where the final answer is right: this alone decides "wrong".
         rewards: [N], what advantages are computed from.
+        reward_parts: [N, R], the unweighted rewards that `rewards` adds up, in the order of the
+            configured weights.
+        replaced: [N], True where an extra sample took the place of the first one.
         texts: N decoded completions.
+        reasons: N reasons for a wrong verdict; None where right.
         group_size: G.
     """
 
@@ -28,9 +29,13 @@ class Rollout:
     prompt_mask: Tensor
     completion_ids: Tensor
     hint_mask: Tensor
+    unmask_step: Tensor
     correct: Tensor
     rewards: Tensor
+    reward_parts: Tensor
+    replaced: Tensor
     texts: list[str]
+    reasons: list[str | None]
     group_size: int
 
     def grouped(self, values: Tensor) -> Tensor:
@@ -43,55 +48,6 @@ def all_wrong(correct: Tensor) -> Tensor:
     return ~correct.any(dim=1)
 
 
-def plan_replacements(
-    hinted_correct: Tensor, replace_fraction: float
-) -> list[tuple[int, int, int]]:
-    """Which hinted samples take the place of which wrong ones (Algorithm 1, replacement).
-
-    K = min(number correct, floor(lambda * G)) correct ones replace K wrong ones. The samples of a
-    group are exchangeable, so the first K correct ones replace the first K of the all-wrong group.
-
-    Args:
-        hinted_correct: [K, G], verdicts on the hinted samples of K all-wrong groups.
-        replace_fraction: lambda in [0, 1].
-
-    Returns:
-        (group, source sample, target sample), one for each replacement.
-    """
-    limit = math.floor(replace_fraction * hinted_correct.shape[1] + 1e-9)
-    return [
-        (group, source, target)
-        for group, verdicts in enumerate(hinted_correct.tolist())
-        for target, source in enumerate([i for i, right in enumerate(verdicts) if right][:limit])
-    ]
-
-
-def inject(
-    rollout: Rollout, hinted: Rollout, groups: list[int], replace_fraction: float
-) -> tuple[Rollout, int]:
-    """Replace wrong samples of all-wrong groups by correct hinted ones.
-
-    Args:
-        rollout: The sampled groups.
-        hinted: G hinted samples for each of the chosen groups.
-        groups: The group numbers of `rollout` that the groups of `hinted` belong to.
-        replace_fraction: lambda.
-
-    Returns:
-        The updated rollout and the number of replaced samples.
-    """
-    size = rollout.group_size
-    plan = plan_replacements(hinted.grouped(hinted.correct), replace_fraction)
-    source_rows = [group * size + source for group, source, _ in plan]
-    target_rows = [groups[group] * size + target for group, _, target in plan]
-
-    def merged(name: str) -> Tensor:
-        values: Tensor = getattr(rollout, name).clone()
-        values[target_rows] = getattr(hinted, name)[source_rows]
-        return values
-
-    texts = list(rollout.texts)
-    for target, source in zip(target_rows, source_rows, strict=True):
-        texts[target] = hinted.texts[source]
-    tensors = {n: merged(n) for n in ("completion_ids", "hint_mask", "correct", "rewards")}
-    return replace(rollout, texts=texts, **tensors), len(plan)
+def all_right(correct: Tensor) -> Tensor:
+    """Groups [Q] in which every answer is right, from verdicts [Q, G]."""
+    return correct.all(dim=1)

@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import TraceBatch
 from igpo_lightning.diffusion.forward_process import apply_masks, sample_masks, sample_times
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
+from igpo_lightning.models import BackboneModule
 from igpo_lightning.optimization import OptimizerSettings, build_optimizer
 from igpo_lightning.sft.loss import nelbo
 
@@ -30,7 +31,7 @@ class SFTModule(EvaluationModule):
 
     def __init__(
         self,
-        backbone: PreTrainedModel,
+        backbone: BackboneModule,
         tokenizer: PreTrainedTokenizerFast,
         evaluation: EvaluationSettings,
         settings: SFTSettings,

@@ -1,5 +1,6 @@
 """From configuration to objects. The rooms below take plain values and never see a config."""
 
+import dataclasses
 import logging
 import warnings
 from pathlib import Path
@@ -19,10 +20,15 @@ from igpo_lightning.diffusion.masked_inputs import LikelihoodSettings
 from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.module import EvaluationSettings
+from igpo_lightning.inpainting.hints import HintOptions
+from igpo_lightning.inpainting.schedule import RatioSchedule
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.optimization import OptimizerSettings
 from igpo_lightning.reporting.metrics_file import METRICS_FILE, read_metrics
-from igpo_lightning.rl.module import RLSettings
+from igpo_lightning.rl.filters import FilterSettings
+from igpo_lightning.rl.injection import InpaintSettings
+from igpo_lightning.rl.objectives import ObjectiveSettings
+from igpo_lightning.rl.settings import RLSettings
 from igpo_lightning.stages.problems import grader
 
 log = logging.getLogger(__name__)
@@ -113,13 +119,52 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
 
 def likelihood_settings(config: DictConfig) -> LikelihoodSettings:
     """The likelihood estimator."""
-    return LikelihoodSettings(**OmegaConf.to_container(config.likelihood))
+    return LikelihoodSettings(**_values(config.likelihood, LikelihoodSettings))
+
+
+def inpaint_settings(config: DictConfig) -> InpaintSettings:
+    """Who gets extra samples, and how hints are made."""
+    inpaint = config.inpaint
+    fixed = inpaint.ratio is not None
+    schedule = RatioSchedule(
+        low=inpaint.ratio if fixed else inpaint.ratio_low,
+        high=inpaint.ratio if fixed else inpaint.ratio_high,
+        kind=inpaint.schedule,
+        final_scale=inpaint.schedule_final,
+        total_steps=config.stage.steps,
+        round_growth=inpaint.round_growth,
+    )
+    return InpaintSettings(
+        trigger=inpaint.trigger,
+        threshold=inpaint.threshold,
+        scope=inpaint.scope,
+        extra_samples=inpaint.extra_samples,
+        schedule=schedule,
+        rounds=inpaint.rounds,
+        chunk_min=inpaint.chunk_min,
+        chunk_max=inpaint.chunk_max,
+        options=HintOptions(**_values(inpaint, HintOptions)),
+        replace_fraction=inpaint.replace_fraction,
+    )
+
+
+def objective_settings(config: DictConfig) -> ObjectiveSettings:
+    """What is maximised."""
+    values = _values(config.objective, ObjectiveSettings)
+    values["normalization_length"] = (
+        config.objective.normalization_length or config.sampler.completion_length
+    )
+    return ObjectiveSettings(**values)
+
+
+def _values(group: DictConfig, settings: type) -> dict[str, Any]:
+    """The values of a config group for the fields of a settings dataclass, which spell alike."""
+    return {field.name: group[field.name] for field in dataclasses.fields(settings)}
 
 
 def rl_settings(config: DictConfig) -> RLSettings:
     """Algorithm 1's inputs."""
-    stage, inpaint, objective = config.stage, config.inpaint, config.objective
-    fixed = inpaint.ratio is not None
+    stage = config.stage
     return RLSettings(
         sampler=sampler_settings(config, config.sampler.temperature),
         group_size=stage.group_size,
@@ -127,22 +172,11 @@ def rl_settings(config: DictConfig) -> RLSettings:
         steps=stage.steps,
         rollout_batch_size=stage.rollout_batch_size,
         train_batch_size=stage.train_batch_size,
-        inpaint=inpaint.enabled,
-        ratio_low=inpaint.ratio if fixed else inpaint.ratio_low,
-        ratio_high=inpaint.ratio if fixed else inpaint.ratio_high,
-        chunk_min=inpaint.chunk_min,
-        chunk_max=inpaint.chunk_max,
-        replace_fraction=inpaint.replace_fraction,
-        filter_hints=config.filter.kind == "entropy",
-        keep_fraction=config.filter.keep_fraction,
-        advantage=objective.advantage,
-        ratio=objective.ratio,
-        clip_low=objective.clip_low,
-        clip_high=objective.clip_high,
-        beta=objective.beta,
-        kl=objective.kl,
-        reward_weights=dict(config.reward.weights),
+        inpaint=inpaint_settings(config),
+        filter=FilterSettings(**_values(config.filter, FilterSettings)),
+        objective=objective_settings(config),
         likelihood=likelihood_settings(config),
+        reward_weights=dict(config.reward.weights),
         seed=config.seed,
         log_samples_every=stage.log_samples_every,
     )

@@ -1,0 +1,145 @@
+"""What IGPO does to a group that needs help: who needs it, and what replaces what."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from igpo_lightning.inpainting.hints import HintOptions
+from igpo_lightning.inpainting.schedule import RatioSchedule
+from igpo_lightning.rl.rollout import Rollout, all_wrong
+
+TRIGGERS = ("all_wrong", "mean_below", "always", "never")
+SCOPES = ("group", "batch")
+EXTRA_SAMPLES = ("hinted", "plain")
+
+
+@dataclass(frozen=True)
+class InpaintSettings:
+    """When groups get G extra samples, and of which kind; the defaults are the paper's.
+
+    Attributes:
+        trigger: "all_wrong": no right answer; "mean_below": the group's mean reward is below
+            `threshold`; "always"; "never" (GRPO).
+        threshold: Of "mean_below".
+        scope: Whether the trigger looks at each prompt's "group", or at the whole "batch" of a
+            process (the released code).
+        extra_samples: "hinted", or "plain": sampled again without hints, the paper's
+            sample-matched control.
+        schedule: The range of the hint ratio.
+        rounds: At most this many rounds for a group, each with a larger ratio, until one extra
+            sample is right.
+        chunk_min: Smallest chunk in tokens (the paper: 5).
+        chunk_max: Largest chunk in tokens (the paper: 10).
+        options: How hints are made.
+        replace_fraction: lambda: at most floor(lambda G) samples of a group are replaced.
+    """
+
+    trigger: str = "all_wrong"
+    threshold: float = 0.5
+    scope: str = "group"
+    extra_samples: str = "hinted"
+    schedule: RatioSchedule = field(default_factory=RatioSchedule)
+    rounds: int = 1
+    chunk_min: int = 5
+    chunk_max: int = 10
+    options: HintOptions = field(default_factory=HintOptions)
+    replace_fraction: float = 0.5
+
+
+def needs_help(settings: InpaintSettings, correct: Tensor, rewards: Tensor) -> Tensor:
+    """Groups [Q] that get extra samples.
+
+    Args:
+        settings: Trigger and scope.
+        correct: Verdicts [Q, G].
+        rewards: [Q, G].
+
+    Raises:
+        ValueError: The trigger or scope is unknown.
+    """
+    if settings.scope not in SCOPES:
+        raise ValueError(f"scope {settings.scope!r} is unknown; use one of {', '.join(SCOPES)}")
+    groups = correct.shape[0]
+    if settings.scope == "batch":  # the whole batch is one group
+        correct, rewards = correct.reshape(1, -1), rewards.reshape(1, -1)
+    if settings.trigger == "all_wrong":
+        chosen = all_wrong(correct)
+    elif settings.trigger == "mean_below":
+        chosen = rewards.float().mean(dim=1) < settings.threshold
+    elif settings.trigger in ("always", "never"):
+        chosen = correct.new_full((correct.shape[0],), settings.trigger == "always")
+    else:
+        known = ", ".join(TRIGGERS)
+        raise ValueError(f"trigger {settings.trigger!r} is unknown; use one of {known}")
+    return chosen.expand(groups)
+
+
+def plan_replacements(
+    extra_correct: Tensor, replace_fraction: float, correct: Tensor | None = None
+) -> list[tuple[int, int, int]]:
+    """Which extra samples take the place of which wrong ones (Algorithm 1, replacement).
+
+    K = min(number correct, floor(lambda * G)) correct ones replace K wrong ones, or as many as are
+    wrong. The samples of a group are exchangeable, so the first correct ones replace the first
+    wrong ones.
+
+    Args:
+        extra_correct: [K, G], verdicts on the extra samples of K groups.
+        replace_fraction: lambda in [0, 1].
+        correct: [K, G], verdicts on the samples to be replaced; None where all are wrong.
+
+    Returns:
+        (group, source sample, target sample), one for each replacement.
+    """
+    limit = math.floor(replace_fraction * extra_correct.shape[1] + 1e-9)
+    first = [[False] * extra_correct.shape[1]] * len(extra_correct)
+    if correct is not None:
+        first = correct.tolist()
+    return [
+        (group, source, target)
+        for group, (extra, old) in enumerate(zip(extra_correct.tolist(), first, strict=True))
+        for source, target in zip(
+            [i for i, right in enumerate(extra) if right][:limit],
+            [i for i, right in enumerate(old) if not right],
+            strict=False,
+        )
+    ]
+
+
+def inject(
+    rollout: Rollout, extra: Rollout, groups: list[int], replace_fraction: float
+) -> tuple[Rollout, int]:
+    """Replace wrong samples of groups by correct extra ones.
+
+    Args:
+        rollout: The sampled groups.
+        extra: G extra samples for each of the chosen groups.
+        groups: The group numbers of `rollout` that the groups of `extra` belong to.
+        replace_fraction: lambda.
+
+    Returns:
+        The updated rollout and the number of replaced samples.
+    """
+    size = rollout.group_size
+    plan = plan_replacements(
+        extra.grouped(extra.correct), replace_fraction, rollout.grouped(rollout.correct)[groups]
+    )
+    source_rows = [group * size + source for group, source, _ in plan]
+    target_rows = [groups[group] * size + target for group, _, target in plan]
+
+    def merged(name: str) -> Tensor:
+        values: Tensor = getattr(rollout, name).clone()
+        values[target_rows] = getattr(extra, name)[source_rows]
+        return values
+
+    texts, reasons = list(rollout.texts), list(rollout.reasons)
+    for target, source in zip(target_rows, source_rows, strict=True):
+        texts[target], reasons[target] = extra.texts[source], extra.reasons[source]
+    names = ("completion_ids", "hint_mask", "unmask_step", "correct", "rewards", "reward_parts")
+    tensors: dict[str, Any] = {name: merged(name) for name in names}
+    replaced = rollout.replaced.clone()
+    replaced[target_rows] = True
+    merged_rollout = replace(rollout, texts=texts, reasons=reasons, replaced=replaced, **tensors)
+    return merged_rollout, len(plan)

@@ -1,0 +1,97 @@
+"""Numbers that combine honestly."""
+
+import pytest
+import torch
+
+from igpo_lightning.rl.diagnostics import (
+    Measure,
+    advantage_measures,
+    join_measures,
+    mean,
+    measured_values,
+    update_measures,
+)
+from igpo_lightning.rl.objectives import TokenTerms
+
+
+def test_means_of_unequal_parts_are_weighted():
+    """Three tokens that sum to 3 and one of 5: (3 + 5) / 4, not (1 + 5) / 2."""
+    joined = join_measures([{"a": mean(3.0, 3)}, {"a": mean(5.0, 1)}])
+    assert measured_values(joined) == {"a": 2.0}
+
+
+def test_the_largest_stays_the_largest_and_sums_add_up():
+    joined = join_measures(
+        [
+            {"top": Measure("max", 1.5), "all": Measure("sum", 2)},
+            {"top": Measure("max", 1.2), "all": Measure("sum", 3)},
+            {"top": Measure("max", 1.4)},
+        ]
+    )
+    assert measured_values(joined) == {"top": 1.5, "all": 5}
+
+
+def test_a_mean_over_nothing_is_left_out():
+    assert measured_values({"a": mean(0.0, 0), "b": mean(0.0, 2)}) == {"b": 0.0}
+
+
+TERMS = TokenTerms(
+    gain=torch.zeros(1, 4),
+    ratio=torch.tensor([[1.0, 2.0, 4.0, 99.0]]),
+    clipped=torch.tensor([[False, True, True, True]]),
+    kl=torch.tensor([[0.3, 0.1, 0.2, 9.0]]),
+)
+COUNTED = torch.tensor([[True, True, True, False]])
+HINTS = torch.tensor([[False, False, True, True]])
+
+
+def test_ratio_clipping_and_kl_are_split_by_origin():
+    values = measured_values(update_measures(TERMS, COUNTED, HINTS))
+    assert values == pytest.approx(
+        {
+            "policy/ratio_mean": 7 / 3,
+            "policy/ratio_max": 4.0,
+            "policy/clip_fraction": 2 / 3,
+            "policy/kl": 0.2,
+            "policy/ratio_mean_generated": 1.5,
+            "policy/ratio_max_generated": 2.0,
+            "policy/clip_fraction_generated": 0.5,
+            "policy/kl_generated": 0.2,
+            "policy/ratio_mean_hint": 4.0,
+            "policy/ratio_max_hint": 4.0,
+            "policy/clip_fraction_hint": 1.0,
+            "policy/kl_hint": 0.2,
+        },
+        rel=1e-6,
+    )
+
+
+def test_where_no_hint_counts_there_is_no_hint_measure():
+    measures = update_measures(TERMS, COUNTED, torch.zeros_like(HINTS))
+    assert not any(name.endswith("_hint") for name in measures)
+
+
+def test_halves_join_to_the_whole():
+    rows = TokenTerms(*(torch.cat((t, t.flip(1))) for t in vars(TERMS).values()))
+    counted, hints = (torch.cat((m, m.flip(1))) for m in (COUNTED, HINTS))
+    whole = update_measures(rows, counted, hints)
+    parts = []
+    for part in (slice(0, 1), slice(1, 2)):
+        terms = TokenTerms(*(value[part] for value in vars(rows).values()))
+        parts.append(update_measures(terms, counted[part], hints[part]))
+    assert measured_values(join_measures(parts)) == pytest.approx(measured_values(whole))
+
+
+def test_advantages_at_hint_and_generated_tokens():
+    """Rows of advantage 1 and -1/2; counted hints: one token of row 1; generated: 2 and 1."""
+    advantages = torch.tensor([1.0, -0.5])
+    counted = torch.tensor([[True, True, True], [True, False, False]])
+    hints = torch.tensor([[True, False, False], [False, True, False]])
+    values = measured_values(advantage_measures(advantages, counted, hints))
+    assert values == pytest.approx(
+        {
+            "policy/advantage_hint": 1.0,
+            "policy/advantage_generated": (1.0 + 1.0 - 0.5) / 3,
+            "policy/advantage_abs": 0.75,
+        }
+    )

@@ -1,0 +1,144 @@
+"""A policy of a few thousand random parameters, hand-made problems, and graders with a plan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import Logger
+from torch.utils.data import DataLoader
+
+from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning.data.problem import Problem
+from igpo_lightning.data.prompts import EncodedProblem, PromptForm, encode_problem
+from igpo_lightning.diffusion.likelihood import LikelihoodSettings
+from igpo_lightning.diffusion.sampler import SamplerConfig
+from igpo_lightning.evaluation.module import EvaluationSettings
+from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tokenizer import train_tokenizer
+from igpo_lightning.optimization import OptimizerSettings
+from igpo_lightning.rewards import Verdict
+from igpo_lightning.rl.filters import FilterSettings
+from igpo_lightning.rl.injection import InpaintSettings
+from igpo_lightning.rl.module import RLModule
+from igpo_lightning.rl.objectives import ObjectiveSettings
+from igpo_lightning.rl.settings import RLSettings
+
+SAMPLER = SamplerConfig(completion_length=16, block_length=8, steps=4, temperature=1.0)
+TOKENIZER = train_tokenizer(["12+34=46; 46-5=41"], 300)
+# The letters are in no prompt and a random model hardly ever writes three of them in a row.
+TRACE = "xyz xyz xyz = 7"
+
+Grade = Callable[[int, str], bool]  # (row within the call, text) -> right?
+
+
+class PlannedPool:
+    """Stands in for the grader processes: verdicts by a rule of the test's."""
+
+    def __init__(self, rule: Grade) -> None:
+        self.rule = rule
+
+    def grade(self, items: list[tuple[str, str]]) -> list[Verdict]:
+        right = [self.rule(row, text) for row, (_, text) in enumerate(items)]
+        return [Verdict(r, None if r else "wrong") for r in right]
+
+    def close(self) -> None:
+        pass
+
+
+class Recorder(Logger):
+    """Keeps what was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[dict[str, float]] = []
+
+    @property
+    def name(self) -> str:
+        return "recorder"
+
+    @property
+    def version(self) -> str:
+        return "0"
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.lines.append(dict(metrics))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+@dataclass
+class Run:
+    """What a short training left behind."""
+
+    module: RLModule
+    lines: list[dict[str, float]]
+    samples: list[dict[str, Any]]
+
+    def parameters(self) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in self.module.backbone.parameters()])
+
+
+def problem(name: str, trace: str | None = TRACE) -> EncodedProblem:
+    form = PromptForm("{question}", "{solution}", max_prompt=64)
+    return encode_problem(Problem(name, f"{name}: 3+4", trace, "7"), TOKENIZER, form)
+
+
+def backbone(seed: int = 0) -> TinyBackbone:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return TinyBackbone(TinyConfig(len(TOKENIZER), 16, 1, 2, 32))
+
+
+SETTINGS = RLSettings(
+    sampler=SAMPLER,
+    group_size=4,
+    inner_updates=2,
+    steps=2,
+    rollout_batch_size=64,
+    train_batch_size=64,
+    inpaint=InpaintSettings(chunk_min=2, chunk_max=3),
+    filter=FilterSettings(),
+    objective=ObjectiveSettings(),
+    likelihood=LikelihoodSettings(),
+    reward_weights={"correctness": 1.0},
+    seed=0,
+    log_samples_every=1,
+)
+
+
+def train(
+    rule: Grade,
+    steps: int = 1,
+    problems: list[EncodedProblem] | None = None,
+    loggers: list[Logger] | None = None,
+    **changes: Any,
+) -> Run:
+    """Train for a few steps; returns what came of it."""
+    settings = replace(SETTINGS, **changes)
+    problems = problems or [problem("a"), problem("b")]
+    samples: list[dict[str, Any]] = []
+    module = RLModule(
+        backbone(),
+        TOKENIZER,
+        EvaluationSettings(SAMPLER, 8, 1, 0),
+        settings,
+        OptimizerSettings(1e-2, (0.9, 0.99), 0.1, 1.0, 0, 0.0),
+        on_samples=lambda step, records: samples.extend(records),
+    )
+    module._pool = PlannedPool(rule)
+    recorder = Recorder()
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=steps * settings.inner_updates,
+        logger=[recorder, *(loggers or [])],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    count = len(problems)
+    batches = [PromptBatch(s, problems, [0] * count, [True] * count) for s in range(steps)]
+    trainer.fit(module, DataLoader(batches, batch_size=None))
+    return Run(module, recorder.lines, samples)

@@ -133,6 +133,7 @@ class LikelihoodConfig:
     samples: int = 2  # elbo, sandwich: masked inputs a row; quadrature: masks for each node
     coupling: str = "independent"  # of these masks: independent | shared | antithetic
     nodes: int = 2  # quadrature: nodes in t
+    fixed_counts: bool = False  # quadrature: fixed number of masked tokens at each node
     strata: int = 2  # strata: complementary masks, each scoring its own tokens
     full_pass: bool = False  # strata: average with one pass over the fully masked completion
     slices: int = 4  # trajectory: slices of the order in which the sampler committed tokens

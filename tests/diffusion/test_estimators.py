@@ -25,7 +25,7 @@ small = settings(max_examples=30, deadline=None)
 
 
 def drawn(case: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys [B] and free tokens [B, C]; the first row has none when it has a single token."""
+    """Keys [B] and free tokens [B, C]; a row may have none."""
     rows, length, seed = case
     generator = torch.Generator().manual_seed(seed)
     free = torch.rand(rows, length, generator=generator) < 0.7
@@ -37,6 +37,7 @@ def all_estimators(keys, free):
     for coupling in COUPLINGS:
         yield elbo_masks(keys, free, 4, coupling)
         yield quadrature_masks(keys, free, 3, 2, coupling)
+        yield quadrature_masks(keys, free, 2, 1, coupling, fixed_counts=True)
     yield strata_masks(keys, free, 3)
     yield strata_masks(keys, free, 2, full_pass=True)
     yield trajectory_masks(torch.arange(free.shape[1]).expand_as(free) // 2, free, 3)
@@ -107,10 +108,33 @@ def test_an_antithetic_pair_masks_every_token_and_one_twice(case):
 @given(cases)
 def test_antithetic_quadrature_masks_of_mirrored_nodes_are_complementary(case):
     keys, free = drawn(case)
-    masks, _ = quadrature_masks(keys, free, 2, 3, "antithetic")  # inputs: t1, t2, t1, t2, t1, t2
-    for sample in range(3):
-        first, second = masks[:, 2 * sample], masks[:, 2 * sample + 1]
-        assert torch.equal(first ^ second, free)
+    for fixed_counts in (False, True):
+        masks, _ = quadrature_masks(keys, free, 2, 3, "antithetic", fixed_counts)
+        for sample in range(3):  # inputs: t1, t2, t1, t2, t1, t2
+            first, second = masks[:, 2 * sample], masks[:, 2 * sample + 1]
+            assert torch.equal(first ^ second, free)
+
+
+@small
+@given(cases)
+def test_fixed_counts_are_the_masked_share_rounded_up_or_down(case):
+    keys, free = drawn(case)
+    total = free.sum(dim=1)
+    for coupling in COUPLINGS:
+        masks, _ = quadrature_masks(keys, free, 2, 2, coupling, fixed_counts=True)
+        for n, time in enumerate((0.5 - math.sqrt(3) / 6, 0.5 + math.sqrt(3) / 6) * 2):
+            counts = masks[:, n].sum(dim=1)
+            assert ((counts - time * total).abs() < 1).all()
+
+
+def test_fixed_counts_leave_each_token_its_probability():
+    """7 tokens at t = 0.211: one or two are masked, each token in a share t of 20,000 rows."""
+    keys, free = torch.arange(20_000), torch.ones(20_000, 7, dtype=torch.bool)
+    for coupling in COUPLINGS:
+        masks, _ = quadrature_masks(keys, free, 2, 1, coupling, fixed_counts=True)
+        for node, time in enumerate((0.5 - math.sqrt(3) / 6, 0.5 + math.sqrt(3) / 6)):
+            shares = masks[:, node].float().mean(dim=0)  # standard error 0.003
+            assert shares.tolist() == pytest.approx([time] * 7, abs=0.015)
 
 
 def test_shared_masks_are_nested():

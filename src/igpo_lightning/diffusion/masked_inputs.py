@@ -25,6 +25,8 @@ class LikelihoodSettings:
         samples: Masked inputs for "elbo" and "sandwich"; masks for each node of "quadrature".
         coupling: How these belong together: "independent", "shared" or "antithetic".
         nodes: Quadrature nodes in t.
+        fixed_counts: "quadrature": mask a fixed number of tokens at each node (less variance);
+            otherwise each token by itself (GDPO).
         strata: Complementary strata, k.
         full_pass: "strata": average with one pass over the fully masked completion (DiffuCoder).
         slices: Slices of the trajectory, k.
@@ -41,6 +43,7 @@ class LikelihoodSettings:
     samples: int = 2
     coupling: str = "independent"
     nodes: int = 2
+    fixed_counts: bool = False
     strata: int = 2
     full_pass: bool = False
     slices: int = 4
@@ -154,7 +157,12 @@ def draw_masked_inputs(
         masks, weights = estimators.mean_field_masks(free)
     elif settings.kind == "quadrature":
         masks, weights = estimators.quadrature_masks(
-            own_keys, free, settings.nodes, settings.samples, settings.coupling
+            own_keys,
+            free,
+            settings.nodes,
+            settings.samples,
+            settings.coupling,
+            settings.fixed_counts,
         )
     elif settings.kind == "strata":
         masks, weights = estimators.strata_masks(

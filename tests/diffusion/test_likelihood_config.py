@@ -1,0 +1,62 @@
+"""conf/likelihood: every file makes an estimator, and mistakes are named with their keys."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from igpo_lightning.config import LikelihoodConfig, register_schemas, validate
+from igpo_lightning.diffusion import LikelihoodSettings
+from igpo_lightning.errors import ConfigError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+NAMES = sorted(path.stem for path in (CONF / "likelihood").glob("*.yaml"))
+
+
+def composed(*overrides: str):
+    register_schemas()
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("config", overrides=list(overrides))
+
+
+def test_the_schema_and_the_settings_have_the_same_fields_and_defaults():
+    assert asdict(LikelihoodConfig()) == asdict(LikelihoodSettings())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_is_an_estimator(name):
+    config = composed(f"likelihood={name}")
+    validate(config)
+    settings = LikelihoodSettings(**OmegaConf.to_container(config.likelihood))
+    assert settings != LikelihoodSettings() or name == "mean_field"
+    assert (CONF / "likelihood" / f"{name}.yaml").read_text().startswith("# ")
+
+
+def test_every_kind_has_a_file():
+    kinds = {OmegaConf.load(CONF / "likelihood" / f"{name}.yaml").kind for name in NAMES}
+    assert kinds == {"mean_field", "elbo", "quadrature", "strata", "sandwich", "trajectory"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("likelihood.kind=median", "likelihood.kind=median"),
+        ("likelihood.coupling=twins", "likelihood.coupling=twins"),
+        ("likelihood.nodes=0", "likelihood.nodes=0"),
+        ("likelihood.upper_beta=0.5", "likelihood.upper_beta=0.5"),
+        ("likelihood.prompt_mask_rate=2", "likelihood.prompt_mask_rate=2"),
+        ("likelihood.credit_strength=-3", "likelihood.credit_strength=-3"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_key(override, message):
+    with pytest.raises(ConfigError, match=message):
+        validate(composed(override))
+
+
+def test_antithetic_masks_need_pairs():
+    odd = ("likelihood=elbo", "likelihood.samples=3", "likelihood.coupling=antithetic")
+    with pytest.raises(ConfigError, match=r"likelihood.samples=3: must be even"):
+        validate(composed(*odd))
+    validate(composed("likelihood=quadrature", "likelihood.coupling=antithetic"))  # nodes pair

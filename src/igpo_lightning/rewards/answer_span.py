@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from igpo_lightning.rewards.extraction import find_boxes, find_marks
 from igpo_lightning.rewards.grading import is_same_spelling, joined_boxes
-from igpo_lightning.rewards.normalization import comparison_key, normalize
+from igpo_lightning.rewards.normalization import NUMBER_WORDS, comparison_key, normalize
 
 # A line break ends a sentence unless it lies inside a display, which is one statement.
 _DISPLAY = re.compile(
@@ -26,12 +26,7 @@ _FRACTION = re.compile(
     r"(?P<whole>\d+\s*)?\\[dtc]?frac\s*(?:\{\s*(?P<a>\d+)\s*\}|(?P<b>\d))\s*"
     r"(?:\{\s*(?P<c>\d+)\s*\}|(?P<d>\d))|(?<![\w.])(?P<e>\d+)\s*/\s*(?P<f>\d+)(?!\d)"
 )
-_WORDS = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
-    *("nineteen", "twenty"),
-)
-_WORD = re.compile(r"\b(?:" + "|".join(_WORDS) + r")\b", re.IGNORECASE)
+_WORD = re.compile(r"\b(?:" + "|".join(NUMBER_WORDS) + r")\b", re.IGNORECASE)
 # Typing habits that an answer and its mention may differ in.
 _LOOSE = re.compile(r"\s+|\\(?:left|right|displaystyle)(?![A-Za-z])|\\[!,;:]|\\ |[{}$]")
 _SMALL_FRACTION = re.compile(r"\\[dtc]frac")
@@ -134,7 +129,7 @@ def _mentions(text: str, start: int, end: int, answer: str) -> Iterator[int]:
     if values:
         yield from _fraction_mentions(text, start, end, values)
         for match in _WORD.finditer(text, start, end):
-            if _WORDS.index(match.group().lower()) in values:
+            if NUMBER_WORDS.index(match.group().lower()) in values:
                 yield match.start()
     yield from _literal_mentions(text, start, end, answer)
 

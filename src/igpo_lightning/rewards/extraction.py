@@ -4,6 +4,7 @@ Every pattern here is linear in the text, because the text is whatever a model w
 """
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # Escaped braces are not structure; both box commands open a group like any brace.
@@ -18,6 +19,17 @@ _NUMBER = re.compile(
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?|\.\d+)"
 )
 _UNITS = re.compile(r"([-+]?\$?[\d.,/]*\d)(%?)\s+[A-Za-z][A-Za-z\s'-]*$")
+_QUOTED = re.compile(
+    r"final answer(?: is)?[ \t]*:?[ \t]*(?:the final answer is[ \t]*)?([^\n]{1,200}?)[ .]*"
+    r"I hope (?:it|this) is correct",
+    re.IGNORECASE,
+)
+# Formulas of prose; bounded, because every opening sign of a hostile text is tried.
+_FORMULA = re.compile(
+    r"\$\$[^$]{1,400}\$\$|\$[^$\n]{1,400}\$|\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]", re.DOTALL
+)
+# How far back dollar signs are paired, in characters.
+_LINE_LIMIT = 2000
 # More than this after "The answer is" is an explanation, not an answer.
 _STATED_LIMIT = 400
 
@@ -134,32 +146,69 @@ def find_marks(text: str) -> list[tuple[int, str]]:
     return sorted(marks)
 
 
+def quoted_answer(text: str) -> str | None:
+    """What the last "final answer is ... I hope it is correct" says (arXiv 2206.14858's form)."""
+    answer = None
+    for match in _QUOTED.finditer(text) if "I hope" in text else ():
+        answer = _strip_math(match.group(1).strip(" .")) or answer
+    return answer
+
+
 def last_number(text: str) -> str | None:
-    """The last number, simple fraction or decimal that is not part of a word."""
+    """The last number, or the formula it ends: a fraction, a pair, the right side of an equation.
+
+    A number inside a word does not count.
+    """
     number = None
     for match in _NUMBER.finditer(text):
-        number = match.group()
-    return number
+        number = match
+    if number is None:
+        return None
+    line = text.rfind("\n", max(0, number.start() - _LINE_LIMIT), number.start()) + 1
+    for formula in _FORMULA.finditer(text, max(line, number.start() - _LINE_LIMIT)):
+        if formula.start() < number.start() < formula.end():
+            side = _strip_math(formula.group()).rpartition("=")[2].strip()
+            return side if re.search(r"\d", side) and len(side) > 1 else number.group()
+    return number.group()
 
 
-def marked_answer(text: str) -> str | None:
-    """The answer that a box, `<answer>` tags, `####` or "The answer is" mark, in this order."""
-    for rule in (boxed_answer, tagged_answer, hash_answer, stated_answer):
-        answer = rule(text)
+def after_thinking(text: str) -> str:
+    """What follows the last `</think>`; the whole text where nothing does."""
+    rest = text.rpartition("</think>")[2]
+    return rest if rest.strip() else text
+
+
+STRATEGIES: dict[str, Callable[[str], str | None]] = {
+    "quoted": quoted_answer,
+    "box": boxed_answer,
+    "tag": tagged_answer,
+    "hash": hash_answer,
+    "stated": stated_answer,
+    "number": last_number,
+}
+# The first that finds something decides.
+STRATEGY_ORDER = ("quoted", "box", "tag", "hash", "stated", "number")
+
+
+def extract_answer(text: str, strategies: Sequence[str] = STRATEGY_ORDER) -> str | None:
+    r"""The final answer of a completion or a reference solution, or None.
+
+    By default in this order: the last "final answer is ... I hope it is correct"; the last
+    complete `\boxed{...}` or `\fbox{...}` (also inside `<answer>`); the last
+    `<answer>...</answer>`; the last `#### N`; the last "The answer is ..." or "answer: ..."; the
+    last number. What stands before a closing `</think>` does not count. Nothing is normalised but
+    surrounding spaces and math delimiters. Never raises for a text; takes linear time.
+
+    Args:
+        text: Anything.
+        strategies: Names from `STRATEGIES`, first come first served.
+    """
+    text = after_thinking(text)
+    for name in strategies:
+        answer = STRATEGIES[name](text)
         if answer is not None:
             return answer
     return None
-
-
-def extract_answer(text: str) -> str | None:
-    r"""The final answer of a completion or a reference solution, or None.
-
-    In this order: the last complete `\boxed{...}` or `\fbox{...}` (also inside `<answer>`), the
-    last `<answer>...</answer>`, the last `#### N`, the last "The answer is ..." or "answer: ...",
-    the last number. Nothing is normalised but surrounding spaces and math delimiters. Never
-    raises; takes linear time.
-    """
-    return marked_answer(text) or last_number(text)
 
 
 def _strip_math(text: str) -> str:

@@ -1,18 +1,32 @@
 """Whether a predicted answer equals the gold one: by spelling first, by mathematics next."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
-from igpo_lightning.rewards.extraction import Box, find_boxes, last_number, marked_answer
+from igpo_lightning.rewards.extraction import (
+    STRATEGIES,
+    STRATEGY_ORDER,
+    Box,
+    after_thinking,
+    find_boxes,
+    last_number,
+)
 from igpo_lightning.rewards.normalization import comparison_key, normalize, strip_choice
+from igpo_lightning.rewards.numeric import same_numbers, value_of
 
 # Longer texts are no answers; parsing them only costs time.
 MAX_ANSWER_LENGTH = 2000
 # math-verify finds the formula in a sentence; in a whole page it would find a wrong one.
 _PROSE_LENGTH = 400
+_JOINT_LENGTH = 60
+_LONGEST_LIST = 50
+# Single spaces only: the pattern is polynomial in runs of them.
 _JOINT = re.compile(
-    r"[\s$.()\[\]\\+]*(?:[A-Za-z\d\s()]{0,24}\b(?:and|or)|[,;&]|)"
-    r"(?:\s*(?:and|or))?[\s$()\[\]\\]*(?:[A-Za-z](?:_\{?\w+\}?)?\s*=)?\s*"
+    r"[ $.()\[\]\\+]*(?:[A-Za-z\d ()]{0,24}\b(?:and|or)|[,;&]|)"
+    r"(?: ?(?:and|or))?[ $()\[\]\\]*(?:[A-Za-z](?:_\{?\w+\}?)? ?=)? ?"
 )
 _SPACING = re.compile(r"\\(?:quad|qquad|[,;:! ()\[\]])|\\text\s*\{|\}")
 _IN_MATH = re.compile(r"(?<!\\)(?:\$|\\\(|\\\[)")
@@ -20,31 +34,44 @@ _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _DECIMAL_POINT = re.compile(r"-?\d+\.\d+")
 _LIST = re.compile(r"[,;]|\\text\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])")
 _SEVERAL = re.compile(r"\\pm|\\mp|\\cup|\\in(?![A-Za-z])|\\\{|\\[lg]eq?(?![A-Za-z])|[<>]")
+_NEAR = Fraction(1, 1000)
+_BASED = re.compile(r"[\dA-Z]+_\{?\d+\}?")
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|has|have|had|gets?|makes?|takes?|gives?|costs?|needs?|so|thus|hence|"
+    r"therefore|started|we|she|he|it|they)\b",
+    re.IGNORECASE,
+)
+_CHOICES = re.compile(r"\b(?:or|either|between)\b|\d[^\d.]{0,12}\band\s+[$\d]", re.IGNORECASE)
 # Evaluating these fills all memory or never ends, and no dataset's answer has one.
 _EXPLODES = re.compile(
     r"\^\s*\{?[^{}^]{0,9}\^\s*\{?[^{}^]{0,9}\^|\d{4,}\s*\}?\s*!|!\s*\)*\s*!|\^\s*\{?\s*-?\d{5,}"
 )
 
 
-def answers_of(text: str) -> list[str]:
+def answers_of(text: str, strategies: Sequence[str] = STRATEGY_ORDER) -> list[str]:
     r"""The answers of a plain answer or whole text that are to be compared, at least one.
 
     Several only where boxes stand in one enumeration ("\boxed{1} and \boxed{2}"); else the last
-    box counts. Text without box, tags or marker is returned as it is while it is short,
-    else its last number.
+    box counts. Text in which no strategy but "number" finds anything is returned as it is while
+    it is short (it may be a plain answer), else its last number.
     """
-    boxes = find_boxes(text)
-    if boxes:
-        return [box.content for box in joined_boxes(text, boxes)]
-    marked = marked_answer(text)
-    if marked is None and len(text) > _PROSE_LENGTH:
-        return [last_number(text) or ""]
-    return [marked or text.strip()]
+    text = after_thinking(text)
+    for name in strategies:
+        if name == "box" and (boxes := find_boxes(text)):
+            return [box.content for box in joined_boxes(text, boxes)]
+        if name != "number" and (answer := STRATEGIES[name](text)) is not None:
+            return [answer]
+    if len(text) <= _PROSE_LENGTH:
+        return [text.strip()]
+    return [(last_number(text) if "number" in strategies else None) or ""]
 
 
-def answer_of(text: str) -> str:
-    """The answers of a text as one list."""
-    return ", ".join(answers_of(text))
+def answer_of(text: str, strategies: Sequence[str] = STRATEGY_ORDER) -> str:
+    """The answers of a text as one short text that has the same answers."""
+    answers = answers_of(text, strategies)
+    if len(answers) == 1:
+        return answers[0]
+    return ", ".join(f"\\boxed{{{answer}}}" for answer in answers)
 
 
 def is_equivalent(gold: str, prediction: str) -> bool:
@@ -61,7 +88,7 @@ def is_equivalent(gold: str, prediction: str) -> bool:
         Never raises. There is no time limit: text from a model goes through `GradingPool`.
     """
     try:
-        wanted, answers = answer_of(gold), answers_of(prediction)
+        wanted, answers = ", ".join(answers_of(gold)), answers_of(prediction)
         if _is_same(wanted, ", ".join(answers)):
             return True
         # The same value in two forms: "\boxed{7/2}, or \boxed{3.5}".
@@ -77,32 +104,69 @@ def is_same_spelling(gold: str, prediction: str) -> bool:
     gold_label, gold_value = strip_choice(gold)
     label, value = strip_choice(prediction)
     gold_key, key = comparison_key(gold_value), comparison_key(value)
-    if key and gold_key == key:
+    if key and (gold_key == key or _same_value(gold_key, key)):
         return True
+    # 75% is 0.75 as well, where only one of the two is written in percent.
+    if ("%" in normalize(gold_value)) != ("%" in normalize(value)):
+        one, other = value_of(gold_key), value_of(key)
+        if one is not None and other is not None:
+            in_percent, plain = (one, other) if "%" in gold_value else (other, one)
+            return in_percent == 100 * plain
     # In a multiple-choice answer the letter alone says it all.
     return (gold_label is not None and key == gold_label) or (
         label is not None and gold_key == label
     )
 
 
+def are_other_numbers(gold: str, prediction: str) -> bool:
+    """Whether two plain answers are numbers that lie apart: no other spelling can make them equal.
+
+    Fast, and safe on any text, like `is_same_spelling`, which is to be asked first.
+    """
+    if max(len(gold), len(prediction)) > MAX_ANSWER_LENGTH:
+        return False
+    one, other = value_of(comparison_key(gold)), value_of(comparison_key(prediction))
+    if one is None or other is None:
+        return False
+    # Closer numbers may be one number at two precisions, which math-verify decides.
+    return abs(one - other) > _NEAR * max(abs(one), abs(other))
+
+
+def _same_value(gold_key: str, key: str) -> bool:
+    """Whether two keys are the same numbers, or lists of the same answers in any order."""
+    gold_value, value = value_of(gold_key), value_of(key)
+    if gold_value is not None and gold_value == value:
+        return True
+    if same_numbers(gold_key, key):
+        return True
+    gold_parts, parts = _top_level_parts(gold_key), _top_level_parts(key)
+    if len(gold_parts) != len(parts) or len(parts) == 1:
+        return False
+    return Counter(map(comparison_key, gold_parts)) == Counter(map(comparison_key, parts))
+
+
 def joined_boxes(text: str, boxes: list[Box]) -> list[Box]:
     """The last box with the boxes before it that are joined to it by "and", "or" or a comma."""
     chain = [boxes[-1]]
-    for box in reversed(boxes[:-1]):
-        between = text[box.end : chain[0].start]
-        if len(between) > 60 or not _JOINT.fullmatch(_SPACING.sub(" ", between)):
+    for box in reversed(boxes[-_LONGEST_LIST:-1]):
+        between = text[box.end : min(chain[-1].start, box.end + _JOINT_LENGTH + 1)]
+        if len(between) > _JOINT_LENGTH:
             break
-        chain.insert(0, box)
-    return chain
+        if not _JOINT.fullmatch(" ".join(_SPACING.sub(" ", between).split())):
+            break
+        chain.append(box)
+    return chain[::-1]
 
 
 def _is_same(gold: str, prediction: str) -> bool:
     if is_same_spelling(gold, prediction):
         return True
+    if are_other_numbers(gold, prediction):
+        return False
     gold, prediction = strip_choice(gold)[1], strip_choice(prediction)[1]
     if max(len(gold), len(prediction)) > MAX_ANSWER_LENGTH or _lists_more(gold, prediction):
         return False
-    if _EXPLODES.search(gold) or _EXPLODES.search(prediction):
+    if _EXPLODES.search(gold) or _EXPLODES.search(prediction) or _bases_differ(gold, prediction):
         return False
     if _DECIMAL_COMMA.fullmatch(prediction) and _DECIMAL_POINT.fullmatch(gold):
         prediction = prediction.replace(",", ".")
@@ -111,9 +175,27 @@ def _is_same(gold: str, prediction: str) -> bool:
     if _verify(_parse(gold), _parse(prediction)):
         return True
     plain_gold, plain_prediction = normalize(gold), normalize(prediction)
-    if (plain_gold, plain_prediction) == (gold, prediction):
-        return False
-    return _verify(_parse(plain_gold), _parse(plain_prediction))
+    if (plain_gold, plain_prediction) != (gold, prediction) and _verify(
+        _parse(plain_gold), _parse(plain_prediction)
+    ):
+        return True
+    if _is_prose(prediction) and not _is_prose(gold):
+        return _is_same(gold, last_number(prediction) or "")
+    return False
+
+
+def _is_prose(answer: str) -> bool:
+    """Whether a sentence with a verb holds the answer, and offers no choice of several."""
+    return bool(_VERB.search(answer)) and not _CHOICES.search(answer)
+
+
+def _bases_differ(gold: str, prediction: str) -> bool:
+    r"""Whether both are numerals with a base, and differ: math-verify reads 12_8 as it reads 12_9.
+
+    The numeral itself is compared: where a base is asked for, 14_8 is no answer for 12_{10}.
+    """
+    keys = comparison_key(gold), comparison_key(prediction)
+    return keys[0] != keys[1] and all(_BASED.fullmatch(key) for key in keys)
 
 
 def _lists_more(gold: str, prediction: str) -> bool:

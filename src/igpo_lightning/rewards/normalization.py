@@ -21,17 +21,41 @@ _UNIT_WORD = (
     r"(?:[A-Za-z]{3,}|cm|mm|km|dm|m|kg|mg|g|lb|oz|ft|in|mi|mph|hr|h|s|ms|min|ml|mL|L|J|N|W|V|K|Hz|"
     r"eV|Pa|rad|deg)"
 )
+# 3.5, 3 1/2, 12\\frac{3}{5}, 2\\pi, 4.5 \\times 10^{33}
+_MEASURE = (
+    rf"{_NUMBER}(?:\s+\d+/\d+|\\frac\{{\d+\}}\{{\d+\}})?"
+    r"(?:\\pi|\s*(?:\\times|\\cdot)\s*10\^\{?-?\d+\}?)?|\\frac\{\d*\\pi\s*\}\{\d+\}"
+)
 _UNITS = re.compile(
-    rf"(?P<value>{_NUMBER})(?:\s|\\[ ,]|~)*(?P<unit>{_UNIT_WORD}(?:[\s/]+{_UNIT_WORD})*)"
+    rf"(?P<value>{_MEASURE})(?:\s|\\[ ,]|~)*(?P<unit>{_UNIT_WORD}(?:[\s/]+{_UNIT_WORD})*)"
     r"(?:\^\{?-?\d\}?)?"
 )
-_NOT_UNITS = re.compile(r"\b(?:or|and|by|to|pi|sqrt|sin|cos|tan|log|exp|mod|through)\b")
+_NOT_UNITS = re.compile(
+    r"\b(?:or|and|by|to|pi|sqrt|sin|cos|tan|log|exp|mod|through|than|not|times|plus|minus|over|"
+    r"divided|choose|squared|cubed|factorial|hundred|thousand|[mbtr]+illion|dozen|halves|thirds|"
+    r"fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths)\b"
+)
+_MULTIPLES = {"thousand": "e3", "million": "e6", "billion": "e9", "trillion": "e12"}
+_MULTIPLE = re.compile(rf"(-?[\d.]+)\s*({'|'.join(_MULTIPLES)})")
+NUMBER_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *("nineteen", "twenty"),
+)
+_REAL_NUMBERS = re.compile(r"(?:the set of )?(?:all )?real numbers", re.IGNORECASE)
+# A name before a value: x, AB, f(2), a_{37}, \\angle ABC; not before a second sign or a list.
+_NAME = re.compile(
+    r"^(?:\\angle\s*)?(?:[A-Za-z]{1,3}|\\[a-z]+)(?:_\{?\w+\}?|'|\([\w\s]*\))?\s*=\s*"
+    r"(?=[-\d\\.(])(?!.*(?:[=<>]|\\[lg]eq?(?![a-z])))"
+)
 # Inside brackets a comma separates, so only a number that starts the answer is joined.
 _THOUSANDS = re.compile(
-    r"^-?\d{1,3}(?:,\d{3})+(?![\d,])(?=[\s./%\\^*]|$)|^-?\d{1,3}(?: \d{3})+(?=\.\d|$)"
+    r"^-?[1-9]\d{0,2}(?:,\d{3})+(?![\d,])(?=[\s./%\\^*]|$)|^-?[1-9]\d{0,2}(?: \d{3})+(?=\.\d|$)"
 )
 _AND = re.compile(r"\s*(?:[,;]\s*)?(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])\s*|\s*;\s*")
-_FUNCTIONS = r"(?<![\\A-Za-z])(sin|cos|tan|cot|sec|csc|log|ln|exp|pi)(?![A-Za-z])"
+_FUNCTIONS = (
+    r"(?<![\\A-Za-z])(arc(?:sin|cos|tan)|sin|cos|tan|cot|sec|csc|log|ln|exp|pi)(?![A-Za-z])"
+)
 
 
 def strip_choice(text: str) -> tuple[str | None, str]:
@@ -43,6 +67,8 @@ def strip_choice(text: str) -> tuple[str | None, str]:
     if not match or not re.search(r"[A-Za-z\d]", text[match.end() :]):
         return None, text
     rest = text[match.end() :].strip()
+    if rest.startswith(","):  # a list of choices
+        return None, text
     if match.group("open") and not match.group("close") and rest.endswith("}"):
         rest = rest[:-1]
     return match.group("letter"), rest
@@ -59,6 +85,11 @@ def normalize(text: str) -> str:
         text = text.replace("\\\\", "\\")
     text = re.sub(r"\\(?:left|right|displaystyle|limits|[bB]ig+[lr]?)(?![A-Za-z])", "", text)
     text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", text)
+    text = re.sub(r"^(\*\*|__|`)(.*)\1$", r"\2", text)
+    text = re.sub(r"\\degrees?(?![A-Za-z])", r"^\\circ", text)
+    text = re.sub(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset", text)
+    text = re.sub(r"\^\s*\{?\s*\\prime\s*\}?", "'", text)
+    text = re.sub(r"(?<=[)\]])\s*U\s*(?=[(\[])", r" \\cup ", text)
     text = text.replace("{,}", ",").replace(r"\$", "").replace("\\%", "%")
     text = re.sub(r",\s*\\!\s*", ",", text)
     text = re.sub(r"(?<!\\)\\[!,;: ]|~|\\q?quad(?![A-Za-z])", " ", text)
@@ -80,20 +111,42 @@ def comparison_key(text: str) -> str:
     """What two spellings of one answer share; equal keys are equal answers.
 
     On top of `normalize`: text wrappers, units after a number, percent and degree signs, spaces
-    and an `x =` before a number are dropped; plain words compare without case.
+    and a name before a value ("x =") are dropped; plain words compare without case, number words
+    as numbers.
     """
     text = normalize(text)
-    text = _WRAPPED.sub(r" \1 ", text).strip()
-    text = _AND.sub(",", strip_units(text))
-    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "", text).rstrip("% ")
-    text = re.sub(r"^[A-Za-z]\s*=\s*(?=[-\d\\.])(?!.*[=,])", "", text)
+    text = _WRAPPED.sub(r" \1 ", text).strip().rstrip(". ")
+    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?(?:\s*[CF]$)?", "", text).rstrip("% ")
+    text = _NAME.sub("", strip_units(text), count=1) if "=" in text else strip_units(text)
+    text = _AND.sub(",", text)
     if re.fullmatch(r"[A-Za-z][A-Za-z .'-]+", text):
-        return " ".join(text.casefold().split())
+        return _words_key(text)
+    text = re.sub(r"(?<=_)\s*\{?\s*([a-z]{3,5})\s*\}?$", _digit_of_word, text)
     text = re.sub(r"(?<=\d)\s+(?=\d)", "_", text)
+    text = _MULTIPLE.sub(lambda match: match[1] + _MULTIPLES[match[2]], text)
     text = re.sub(r"\s+", "", text)
+    text = re.sub(r"_\{(\w)\}", r"_\1", text)
+    text = re.sub(r"^\((-?[\d.]+)\)$", r"\1", text)
+    text = re.sub(r"(?<=\d)([ap])\.?m$", r"\1m", text)
+    if re.fullmatch(r"[A-E]\)|\([A-E]\)(?:,\([A-E]\))*", text):
+        return re.sub(r"[()]", "", text)
     if re.fullmatch(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)", text):
         return _plain_number(text)
     return text
+
+
+def _words_key(text: str) -> str:
+    words = " ".join(text.casefold().split())
+    if _REAL_NUMBERS.fullmatch(words):
+        return r"\mathbb{R}"
+    choice = re.fullmatch(r"(?:option|choice) ([a-e])", words)
+    if choice:
+        return choice[1].upper()
+    return str(NUMBER_WORDS.index(words)) if words in NUMBER_WORDS else words
+
+
+def _digit_of_word(match: re.Match[str]) -> str:
+    return str(NUMBER_WORDS.index(match[1])) if match[1] in NUMBER_WORDS else match.group()
 
 
 def strip_units(text: str) -> str:
@@ -118,7 +171,7 @@ def _plain_number(text: str) -> str:
 
 def _from_code(text: str) -> str:
     """`sqrt(3)*pi**2` as LaTeX; text without code is unchanged."""
-    text = text.replace("**", "^")
+    text = re.sub(r"\bnp\.|\bmath\.", "", text.replace("**", "^"))
     text = re.sub(r"\bsqrt\(([^()]*)\)", r"\\sqrt{\1}", text)
     text = re.sub(r"\^\(([^()]*)\)", r"^{\1}", text)
     text = re.sub(r"\*(?=[\w\\(])", r"\\cdot ", text)

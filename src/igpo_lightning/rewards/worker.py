@@ -12,17 +12,23 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 Grader = Callable[[str, str], bool]
+# An item that waits, or shares its core with others, ends after so many times its limit.
+WALL = 2.0
+# What the two timers send.
+TIMEOUTS = (signal.SIGPROF, signal.SIGALRM)
 
 
 def serve(descriptor: int) -> None:
     """Answer (gold, prediction, seconds) with a bool until the pool goes away.
 
-    The first message is (pickled grader or None, bytes of memory). Each item runs under a kernel
-    timer whose default action ends the process: this also stops a computation that never returns
-    to the interpreter, and a worker whose pool has died.
+    The first message is (pickled grader or None, bytes of memory). Each item runs under two kernel
+    timers whose default action ends the process: this also stops a computation that never returns
+    to the interpreter, and a worker whose pool has died. Seconds of computation count, so that a
+    verdict does not change with the machine's load; waiting ends after `WALL` times as many.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for name in TIMEOUTS:
+        signal.signal(name, signal.SIG_DFL)
     connection = Connection(descriptor)
     try:
         pickled, memory = connection.recv()
@@ -32,9 +38,11 @@ def serve(descriptor: int) -> None:
         _silence()
         while True:
             gold, prediction, seconds = connection.recv()
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            signal.setitimer(signal.ITIMER_REAL, seconds * WALL)
             result = bool(grader(gold, prediction))
             signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             connection.send(result)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
@@ -46,8 +54,9 @@ def _load(pickled: bytes | None) -> Grader:
         return grader
     from igpo_lightning.rewards.grading import is_equivalent
 
-    # The first parse builds the grammar's tables; here it does not count against an item.
-    is_equivalent("\\frac{1}{2}", "\\frac{2}{4}")
+    # The first use imports sympy and builds the grammar's tables; here no item pays for it.
+    for gold, answer in (("(x+1)^2", "x^2+2x+1"), (r"[0,\pi)", r"[0,2\pi)"), ("1,x", "x,2")):
+        is_equivalent(gold, answer)
     return is_equivalent
 
 

@@ -2,20 +2,25 @@
 
 import contextlib
 import pickle
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 
-from igpo_lightning.rewards.extraction import extract_answer
-from igpo_lightning.rewards.grading import MAX_ANSWER_LENGTH, answer_of, is_same_spelling
-from igpo_lightning.rewards.worker import Grader
+from igpo_lightning.rewards.extraction import STRATEGIES, STRATEGY_ORDER, extract_answer
+from igpo_lightning.rewards.grading import (
+    MAX_ANSWER_LENGTH,
+    answer_of,
+    are_other_numbers,
+    is_same_spelling,
+)
+from igpo_lightning.rewards.worker import TIMEOUTS, WALL, Grader
 
 _MEMORY = 2 * 1024**3  # bytes of address space a worker may use
 _CACHE_SIZE = 100_000  # verdicts kept, oldest forgotten first
@@ -34,8 +39,9 @@ class Verdict:
     Attributes:
         correct: Whether the text gives the gold answer.
         reason: None where correct; else "wrong", "no_answer" (the text has none), "too_long" (its
-            answer is over `MAX_ANSWER_LENGTH` characters), "timeout" (grading took longer than
-            the limit) or "crash" (the worker raised, ran out of memory or died).
+            answer is over `MAX_ANSWER_LENGTH` characters), "timeout" (grading computed longer
+            than the limit, or waited twice as long) or "crash" (the worker raised, ran out of
+            memory or died).
     """
 
     correct: bool
@@ -43,6 +49,7 @@ class Verdict:
 
 
 _RIGHT = Verdict(True)
+_WRONG = Verdict(False, "wrong")
 _Key = tuple[str, str]
 
 
@@ -65,7 +72,7 @@ class _Worker:
 
     def assign(self, key: _Key, seconds: float) -> None:
         self.key = key
-        self.deadline = time.monotonic() + seconds + _GRACE
+        self.deadline = time.monotonic() + seconds * WALL + _GRACE
         self.connection.send((*key, seconds))
 
     def stop(self) -> int:
@@ -81,32 +88,44 @@ class GradingPool:
 
     Use as a context manager. Workers start with the first item that needs one and end with the
     pool, or by themselves when the process that made it dies. Exact matches and repeated pairs
-    are answered without a worker. `grade` may be called from any thread, one call at a time.
+    are answered without a worker. Calls from several threads are served one after the other.
+
+    To grade while the device works, `submit` the texts, go on, and ask the future for the result:
+    the pool waits in a thread of its own, and the work is done in other processes.
     """
 
     def __init__(
-        self, workers: int = 2, timeout: float = 3.0, grader: Grader | None = None
+        self,
+        workers: int = 2,
+        timeout: float = 3.0,
+        grader: Grader | None = None,
+        strategies: Sequence[str] = STRATEGY_ORDER,
     ) -> None:
         """Set the limits; nothing is started yet.
 
         Args:
             workers: Processes, at least 1.
-            timeout: Seconds one item may take in its worker, above 0.
+            timeout: Seconds of computation one item may take in its worker, above 0.
             grader: Compares (gold, answer) in the worker instead of `is_equivalent`; a function
                 that can be imported by its module's name.
+            strategies: How a text's answer is found, names from `extraction.STRATEGIES`.
 
         Raises:
-            ValueError: A limit is out of range.
+            ValueError: A limit is out of range or a strategy is unknown.
         """
         if workers < 1 or timeout <= 0:
             raise ValueError(f"workers={workers}, timeout={timeout}: give at least 1 and above 0")
+        if not strategies or set(strategies) - set(STRATEGIES):
+            raise ValueError(f"strategies={list(strategies)}: choose from {', '.join(STRATEGIES)}")
         self._count = workers
         self._timeout = timeout
         self._exact = grader is None
         self._grader = None if grader is None else pickle.dumps(grader)
         self._workers: list[_Worker] = []
         self._cache: OrderedDict[_Key, Verdict] = OrderedDict()
+        self._strategies = tuple(strategies)
         self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "grading")
         self._closed = False
 
     def __enter__(self) -> "GradingPool":
@@ -123,15 +142,26 @@ class GradingPool:
         self.close()
 
     def close(self) -> None:
-        """End all workers; safe to call twice."""
+        """End all workers; safe to call twice. Submitted work that has not begun is cancelled."""
         self._closed = True
+        self._thread.shutdown(wait=True, cancel_futures=True)
         self._stop_workers()
+
+    def submit(self, items: Sequence[tuple[str, str]]) -> "Future[list[Verdict]]":
+        """`grade` in the background: returns at once; `result()` of the future waits.
+
+        Raises:
+            RuntimeError: The pool is closed.
+        """
+        if self._closed:
+            raise RuntimeError("this GradingPool is closed")
+        return self._thread.submit(self.grade, items)
 
     def grade(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict for each (gold answer, completion text), in the same order.
 
         Never raises for an item's text. Takes at most about
-        `len(items) * timeout / workers` seconds beyond the start of the workers.
+        `2 * len(items) * timeout / workers` seconds beyond the start of the workers.
 
         Raises:
             RuntimeError: The pool is closed, or workers cannot start (a broken installation).
@@ -139,7 +169,7 @@ class GradingPool:
         if self._closed:
             raise RuntimeError("this GradingPool is closed")
         with self._lock:
-            keys = [(gold, answer_of(text)) for gold, text in items]
+            keys = [(gold, answer_of(text, self._strategies)) for gold, text in items]
             known: dict[_Key, Verdict] = {}
             for key, (_, text) in zip(keys, items, strict=True):
                 if key not in known:
@@ -161,10 +191,13 @@ class GradingPool:
             return self._cache[key]
         if len(answer) > MAX_ANSWER_LENGTH:
             return Verdict(False, "too_long")
+        if not answer or extract_answer(text, self._strategies) is None:
+            same = self._exact and is_same_spelling(answer_of(gold), answer)
+            return _RIGHT if same else Verdict(False, "no_answer")
         if self._exact and is_same_spelling(answer_of(gold), answer):
             return _RIGHT
-        if not answer or extract_answer(text) is None:
-            return Verdict(False, "no_answer")
+        if self._exact and are_other_numbers(answer_of(gold), answer):
+            return _WRONG
         return None
 
     def _with_workers(self, todo: deque[_Key], known: dict[_Key, Verdict]) -> None:
@@ -202,7 +235,7 @@ class GradingPool:
         if not worker.ready:
             worker.ready = True
         elif worker.key is not None:
-            self._settle(worker.key, _RIGHT if correct else Verdict(False, "wrong"), known)
+            self._settle(worker.key, _RIGHT if correct else _WRONG, known)
             worker.key = None
 
     def _replace(self, worker: _Worker, known: dict[_Key, Verdict], late: bool) -> None:
@@ -212,7 +245,7 @@ class GradingPool:
         if not worker.ready:
             raise RuntimeError(f"a grading worker did not start (exit status {status})")
         if worker.key is not None:
-            reason = "timeout" if late or status == -signal.SIGALRM else "crash"
+            reason = "timeout" if late or -status in TIMEOUTS else "crash"
             self._settle(worker.key, Verdict(False, reason), known)
 
     def _settle(self, key: _Key, verdict: Verdict, known: dict[_Key, Verdict]) -> None:

@@ -1,0 +1,186 @@
+"""The pool answers every item, in order and in time, whatever becomes of its workers."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import misbehaving
+import pytest
+
+from igpo_lightning.rewards import GradingPool, Verdict
+from igpo_lightning.rewards.grading import MAX_ANSWER_LENGTH
+
+RIGHT, WRONG = Verdict(True), Verdict(False, "wrong")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[GradingPool]:
+    with GradingPool(workers=2, timeout=3.0) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[GradingPool]:
+    """A pool whose grader obeys the answer; see misbehaving.py."""
+    with GradingPool(workers=2, timeout=1.0, grader=misbehaving.grade) as made:
+        yield made
+
+
+def test_verdicts_and_their_reasons(pool: GradingPool) -> None:
+    items = [
+        ("18", "so 9 * 2 = 18\n#### 18"),
+        ("18", "#### 17"),
+        (r"\frac{1}{2}", r"\boxed{\frac{2}{4}}"),
+        ("x^2 + 2x + 1", r"\boxed{(x+1)^2}"),
+        ("x^2 + 2x + 1", r"\boxed{(x+2)^2}"),
+        ("18", "I do not know."),
+        ("18", ""),
+        ("Evelyn", "Evelyn"),
+        ("18", r"\boxed{" + "1" * (MAX_ANSWER_LENGTH + 1) + "}"),
+    ]
+    reasons = [None, "wrong", None, None, "wrong", "no_answer", "no_answer", None, "too_long"]
+    assert pool.grade(items) == [Verdict(r is None, r) for r in reasons]
+
+
+def test_nothing_to_grade(pool: GradingPool) -> None:
+    assert pool.grade([]) == []
+
+
+def test_two_forms_of_one_value_in_two_boxes(pool: GradingPool) -> None:
+    assert pool.grade([("x+11", r"\boxed{x+11} or \boxed{11+x}")]) == [RIGHT]
+    assert pool.grade([("x+11", r"\boxed{x+11} or \boxed{12+x}")]) == [WRONG]
+
+
+def box(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(gold, rf"\boxed{{{answer}}}") for gold, answer in pairs]
+
+
+def test_the_order_is_that_of_the_items(fragile: GradingPool) -> None:
+    items = box([(f"slow {i}", f"slow {i if i % 2 else -i - 1}") for i in range(8)])
+    assert fragile.grade(items) == [RIGHT if i % 2 else WRONG for i in range(8)]
+
+
+@pytest.mark.parametrize("command", ["die", "exit", "raise", "fill"])
+def test_a_worker_that_dies_costs_its_item_only(fragile: GradingPool, command: str) -> None:
+    items = box(
+        [("ok", "ok"), ("x", f"{command} now"), ("fine", "fine"), ("x", f"{command} again")]
+    )
+    assert [v.reason for v in fragile.grade(items)] == [None, "crash", None, "crash"]
+
+
+@pytest.mark.parametrize("command", ["hang", "sleep"])
+def test_a_worker_that_hangs_is_ended(fragile: GradingPool, command: str) -> None:
+    start = time.monotonic()
+    verdicts = fragile.grade(box([("ok", "ok then"), ("x", f"{command} 1"), ("yes", "yes")]))
+    assert [v.reason for v in verdicts] == ["wrong", "timeout", None]
+    assert time.monotonic() - start < 30  # 1 s for the item; the rest is a new worker's start
+
+
+def test_what_a_worker_prints_does_no_harm(
+    fragile: GradingPool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert fragile.grade(box([("print", "print")])) == [RIGHT]
+    assert capfd.readouterr().out == ""
+
+
+def test_a_repeated_pair_is_graded_once() -> None:
+    with GradingPool(workers=1, timeout=5.0, grader=misbehaving.grade) as pool:
+        pool.grade(box([("x", "ready")]))
+        start = time.monotonic()
+        assert pool.grade(box([("slow 1", "slow 1")] * 50)) == [RIGHT] * 50
+        assert pool.grade(box([("slow 1", "slow 1")])) == [RIGHT]
+        assert time.monotonic() - start < 50 * 0.2 / 2
+
+
+def test_submit_returns_before_the_work_is_done(fragile: GradingPool) -> None:
+    fragile.grade(box([("x", "ready")]))
+    start = time.monotonic()
+    first = fragile.submit(box([("slow a", "slow a"), ("slow b", "slow c")]))
+    second = fragile.submit(box([("slow d", "slow d")]))
+    assert time.monotonic() - start < 0.15
+    assert first.result() == [RIGHT, WRONG]
+    assert second.result() == [RIGHT]
+
+
+def test_a_submitted_error_comes_with_the_result(fragile: GradingPool) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        fragile.submit([("gold", 5)]).result()  # type: ignore[list-item]
+    assert fragile.grade(box([("ok", "ok")])) == [RIGHT]
+
+
+def test_calls_from_several_threads(fragile: GradingPool) -> None:
+    found: dict[int, list[Verdict]] = {}
+
+    def ask(i: int) -> None:
+        found[i] = fragile.grade(box([(f"t{i} {j}", f"t{i} {j}") for j in range(5)]))
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert found == {i: [RIGHT] * 5 for i in range(4)}
+
+
+def test_other_strategies() -> None:
+    with GradingPool(workers=1, strategies=("tag",)) as pool:
+        items = [("5", "<answer>5</answer>"), ("5", "x" * 500 + r"\boxed{5}"), ("5", "so 5")]
+        assert [v.reason for v in pool.grade(items)] == [None, "no_answer", "no_answer"]
+
+
+def test_a_closed_pool_says_so() -> None:
+    with GradingPool(workers=1) as pool:
+        pass
+    pool.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.grade([("1", "1")])
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit([("1", "1")])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"workers": 0}, {"timeout": 0.0}, {"strategies": ()}, {"strategies": ("boxes",)}]
+)
+def test_wrong_settings(settings: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        GradingPool(**settings)  # type: ignore[arg-type]
+
+
+def test_workers_end_with_a_parent_that_is_killed() -> None:
+    script = (
+        "import os, signal\n"
+        "from igpo_lightning.rewards import GradingPool\n"
+        "pool = GradingPool(workers=1)\n"
+        "pool.grade([('x+1', r'\\boxed{1+2x}')])\n"
+        "print(pool._workers[0].process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    worker = Path(f"/proc/{int(done.stdout)}")
+    deadline = time.monotonic() + 20
+    while worker.exists() and "(zombie)" not in (worker / "status").read_text():
+        assert time.monotonic() < deadline, "the worker outlives its pool"
+        time.sleep(0.05)
+
+
+@pytest.mark.shared
+def test_ordinary_answers_are_graded_fast(shared_data: Path) -> None:
+    """At least 500 items a second, two thirds of them wrong as an untrained model's are."""
+    rows = [json.loads(line) for line in (shared_data / "gsm8k.test.jsonl").open()]
+    texts = [row["solution"].partition("####")[0] for row in rows]
+    items = []
+    for i, row in enumerate(rows):
+        items.append((row["answer"], f"{texts[i]}\n#### {row['answer']}"))
+        items.append((row["answer"], f"{texts[i]}The answer is {rows[i - 1]['answer']}."))
+        items.append((row["answer"], f"{texts[i]}\\boxed{{{i}/7}} and more"))
+    with GradingPool(workers=2) as pool:
+        pool.grade([("x+1", r"\boxed{1+2x}"), ("x+1", r"\boxed{1+3x}")])  # the workers' start
+        start = time.monotonic()
+        verdicts = pool.grade(items)
+        seconds = time.monotonic() - start
+    assert sum(v.correct for v in verdicts) >= len(rows)
+    assert len(items) / seconds >= 500

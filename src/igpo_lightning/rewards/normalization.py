@@ -2,6 +2,7 @@
 # ruff: noqa: RUF001 - the table of look-alikes has to hold them
 
 import re
+from functools import lru_cache
 
 _UNICODE = str.maketrans(
     {
@@ -107,6 +108,8 @@ def normalize(text: str) -> str:
     return _from_code(text) if "\\" not in text else text
 
 
+# Bounded: the trainer keeps these for texts of up to 2,000 characters.
+@lru_cache(maxsize=1024)
 def comparison_key(text: str) -> str:
     """What two spellings of one answer share; equal keys are equal answers.
 

@@ -216,6 +216,13 @@ class SFTStage(StageConfig):
 
 
 @dataclass
+class SFTThenRLStage(StageConfig):
+    name: str = "sft_then_rl"
+    sft: list[str] = field(default_factory=lambda: ["stage=sft"])  # overrides of the first run
+    rl: list[str] = field(default_factory=lambda: ["stage=rl"])  # overrides of the second
+
+
+@dataclass
 class EvalStage(StageConfig):
     name: str = "eval"
 
@@ -269,7 +276,15 @@ class Config:
 
 STAGES: dict[str, type[StageConfig]] = {
     stage.name: stage
-    for stage in (RLStage, SFTStage, EvalStage, GenerateStage, InspectStage, TokenizerStage)
+    for stage in (
+        RLStage,
+        SFTStage,
+        SFTThenRLStage,
+        EvalStage,
+        GenerateStage,
+        InspectStage,
+        TokenizerStage,
+    )
 }
 
 

@@ -88,6 +88,8 @@ def evaluation_batches(
 
     Every rank gets the same number of rows: the last ones repeat and are not counted.
     """
+    if not problems:
+        return []
     order = sorted(range(len(problems)), key=lambda i: (len(problems[i].prompt_ids), i))
     rows = [(i, sample, True) for i in order for sample in range(samples)]
     rows += [(*rows[-1][:2], False)] * (-len(rows) % world)

@@ -107,6 +107,10 @@ class RLModule(RolloutModule):
         total = self.settings.steps * self.settings.inner_updates
         return build_optimizer(self.backbone.parameters(), self.optimizer_settings, total)
 
+    def on_train_start(self) -> None:
+        """Updates run with dropout, where the policy has any; sampling and scoring without."""
+        self.backbone.train()
+
     # ---- Algorithm 1 ------------------------------------------------------------------------
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> None:

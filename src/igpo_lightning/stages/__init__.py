@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 _FILES = {
     "rl": "reinforce",
     "sft": "finetune",
+    "sft_then_rl": "sft_then_rl",
     "eval": "evaluate",
     "generate": "generate",
     "inspect": "inspect",

@@ -1,0 +1,209 @@
+"""The presets of conf/experiment and every file of the groups that they choose from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from tiny_training import TOKENIZER
+
+from igpo_lightning.config import CONF, register_schemas, validate
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.models.tiny import TinyConfig
+from igpo_lightning.rl.objectives import OBJECTIVES
+
+ON_CPU = ["model=tiny", "data=arithmetic", "trainer=cpu"]
+needs_llada = pytest.mark.skipif(
+    not (CONF / "model" / "llada_8b.yaml").exists(), reason="model=llada_8b is not here yet"
+)
+PRESETS = ["igpo_paper", "igpo_released", "grpo", "grpo_resample", "diffu_grpo"]
+
+
+def composed(*overrides: str, hydra_config: bool = False) -> DictConfig:
+    register_schemas()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides), return_hydra_config=hydra_config)
+
+
+def files(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+# ---- composition ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_fits_the_tiny_model_on_a_cpu(preset):
+    config = composed(f"experiment={preset}", *ON_CPU)
+    validate(config)
+    assert config.model.path == "tiny"
+    assert config.trainer.accelerator == "cpu"
+
+
+@needs_llada
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_for_llada_on_eight_gpus(preset):
+    config = composed(f"experiment={preset}")
+    validate(config)
+    assert config.model.path == "GSAI-ML/LLaDA-8B-Instruct"
+    assert config.trainer.devices == 8
+    assert config.data.name == "metamathqa"
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        (group, name)
+        for group in ("inpaint", "filter", "objective", "reward", "likelihood")
+        for name in files(group)
+    ],
+)
+def test_every_choice_is_one_word(group, name):
+    validate(composed(f"{group}={name}"))
+
+
+@needs_llada
+def test_igpo_paper_has_the_papers_hyper_parameters():
+    config = composed("experiment=igpo_paper")
+    stage, sampler = config.stage, config.sampler
+    assert (stage.group_size, stage.inner_updates, stage.prompts_per_step) == (8, 4, 64)
+    assert (sampler.completion_length, sampler.block_length, sampler.steps) == (256, 32, 128)
+    assert sampler.temperature == 1.2
+    inpaint = config.inpaint
+    assert (inpaint.chunk_min, inpaint.chunk_max) == (5, 10)
+    assert (inpaint.ratio, inpaint.ratio_low, inpaint.ratio_high) == (None, 0.2, 0.6)
+    assert (inpaint.replace_fraction, config.filter.keep_fraction) == (0.5, 0.2)
+    objective = config.objective
+    assert (objective.clip_low, objective.clip_high, objective.beta) == (0.2, 0.2, 0.01)
+    assert (objective.advantage, objective.ratio) == ("mean", "sequence")
+    optimizer = config.optimizer
+    assert (optimizer.lr, list(optimizer.betas)) == (5e-7, [0.9, 0.99])
+    assert (optimizer.weight_decay, optimizer.grad_norm, optimizer.warmup_steps) == (0.1, 0.2, 50)
+    assert (config.prompt.max_length, config.likelihood.prompt_mask_rate) == (600, 0.0)
+    lora = config.model.lora
+    assert (lora.rank, lora.alpha, lora.dropout) == (128, 64, 0.05)
+
+
+def differences(one: Any, other: Any, path: str = "") -> set[str]:
+    """Keys whose values differ."""
+    if isinstance(one, DictConfig) and isinstance(other, DictConfig):
+        keys = set(one) | set(other)
+        found = [differences(one.get(k), other.get(k), f"{path}.{k}".strip(".")) for k in keys]
+        return set().union(*found)
+    return set() if one == other else {path}
+
+
+@needs_llada
+def test_the_baselines_differ_from_the_paper_in_inpainting_alone():
+    paper = composed("experiment=igpo_paper")
+    assert differences(paper, composed("experiment=grpo")) == {"inpaint.trigger"}
+    control = differences(paper, composed("experiment=grpo_resample"))
+    assert control == {"inpaint.extra_samples"}
+
+
+@needs_llada
+def test_igpo_released_has_every_departure_and_nothing_else():
+    changed = differences(composed("experiment=igpo_paper"), composed("experiment=igpo_released"))
+    assert changed == {
+        "inpaint.scope",
+        "inpaint.placement",
+        "inpaint.exclude_answer",
+        "inpaint.drop_short_chunk",
+        "objective.ratio_length",
+        "objective.count_after_eos",
+        "reward.weights.correctness",
+        "reward.weights.format_tags",
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("inpaint.ratio_low=0.7", r"inpaint.ratio_low=0.7: is above inpaint.ratio_high=0.6"),
+        ("inpaint.chunk_max=300", r"inpaint.chunk_max=300: a hint chunk is longer than the compl"),
+        ("inpaint.replace_fraction=1.5", r"inpaint.replace_fraction=1.5: give a number from 0 to"),
+        ("inpaint.trigger=often", r"inpaint.trigger=often: use one of all_wrong, mean_below"),
+        ("inpaint.rounds=0", r"inpaint.rounds=0: give at least 1"),
+        ("stage.group_size=1", r"stage.group_size=1: a group needs at least 2"),
+        ("objective.loss=hope", r"objective.loss=hope: use one of clip, log_likelihood"),
+        ("+reward.weights.charm=1", r"reward.weights.charm: no reward has this name; known are"),
+        ("filter.keep_fraction=0", r"filter.keep_fraction=0.0: must be above 0"),
+    ],
+)
+def test_mistakes_name_key_value_and_fix(override, message):
+    with pytest.raises(ConfigError, match=message):
+        validate(composed(override, "sampler=paper"))
+
+
+def test_values_that_do_not_fit_together():
+    with pytest.raises(ConfigError, match=r"inpaint.tail=256: leaves no room for hints"):
+        validate(composed("inpaint=released", "inpaint.tail=256", "sampler=paper"))
+    with pytest.raises(ConfigError, match=r"objective.ratio_length=full: is a property of the seq"):
+        validate(composed("objective=grpo", "objective.ratio_length=full"))
+
+
+def test_the_schema_knows_every_objective():
+    for name in OBJECTIVES:
+        validate(composed(f"objective.loss={name}"))
+
+
+# ---- the embedded run with each preset -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    """An untrained model of a few thousand parameters, in the layout of any checkpoint."""
+    folder = tmp_path_factory.mktemp("model")
+    TinyConfig(len(TOKENIZER), 16, 1, 2, 32).save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch):
+    """From the command line's values to the files of a run; answers are graded as ever."""
+    from igpo_lightning import stages
+
+    config = composed(
+        f"experiment={preset}",
+        *ON_CPU,
+        f"model.path={model_folder}",
+        "model.init=random",
+        "data.levels=[1]",
+        "sampler.completion_length=16",
+        "sampler.block_length=8",
+        "sampler.steps=4",
+        "stage.steps=1",
+        "stage.prompts_per_step=2",
+        "stage.group_size=2",
+        "stage.log_samples_every=1",
+        "stage.eval_before=false",
+        "stage.eval_after=false",
+        "inpaint.chunk_min=2",
+        "inpaint.chunk_max=3",
+        "inpaint.tail=2",
+        "reward.workers=1",
+        "logger=csv",
+        f"hydra.runtime.output_dir={tmp_path}",
+        "+hydra.job.num=0",
+        hydra_config=True,
+    )
+    HydraConfig.instance().set_config(config)
+    validate(config)
+    threads = torch.get_num_threads()
+    try:
+        stages.run(config)
+    finally:
+        torch.set_num_threads(threads)
+    (header, line) = (tmp_path / "metrics.csv").read_text().splitlines()
+    values = dict(zip(header.split(","), line.split(","), strict=True))
+    extra = preset in ("igpo_paper", "igpo_released", "grpo_resample")
+    wrong = float(values["group/all_wrong_before"]) > 0
+    assert ("hint/correct_share" in values) == (extra and wrong)
+    samples = [json.loads(row) for row in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 4
+    assert (tmp_path / "export" / "model.safetensors").exists()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from igpo_lightning.data.problem import Problem
 
 _LAYOUT = re.compile(
-    r"\\(?:left|right|big|Big|bigg|Bigg|displaystyle|textstyle|quad|qquad|,|;|:|!| )(?![A-Za-z])"
+    r"\\(?:[()\[\]{},;:! ]|(?:left|right|[bB]igg?|displaystyle|textstyle|q?quad)(?![A-Za-z]))"
 )
 _WRAPPERS = re.compile(
     r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox|operatorname)(?![a-z])"

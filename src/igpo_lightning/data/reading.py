@@ -103,10 +103,7 @@ def read_problems(rows: Iterable[Row], reading: Reading, form: Form) -> tuple[li
         problem = _problem(row, reading, form)
         if problem is None:
             if not form.drop_unanswered:
-                raise ConfigError(
-                    f"{row.place}: no final answer in the solution, with "
-                    f"data.answer_from={reading.answer_from}; mend the row or name another place"
-                )
+                raise ConfigError(f"{row.place}: {_missing(reading)}")
             unanswered += 1
             continue
         if problem.id in places:
@@ -131,6 +128,15 @@ def _check(reading: Reading, form: Form) -> None:
             f"data.columns.{min(unknown)}: no such field; use {', '.join(FIELDS)}, each with the "
             "name of its column"
         )
+
+
+def _missing(reading: Reading) -> str:
+    if reading.answer_from == "column":
+        return f"no solution is called right by data.marks={reading.marks}; mend or drop the row"
+    return (
+        f"no final answer in the solution, with data.answer_from={reading.answer_from}; mend the "
+        "row or name another place"
+    )
 
 
 def _value(row: Row, column: str) -> Any:

@@ -209,6 +209,13 @@ class SFTStage(StageConfig):
     steps: int = 1000  # optimizer steps
     batch_size: int = 64  # examples an optimizer step, over all processes
     train_batch_size: int = 64  # rows a forward and backward pass
+    max_length: int | None = None  # tokens of a completion; null: sampler.completion_length
+    padding: str = "full"  # with EOS, to: full (max_length) | longest (of the step, and a tail)
+    eos_tail: int = 16  # padding=longest: 1 to this many EOS after the longest trace, drawn a step
+    bucket_steps: int | None = None  # steps sorted by length together; null: 16, generated data: 1
+    weighting: str = "inverse_t"  # of a masked token: inverse_t (the NELBO) | uniform
+    timesteps: str = "independent"  # independent | low_discrepancy (evenly spread over a step)
+    complementary: bool = False  # use each row twice, with the other tokens masked
     val_every: int = 200  # optimizer steps between validations
     val_limit: int = 256  # examples in the validation loss
     checkpoint_every: int = 200  # optimizer steps between checkpoints; the last is always kept
@@ -689,7 +696,20 @@ def _validate_data(config: DictConfig) -> None:
     )
 
 
+def _validate_sft(config: DictConfig) -> None:
+    choices = {
+        "padding": ("full", "longest"),
+        "weighting": ("inverse_t", "uniform"),
+        "timesteps": ("independent", "low_discrepancy"),
+    }
+    for name, allowed in choices.items():
+        _require_choice(config, f"stage.{name}", allowed)
+    _require_at_least(config, 1, "stage.max_length", "stage.eos_tail", "stage.bucket_steps")
+
+
 def _validate_stage(config: DictConfig) -> None:
+    if config.stage.name == "sft":
+        _validate_sft(config)
     if config.stage.name == "generate":
         _require(
             "prompt" in config.stage and not _missing(config.stage, "prompt"),

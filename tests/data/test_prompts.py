@@ -87,7 +87,7 @@ def test_calculator_marks_are_left_out() -> None:
 def test_without_a_chat_template() -> None:
     bare = train_tokenizer(["abc"], 270)
     bare.chat_template = None
-    with pytest.raises(ConfigError, match="prompt.chat=false"):
+    with pytest.raises(ConfigError, match=r"prompt\.chat=false"):
         encode_chat("What?", "{question}", bare)
     assert bare.decode(encode_chat("What?", "{question}", bare, chat=False)) == "What?"
 

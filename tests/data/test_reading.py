@@ -80,5 +80,5 @@ def test_a_question_in_words_of_ones_own() -> None:
 
 
 def test_a_field_that_is_none() -> None:
-    with pytest.raises(ConfigError, match="data.columns.qestion: no such field"):
+    with pytest.raises(ConfigError, match=r"data\.columns\.qestion: no such field"):
         read({"question": "?", "answer": "1"}, Reading(columns={"qestion": "q"}), MATH)

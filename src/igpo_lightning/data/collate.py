@@ -1,6 +1,7 @@
 """Batches: which examples a step takes, and how rows of different length become tensors."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,8 @@ class TraceBatch:
     Attributes:
         step: The global step.
         row_indices: [B], positions in the stream of examples over all ranks.
+        places: [B], places among the rows of this step over all ranks, from 0.
+        step_rows: How many rows the step has over all ranks.
         prompt_ids: [B, P], padded on the left.
         prompt_mask: [B, P], True at real tokens.
         completion_ids: [B, C], padded with EOS.
@@ -40,16 +43,80 @@ class TraceBatch:
 
     step: int
     row_indices: list[int]
+    places: list[int]
+    step_rows: int
     prompt_ids: Tensor
     prompt_mask: Tensor
     completion_ids: Tensor
 
 
+@dataclass(frozen=True)
+class TraceLayout:
+    """How rows of different length become a batch for SFT.
+
+    Attributes:
+        completion_length: C, the most tokens a completion has.
+        pad_id: Pads prompts on the left.
+        eos_id: Pads completions; the model learns to predict it.
+        padding: "full": every completion has C tokens, as sampling will have; "longest": the
+            step's longest trace and a sampled tail of EOS, at most C. Rows are never packed: each
+            would attend to the others, and its EOS padding is part of what is learned.
+        eos_tail: With "longest", the tail has 1 to `eos_tail` tokens, drawn for each step, so that
+            the model learns more than the single EOS after the longest trace.
+        bucket_steps: Steps whose examples are sorted by length together and cut into batches, which
+            then come in random order; 1 keeps the order of the stream.
+        seed: Of tails and of the order of batches.
+    """
+
+    completion_length: int
+    pad_id: int
+    eos_id: int
+    padding: str = "full"
+    eos_tail: int = 1
+    bucket_steps: int = 1
+    seed: int = 0
+
+
+def rank_share(rows: Sequence[int], rank: int, world: int) -> list[int]:
+    """The rows of a step that one rank takes; ranks share them without overlap."""
+    local = len(rows) // world
+    return list(rows[rank * local : (rank + 1) * local])
+
+
 def rank_positions(step: int, per_step: int, rank: int, world: int) -> list[int]:
-    """The stream positions that one rank takes in one step; ranks share a step without overlap."""
-    local = per_step // world
-    first = step * per_step + rank * local
-    return list(range(first, first + local))
+    """The stream positions that one rank takes in one step."""
+    return rank_share(range(step * per_step, (step + 1) * per_step), rank, world)
+
+
+def bucketed_batches(
+    window: int, batch_size: int, steps: int, lengths: Callable[[int], int], seed: int
+) -> list[list[int]]:
+    """The batches of `steps` steps, each of rows of like length.
+
+    Args:
+        window: Which `steps` steps, from 0; they hold the positions from
+            `window * steps * batch_size` on, each once.
+        batch_size: Rows a step.
+        steps: Steps in the window.
+        lengths: Length of the example at a stream position.
+        seed: Of the batches' order.
+
+    Returns:
+        Stream positions of each step.
+    """
+    first, count = window * steps * batch_size, steps * batch_size
+    positions = sorted(range(first, first + count), key=lambda p: (lengths(p), p))
+    batches = [positions[i : i + batch_size] for i in range(0, count, batch_size)]
+    random.Random(f"bucket-{seed}-{window}").shuffle(batches)
+    return batches
+
+
+def padded_length(layout: TraceLayout, step: int, trace_lengths: Iterable[int]) -> int:
+    """Tokens of the completions of one step, from the lengths of all its traces on all ranks."""
+    if layout.padding == "full":
+        return layout.completion_length
+    tail = random.Random(f"tail-{layout.seed}-{step}").randint(1, layout.eos_tail)
+    return min(max(trace_lengths) + tail, layout.completion_length)
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -67,17 +134,31 @@ def pad_completions(rows: Sequence[Sequence[int]], length: int, eos_id: int) -> 
 
 def collate_traces(
     step: int,
-    row_indices: list[int],
-    problems: Sequence[EncodedProblem],
+    rows: Sequence[tuple[int, int, EncodedProblem]],
+    step_rows: int,
     length: int,
-    pad_id: int,
-    eos_id: int,
+    layout: TraceLayout,
 ) -> TraceBatch:
-    """Batch problems with their traces for SFT; a completion has `length` tokens."""
-    prompt_ids, prompt_mask = pad_left([p.prompt_ids for p in problems], pad_id)
+    """Batch problems with their traces for SFT.
+
+    Args:
+        step: The global step.
+        rows: (stream position, place in the step, problem) of each row.
+        step_rows: Rows of the step over all ranks.
+        length: Tokens of a completion.
+        layout: Padding.
+    """
+    problems = [problem for _, _, problem in rows]
+    prompt_ids, prompt_mask = pad_left([p.prompt_ids for p in problems], layout.pad_id)
     traces = [p.trace_ids or [] for p in problems]
     return TraceBatch(
-        step, row_indices, prompt_ids, prompt_mask, pad_completions(traces, length, eos_id)
+        step=step,
+        row_indices=[position for position, _, _ in rows],
+        places=[place for _, place, _ in rows],
+        step_rows=step_rows,
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
+        completion_ids=pad_completions(traces, length, layout.eos_id),
     )
 
 

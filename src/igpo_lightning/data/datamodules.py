@@ -13,9 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import (
     PromptBatch,
+    TraceBatch,
+    TraceLayout,
+    bucketed_batches,
     collate_traces,
     evaluation_batches,
+    padded_length,
     rank_positions,
+    rank_share,
 )
 from igpo_lightning.data.prompts import EncodedProblem
 
@@ -105,23 +110,41 @@ class TraceData(lightning.LightningDataModule):
         steps: int,
         batch_size: int,
         train_batch_size: int,
-        completion_length: int,
-        pad_id: int,
-        eos_id: int,
+        layout: TraceLayout,
     ) -> None:
         """`example(i)` is the problem at place i of the endless training stream."""
         super().__init__()
         self.example, self.validation = example, validation
         self.steps, self.batch_size, self.train_batch_size = steps, batch_size, train_batch_size
-        self.collation = (completion_length, pad_id, eos_id)
+        self.layout = layout
+        self._window: tuple[int, list[list[int]]] = (-1, [])
 
-    def batch(self, step: int) -> Any:
+    def step_positions(self, step: int) -> list[int]:
+        """The stream positions of one step's rows on all ranks."""
+        steps, size = self.layout.bucket_steps, self.batch_size
+        if steps == 1:
+            return list(range(step * size, (step + 1) * size))
+        window, offset = divmod(step, steps)
+        if self._window[0] != window:
+            batches = bucketed_batches(window, size, steps, self._length, self.layout.seed)
+            self._window = (window, batches)
+        return self._window[1][offset]
+
+    def _length(self, position: int) -> int:
+        problem = self.example(position)
+        return len(problem.prompt_ids) + len(problem.trace_ids or [])
+
+    def batch(self, step: int) -> TraceBatch:
         """The examples of one step on this rank."""
-        positions = rank_positions(
-            step, self.batch_size, distributed.rank(), distributed.world_size()
-        )
-        problems = [self.example(position) for position in positions]
-        return collate_traces(step, positions, problems, *self.collation)
+        positions, layout = self.step_positions(step), self.layout
+        places = rank_share(range(len(positions)), distributed.rank(), distributed.world_size())
+        # Only the length that all ranks share needs the other ranks' examples.
+        needed = range(len(positions)) if layout.padding == "longest" else places
+        examples = {place: self.example(positions[place]) for place in needed}
+        traces = [len(example.trace_ids or []) for example in examples.values()]
+        length = padded_length(layout, step, traces)
+        rows = [(positions[place], place, examples[place]) for place in places]
+        return collate_traces(step, rows, len(positions), length, layout)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The remaining steps."""
@@ -129,16 +152,18 @@ class TraceData(lightning.LightningDataModule):
         return _loader(self.batch, self.trainer.global_step, self.steps)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Held-out traces of this rank; every rank gets the same number of batches."""
+        """Held-out traces of this rank; every rank gets the same number of batches.
+
+        They are padded in full whatever the layout, so that losses compare between layouts.
+        """
         rank, world = distributed.rank(), distributed.world_size()
         usable = len(self.validation) // world * world
         mine = list(range(rank, usable, world))
         size = self.train_batch_size
         parts = [mine[start : start + size] for start in range(0, len(mine), size)]
 
-        def make(number: int) -> Any:
-            rows = parts[number]
-            problems = [self.validation[i] for i in rows]
-            return collate_traces(0, rows, problems, *self.collation)
+        def make(number: int) -> TraceBatch:
+            rows = [(i, i, self.validation[i]) for i in parts[number]]
+            return collate_traces(0, rows, usable, self.layout.completion_length, self.layout)
 
         return _loader(make, 0, len(parts))

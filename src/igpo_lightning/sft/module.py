@@ -1,6 +1,6 @@
 """Supervised fine-tuning as a LightningModule."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,12 +9,13 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import TraceBatch
-from igpo_lightning.diffusion.forward_process import apply_masks, sample_masks, sample_times
+from igpo_lightning.diffusion.likelihood import token_scores
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.optimization import OptimizerSettings, build_optimizer
 from igpo_lightning.sft.loss import nelbo
+from igpo_lightning.sft.noising import NoiseSettings, draw_noise
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class SFTSettings:
     steps: int
     train_batch_size: int
     seed: int
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
 
 
 class SFTModule(EvaluationModule):
@@ -51,19 +53,26 @@ class SFTModule(EvaluationModule):
 
     def loss(self, batch: TraceBatch, rows: slice, purpose: str) -> Tensor:
         """NELBO of some rows of a batch; a row's noise follows from its place in the stream."""
-        completion = batch.completion_ids[rows]
-        seeds = [stable_seed(self.settings.seed, purpose, i) for i in batch.row_indices[rows]]
-        keys = row_keys(seeds, completion.device)
-        times = sample_times(keys)
-        masks = sample_masks(keys, times, completion.shape[1])
-        noised = apply_masks(completion, masks, self.backbone.mask_token_id)
-        prompt, prompt_mask = batch.prompt_ids[rows], batch.prompt_mask[rows]
-        attention_mask = None
-        if not bool(prompt_mask.all()):
-            attention_mask = torch.cat((prompt_mask, torch.ones_like(masks)), dim=1)
-        hidden = self.backbone.encode(torch.cat((prompt, noised), dim=1), attention_mask)
-        logits = self.backbone.project(hidden[:, prompt.shape[1] :])
-        return nelbo(logits, completion, masks, times)
+        completion, seed = batch.completion_ids[rows], self.settings.seed
+        device = completion.device
+        training = purpose == "sft"
+        inputs = draw_noise(
+            # Validation is always the plain bound, so that its values compare between settings.
+            self.settings.noise if training else NoiseSettings(),
+            row_keys([stable_seed(seed, purpose, i) for i in batch.row_indices[rows]], device),
+            completion.shape[1],
+            step_key=row_keys([stable_seed(seed, purpose, "times", batch.step)], device)[0],
+            places=torch.tensor(batch.places[rows], device=device),
+            step_rows=batch.step_rows,
+        )
+        scores = token_scores(
+            self.backbone,
+            batch.prompt_ids[rows],
+            completion,
+            inputs,
+            prompt_mask=batch.prompt_mask[rows],
+        )
+        return nelbo(scores.logp)
 
     def micro_batches(self, rows: int) -> list[slice]:
         """Slices of `train_batch_size` rows."""
@@ -72,7 +81,9 @@ class SFTModule(EvaluationModule):
 
     def training_step(self, batch: TraceBatch, batch_idx: int) -> None:
         """One optimizer step."""
-        optimizer, count = self.optimizers(), len(batch.row_indices)
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+        count = len(batch.row_indices)
         optimizer.zero_grad()
         total = 0.0
         for rows in self.micro_batches(count):
@@ -84,7 +95,7 @@ class SFTModule(EvaluationModule):
             self.backbone.parameters(), self.optimizer_settings.grad_norm
         )
         optimizer.step()
-        self.lr_schedulers().step()
+        scheduler.step()
         full = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         metrics = {
             "sft/loss": total,
@@ -131,5 +142,6 @@ class SFTModule(EvaluationModule):
         """Move a batch of traces."""
         if isinstance(batch, TraceBatch):
             tensors = (batch.prompt_ids, batch.prompt_mask, batch.completion_ids)
-            return TraceBatch(batch.step, batch.row_indices, *(t.to(device) for t in tensors))
+            ids, mask, completions = (tensor.to(device) for tensor in tensors)
+            return replace(batch, prompt_ids=ids, prompt_mask=mask, completion_ids=completions)
         return super().transfer_batch_to_device(batch, device, index)

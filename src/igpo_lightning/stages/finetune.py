@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
+from igpo_lightning.data.collate import TraceLayout
 from igpo_lightning.data.datamodules import EvaluationData, TraceData
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.data.synthetic import arithmetic_sft_example
@@ -14,6 +15,7 @@ from igpo_lightning.reporting.plots import plot_sft_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_sft_table
 from igpo_lightning.sft.module import SFTModule, SFTSettings
+from igpo_lightning.sft.noising import NoiseSettings
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import (
     encode,
@@ -25,12 +27,38 @@ from igpo_lightning.stages.problems import (
 from igpo_lightning.stages.reinforce import export_model
 
 
+def is_generated(config: DictConfig) -> bool:
+    """Whether examples are made on the spot, without end, instead of read."""
+    return bool(config.data.name == "arithmetic" and config.data.path is None)
+
+
+def completion_length(config: DictConfig) -> int:
+    """Tokens of a training completion."""
+    length = config.stage.max_length
+    return int(config.sampler.completion_length if length is None else length)
+
+
+def trace_layout(config: DictConfig, tokenizer: PreTrainedTokenizerFast) -> TraceLayout:
+    """How rows of different length become batches."""
+    stage = config.stage
+    # A generated stream grows harder on the way: its order says something.
+    bucket_steps = 1 if is_generated(config) else 16
+    return TraceLayout(
+        completion_length=completion_length(config),
+        pad_id=tokenizer.pad_token_id,
+        eos_id=tokenizer.eos_token_id,
+        padding=stage.padding,
+        eos_tail=stage.eos_tail,
+        bucket_steps=bucket_steps if stage.bucket_steps is None else stage.bucket_steps,
+        seed=config.seed,
+    )
+
+
 def training_stream(
     config: DictConfig, tokenizer: PreTrainedTokenizerFast
 ) -> Callable[[int], EncodedProblem]:
     """The endless stream of training examples: generated, or reshuffled epochs of a data set."""
-    length = config.sampler.completion_length
-    if config.data.name == "arithmetic" and config.data.path is None:
+    if is_generated(config):
         total = config.stage.steps * config.stage.batch_size
         make = functools.partial(
             arithmetic_sft_example,
@@ -40,6 +68,7 @@ def training_stream(
         )
         form = prompt_form(config)
         return lambda i: encode_problem(make(i, progress=i / total), tokenizer, form)
+    length = completion_length(config)
     examples = encode(config, read_problems(config, "train"), tokenizer, max_trace=length)
     return example_stream(config, with_traces(examples, config.data.name))
 
@@ -56,7 +85,7 @@ def run(config: DictConfig) -> dict[str, Any]:
             config,
             read_problems(config, "validation", stage.val_limit),
             tokenizer,
-            max_trace=config.sampler.completion_length,
+            max_trace=completion_length(config),
         ),
         config.data.name,
     )
@@ -66,7 +95,12 @@ def run(config: DictConfig) -> dict[str, Any]:
         build.build_backbone(config),
         tokenizer,
         build.evaluation_settings(config),
-        SFTSettings(stage.steps, stage.train_batch_size, config.seed),
+        SFTSettings(
+            stage.steps,
+            stage.train_batch_size,
+            config.seed,
+            NoiseSettings(stage.weighting, stage.timesteps, stage.complementary),
+        ),
         build.optimizer_settings(config),
     )
     trainer = build.build_trainer(
@@ -83,9 +117,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         stage.steps,
         stage.batch_size,
         stage.train_batch_size,
-        config.sampler.completion_length,
-        tokenizer.pad_token_id,
-        tokenizer.eos_token_id,
+        trace_layout(config, tokenizer),
     )
     try:
         trainer.fit(module, datamodule=traces, ckpt_path=checkpoint, weights_only=True)

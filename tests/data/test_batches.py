@@ -13,6 +13,7 @@ from igpo_lightning.data.collate import (
     TraceLayout,
     bucketed_batches,
     collate_traces,
+    evaluation_batches,
     pad_completions,
     pad_left,
     padded_length,
@@ -124,6 +125,20 @@ def test_ranks_agree_on_the_length(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [i for p in parts for i in p.row_indices] == alone.row_indices
     assert [i for p in parts for i in p.places] == alone.places
     assert {p.step_rows for p in parts} == {4}
+
+
+def test_evaluation_rows_are_shared_and_counted_once() -> None:
+    problems = [example(3, prompt=length, name=f"p{length}") for length in (4, 2, 3)]
+    ranks = [evaluation_batches(problems, 1, 2, rank, 2) for rank in (0, 1)]
+    rows = [
+        (problem.problem.id, counted)
+        for batches in ranks
+        for batch in batches
+        for problem, counted in zip(batch.problems, batch.counted, strict=True)
+    ]
+    # Shortest prompts first, in turn to the two ranks; the longest is asked again, uncounted.
+    assert rows == [("p2", True), ("p4", True), ("p3", True), ("p4", False)]
+    assert evaluation_batches([], 1, 2, 0, 2) == []
 
 
 def test_a_trace_longer_than_the_completion_is_cut() -> None:

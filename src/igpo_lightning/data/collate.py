@@ -173,7 +173,7 @@ def evaluation_batches(
         return []
     order = sorted(range(len(problems)), key=lambda i: (len(problems[i].prompt_ids), i))
     rows = [(i, sample, True) for i in order for sample in range(samples)]
-    rows += [(*rows[-1][:2], False)] * (-len(rows) % world)
+    rows += [(i, sample, False) for i, sample, _ in rows[-1:]] * (-len(rows) % world)
     mine = rows[rank::world]
     return [
         PromptBatch(

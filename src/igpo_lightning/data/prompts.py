@@ -42,7 +42,8 @@ class PromptForm:
         completion: Template of the true completion, with {solution} and {answer}.
         max_prompt: Tokens a prompt may have.
         long_prompts: "drop" the problem, or "cut" its question.
-        long_traces: "cut" to the completion's length, or "drop" the problem.
+        long_traces: "cut" to the completion's length, "drop" the problem, or "keep" them whole,
+            where a later step decides.
         chat: Put the turn into the tokenizer's chat template.
     """
 
@@ -117,7 +118,7 @@ def encode_chat(
                 "instruction-tuned model, or prompt.chat=false for the bare text"
             )
         turns = [{"role": "user", "content": text}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
@@ -211,6 +212,7 @@ def encode_problems(
             if form.long_traces == "drop":
                 counts["dropped"] += 1
                 continue
-            encoded = cut_trace(encoded, max_trace)
+            if form.long_traces == "cut":
+                encoded = cut_trace(encoded, max_trace)
         kept.append(encoded)
     return kept, EncodingCounts(**counts)

@@ -46,7 +46,7 @@ class SFTModule(EvaluationModule):
         self.optimizer_settings = optimizer
         self.validation_losses: list[tuple[float, int]] = []
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW over the backbone."""
         parameters = self.backbone.parameters()
         return build_optimizer(parameters, self.optimizer_settings, self.settings.steps)
@@ -103,7 +103,8 @@ class SFTModule(EvaluationModule):
             "sft/lr": optimizer.param_groups[0]["lr"],
         }
         self.log("loss", total, prog_bar=True, logger=False)
-        if batch.step % self.trainer.log_every_n_steps == 0:
+        trainer: Any = self.trainer
+        if batch.step % trainer.log_every_n_steps == 0:
             self.log_line(batch.step, metrics)
 
     def log_line(self, step: int, metrics: dict[str, float]) -> None:

@@ -153,6 +153,7 @@ def encode(
     problems: list[Problem],
     tokenizer: PreTrainedTokenizerFast,
     max_trace: int | None = None,
+    cut: bool = True,
 ) -> list[EncodedProblem]:
     """Problems as tokens; says how many were cut or dropped for their length.
 
@@ -161,12 +162,17 @@ def encode(
         problems: To encode.
         tokenizer: The model's.
         max_trace: Tokens of a training completion; None for problems that are only asked.
+        cut: False only counts the traces that `prompt.long_traces=cut` would cut: hints take what
+            they need of a trace (inpaint.long_traces).
 
     Raises:
         ConfigError: None is left.
     """
-    encoded, counts = encode_problems(problems, tokenizer, prompt_form(config), max_trace)
-    for line in describe_lengths(config, counts, max_trace):
+    form = prompt_form(config)
+    if form.long_traces == "cut" and not cut:
+        form = replace(form, long_traces="keep")
+    encoded, counts = encode_problems(problems, tokenizer, form, max_trace)
+    for line in describe_lengths(form, counts, max_trace):
         log.info("%s: %s", config.data.name, line)
     if not encoded:
         raise ConfigError(
@@ -177,21 +183,19 @@ def encode(
     return encoded
 
 
-def describe_lengths(
-    config: DictConfig, counts: EncodingCounts, max_trace: int | None
-) -> list[str]:
+def describe_lengths(form: PromptForm, counts: EncodingCounts, max_trace: int | None) -> list[str]:
     """What was too long, and what was done about it; nothing where all fit."""
-    prompt, lines = config.prompt, []
-    done = {"drop": "dropped", "cut": "cut"}
+    lines = []
+    done = {"drop": "dropped", "cut": "cut", "keep": "their beginning gives hints"}
     if counts.long_prompts:
         lines.append(
             f"{counts.long_prompts} of {counts.problems} prompts longer than "
-            f"prompt.max_length={prompt.max_length} tokens: {done[prompt.long_prompts]}"
+            f"prompt.max_length={form.max_prompt} tokens: {done[form.long_prompts]}"
         )
     if counts.long_traces:
         lines.append(
             f"{counts.long_traces} of {counts.traces} traces longer than {max_trace} tokens: "
-            f"{done[prompt.long_traces]}"
+            f"{done[form.long_traces]}"
         )
     return lines
 

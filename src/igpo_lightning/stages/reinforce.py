@@ -22,9 +22,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     checkpoint = build.resume_checkpoint(config)
     tokenizer = build.build_tokenizer(config)
     # Long traces are inpaint.long_traces' business, unless their problems are not wanted at all.
-    dropping = config.prompt.long_traces == "drop"
-    max_trace = config.sampler.completion_length if dropping else None
-    train = encode(config, read_problems(config, "train"), tokenizer, max_trace)
+    length = config.sampler.completion_length
+    train = encode(config, read_problems(config, "train"), tokenizer, length, cut=False)
     held_out_problems = read_problems(config, config.eval.split, config.eval.limit)
     held_out = encode(config, held_out_problems, tokenizer)
     build.save_resolved(config, folder)

@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from tiny_training import TOKENIZER
+from tiny_training import TOKENIZER, PlannedPool
 
 from igpo_lightning.config import CONF, register_schemas, validate
 from igpo_lightning.errors import ConfigError
@@ -165,8 +165,13 @@ def model_folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch):
-    """From the command line's values to the files of a run; answers are graded as ever."""
+    """From the command line's values to the files of a run, with verdicts by a plan: all wrong."""
     from igpo_lightning import stages
+
+    monkeypatch.setattr(
+        "igpo_lightning.evaluation.module.GradingPool",
+        lambda workers, timeout, grader: PlannedPool(lambda row, text: False),
+    )
 
     config = composed(
         f"experiment={preset}",
@@ -186,7 +191,6 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
         "inpaint.chunk_min=2",
         "inpaint.chunk_max=3",
         "inpaint.tail=2",
-        "reward.workers=1",
         "logger=csv",
         f"hydra.runtime.output_dir={tmp_path}",
         "+hydra.job.num=0",
@@ -202,8 +206,8 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
     (header, line) = (tmp_path / "metrics.csv").read_text().splitlines()
     values = dict(zip(header.split(","), line.split(","), strict=True))
     extra = preset in ("igpo_paper", "igpo_released", "grpo_resample")
-    wrong = float(values["group/all_wrong_before"]) > 0
-    assert ("hint/correct_share" in values) == (extra and wrong)
+    assert float(values["group/all_wrong_before"]) == 1.0
+    assert ("hint/correct_share" in values) == extra
     samples = [json.loads(row) for row in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert len(samples) == 4
     assert (tmp_path / "export" / "model.safetensors").exists()

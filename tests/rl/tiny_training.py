@@ -1,5 +1,6 @@
 """A policy of a few thousand random parameters, hand-made problems, and graders with a plan."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.loggers import Logger
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem, PromptForm, encode_problem
@@ -109,11 +111,32 @@ SETTINGS = RLSettings(
 )
 
 
+def _keep(samples: list[dict[str, Any]], step: int, records: list[dict[str, Any]]) -> None:
+    samples.extend(records)
+
+
+class Steps(Dataset[PromptBatch]):
+    """Every step has all problems; each rank takes its share of them."""
+
+    def __init__(self, problems: list[EncodedProblem], steps: int) -> None:
+        self.problems, self.steps = problems, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> PromptBatch:
+        if step >= self.steps:
+            raise IndexError(step)
+        mine = self.problems[distributed.rank() :: distributed.world_size()]
+        return PromptBatch(step, mine, [0] * len(mine), [True] * len(mine))
+
+
 def train(
     rule: Grade,
     steps: int = 1,
     problems: list[EncodedProblem] | None = None,
     loggers: list[Logger] | None = None,
+    ranks: int = 1,
     **changes: Any,
 ) -> Run:
     """Train for a few steps; returns what came of it."""
@@ -126,19 +149,20 @@ def train(
         EvaluationSettings(SAMPLER, 8, 1, 0),
         settings,
         OptimizerSettings(1e-2, (0.9, 0.99), 0.1, 1.0, 0, 0.0),
-        on_samples=lambda step, records: samples.extend(records),
+        on_samples=functools.partial(_keep, samples),
     )
     module._pool = PlannedPool(rule)
     recorder = Recorder()
     trainer = lightning.Trainer(
         accelerator="cpu",
+        devices=ranks,
+        strategy="auto" if ranks == 1 else "ddp_spawn",
+        use_distributed_sampler=False,
         max_steps=steps * settings.inner_updates,
         logger=[recorder, *(loggers or [])],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    count = len(problems)
-    batches = [PromptBatch(s, problems, [0] * count, [True] * count) for s in range(steps)]
-    trainer.fit(module, DataLoader(batches, batch_size=None))
+    trainer.fit(module, DataLoader(Steps(problems, steps), batch_size=None))
     return Run(module, recorder.lines, samples)

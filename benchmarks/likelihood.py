@@ -78,7 +78,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
 
 
 def seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The fastest of some calls; processor time on a CPU, which other processes disturb less."""
+    """The fastest of some calls, nan for none; processor time on a CPU, which is less disturbed."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     taken = []
     for _ in range(repeats):
@@ -87,7 +87,7 @@ def seconds(run: Callable[[], object], device: torch.device, repeats: int) -> fl
         if device.type == "cuda":
             torch.cuda.synchronize()
         taken.append(clock() - start)
-    return min(taken)
+    return min(taken, default=float("nan"))
 
 
 @torch.no_grad()

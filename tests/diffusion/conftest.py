@@ -1,4 +1,4 @@
-"""The model that can be enumerated, shared with the benchmark that makes the table of the docs."""
+"""The benchmarks behind the tables of docs/likelihood.md: their models and measures are tested."""
 
 import importlib.util
 import sys
@@ -10,11 +10,19 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.fixture(scope="session")
-def estimator_benchmark() -> ModuleType:
-    path = BENCHMARKS / "estimators.py"
-    spec = importlib.util.spec_from_file_location("estimator_benchmark", path)
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def estimator_benchmark() -> ModuleType:
+    return _load("estimators")
+
+
+@pytest.fixture(scope="session")
+def memory_benchmark() -> ModuleType:
+    return _load("likelihood")

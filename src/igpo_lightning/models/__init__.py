@@ -2,7 +2,8 @@
 
 from igpo_lightning.models.backbone import Backbone, BackboneModule, KeyValueCache
 from igpo_lightning.models.exporting import save_export
-from igpo_lightning.models.loading import load_backbone, load_tokenizer
+from igpo_lightning.models.loading import load_backbone
+from igpo_lightning.models.tokenizer_files import load_tokenizer
 
 __all__ = [
     "Backbone",

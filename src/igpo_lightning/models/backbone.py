@@ -1,6 +1,7 @@
 """What the sampler, the likelihoods and the losses need of a model, and nothing more."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -84,11 +85,13 @@ class BackboneModule(nn.Module):
         eot_token_id: Ends a turn; None where the model has no such token.
         gradient_checkpointing: Recompute each block in the backward pass.
         linear_names: Last names of the blocks' linear layers, which LoRA adapts by default.
+        source: The folder or hub id that it was loaded from; None for one made from scratch.
     """
 
     linear_names: ClassVar[tuple[str, ...]]
     supports_cache = False
     gradient_checkpointing = False
+    source: str | None = None
 
     def __init__(self, config: dict[str, Any], tokens: TokenIds, vocab_size: int) -> None:
         super().__init__()
@@ -103,6 +106,19 @@ class BackboneModule(nn.Module):
     @abstractmethod
     def blocks(self) -> nn.ModuleList:
         """The transformer blocks, first to last: the units of sharding and checkpointing."""
+
+    def checkpoint_blocks(self) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations."""
+        self.gradient_checkpointing = True
+
+    def compile_blocks(self) -> None:
+        """Compile each block by itself: one graph serves them all, and names stay as they are."""
+        for block in self.blocks:
+            block.compile()
+
+    def checkpoint_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a state dict under the names of the original checkpoint."""
+        return dict(state)
 
     @abstractmethod
     def encode(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.configuration import find_file
+from igpo_lightning.models.quantization import quantized_parameter
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -89,11 +90,14 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(ordered[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
-def place(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """Make a tensor the parameter of that name, in place of the one on the meta device."""
+def place(model: nn.Module, name: str, tensor: Tensor, device: str | torch.device) -> None:
+    """Make a tensor the parameter of that name, where there is one on the meta device."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
-    setattr(module, leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+    parameter = quantized_parameter(module, tensor, device)
+    if parameter is None:
+        parameter = nn.Parameter(tensor.to(device))
+    setattr(module, leaf, parameter)
 
 
 def load_weights(
@@ -124,7 +128,7 @@ def load_weights(
                 )
             else:
                 seen.add(name)
-                place(model, name, tensor.to(device=device, dtype=dtype))
+                place(model, name, tensor.to(dtype), device)
     report_misfits(source, set(expected) - seen, unexpected, misshapen)
 
 

@@ -1,17 +1,20 @@
 """From a folder or hub id to a ready backbone."""
 
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.models import dream, llada, tiny
+from igpo_lightning.models import dream, llada, masked_lm, tiny
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.checkpoint import load_weights
 from igpo_lightning.models.configuration import read_config, resolve
+from igpo_lightning.models.quantization import quantize_blocks, require_bitsandbytes
 from igpo_lightning.models.special_tokens import token_ids
+from igpo_lightning.models.tokenizer_files import load_tokenizer, tokenizer_ids
 from igpo_lightning.models.transformer import NativeBackbone
 
 # model_type of config.json -> (reader of its sizes, class). A new native architecture is one line.
@@ -20,6 +23,8 @@ NATIVE: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[..., Native
     llada.MODEL_TYPE: (llada.LladaConfig.read, llada.LladaBackbone),
     dream.MODEL_TYPE: (dream.DreamConfig.read, dream.DreamBackbone),
 }
+ARCHITECTURES = Path(__file__).parent / "architectures"  # config.json of public models, by name
+VOCABULARY_MULTIPLE = 64  # a grown embedding keeps the head's matrix product aligned
 
 
 def load_backbone(
@@ -28,41 +33,141 @@ def load_backbone(
     device: str | torch.device = "cpu",
     random_init: bool = False,
     seed: int = 0,
+    *,
+    architecture: str | None = None,
+    token_overrides: Mapping[str, int | None] | None = None,
+    mask_token: str | None = None,
+    shifted: bool | None = None,
+    trust_remote_code: bool = False,
+    quantization: str = "none",
 ) -> BackboneModule:
     """Load a backbone from a folder in its Hugging Face layout, a hub id, or "tiny" (embedded).
 
     Args:
         path_or_hub_id: Where config.json and the safetensors are.
         dtype: Of the weights.
-        device: Where the weights go.
+        device: Where the weights go; "meta" together with `random_init` for counting alone.
         random_init: Build the architecture of config.json with random weights and read no
             checkpoint.
         seed: Of the random initialisation; without effect on the global generator.
+        architecture: A name in `ARCHITECTURES`: its bundled config.json stands in for the model's
+            own where no checkpoint is read.
+        token_overrides: `mask_token_id`, `eos_token_id`, `pad_token_id`, `eot_token_id`; None
+            leaves an id as the model has it.
+        mask_token: Text of the mask token for a model that has none; added to the vocabulary if
+            it is new. `load_tokenizer` takes the same.
+        shifted: Whether a decoder's logits at i - 1 predict token i; None for what is known of
+            its type.
+        trust_remote_code: Run the code that a checkpoint of an unknown type brings.
+        quantization: "none", "8bit" or "4bit": of the blocks' linear layers.
 
     Raises:
-        ConfigError: For an unknown architecture, and for weights that are missing, unexpected or
-            of the wrong shape; it names them.
+        ConfigError: For an unknown architecture, a missing mask or EOS token, and for weights that
+            are missing, unexpected or of the wrong shape; it names them.
     """
     source = resolve(path_or_hub_id)
-    raw = read_config(source)
-    model_type = raw["model_type"]
-    if model_type not in NATIVE:
-        supported = ", ".join(sorted(NATIVE))
-        raise ConfigError(
-            f"model.path={path_or_hub_id} has model_type={model_type!r}; supported: {supported}"
-        )
-    read, build = NATIVE[model_type]
-    tokens = token_ids(path_or_hub_id, raw)
-    with torch.device("meta"):
-        model = build(read(raw), tokens, raw)
-    if random_init:
-        model = model.to(dtype).to_empty(device=device)
-        model.initialize(torch.Generator(device).manual_seed(seed))
+    raw = bundled_config(architecture) if random_init and architecture else read_config(source)
+    if quantization != "none":
+        require_bitsandbytes(quantization)
+    known = [token_overrides or {}, raw]
+    if mask_token is not None or raw["model_type"] not in NATIVE:
+        known.append(_tokenizer_ids(source, mask_token))
+    if mask_token is not None:
+        known.insert(0, {"mask_token_id": known[-1]["mask_token_id"]})
+    tokens = token_ids(path_or_hub_id, *known)
+    if raw["model_type"] in NATIVE:
+        read, build = NATIVE[raw["model_type"]]
+        with torch.device("meta"):
+            model: BackboneModule = build(read(raw), tokens, raw)
+        if random_init:
+            _materialize(model, dtype, device, seed)
+        else:
+            if quantization != "none":
+                quantize_blocks(model, quantization, compute_dtype=dtype)
+            load_weights(model, source, dtype, device)
     else:
-        load_weights(model, source, dtype, device)
+        check_supported(path_or_hub_id, raw, trust_remote_code)
+        with torch.random.fork_rng(devices=[]), torch.device("meta" if device == "meta" else "cpu"):
+            torch.manual_seed(seed)
+            body = masked_lm.load_transformers(
+                source, raw, dtype, random_init, trust_remote_code, quantization
+            )
+            highest = max(tokens.mask, tokens.eos, tokens.pad)
+            size = body.get_input_embeddings().weight.shape[0]
+            if mask_token is not None and highest >= size:
+                grown = -(-(highest + 1) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+                masked_lm.grow_vocabulary(body, grown)
+                raw = raw | {"vocab_size": grown}
+        if shifted is None:
+            default = masked_lm.DECODERS.get(raw["model_type"], ("", False))[1]
+            shifted = raw.get(masked_lm.SHIFT_KEY, default)
+        if raw["model_type"] in masked_lm.DECODERS:
+            raw = raw | {masked_lm.SHIFT_KEY: shifted, "mask_token_id": tokens.mask}
+        model = masked_lm.TransformersBackbone(body, raw, tokens, bool(shifted)).to(device)
+    model.source = source
+    _check_range(path_or_hub_id, model)
     return model.eval()
 
 
-def load_tokenizer(path_or_hub_id: str) -> PreTrainedTokenizerFast:
-    """The tokenizer that travels with a backbone."""
-    return PreTrainedTokenizerFast.from_pretrained(resolve(path_or_hub_id))
+def bundled_config(name: str) -> dict[str, Any]:
+    """The config.json of a public model that comes with the package.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    file = ARCHITECTURES / f"{name}.json"
+    if not file.is_file():
+        names = ", ".join(sorted(f.stem for f in ARCHITECTURES.glob("*.json")))
+        raise ConfigError(f"model.architecture={name}: no such architecture; there is {names}")
+    return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def check_supported(name: str, raw: Mapping[str, Any], trust_remote_code: bool) -> None:
+    """Raise a ConfigError that lists what is supported, unless the model is."""
+    model_type = raw["model_type"]
+    if model_type in masked_lm.DECODERS or masked_lm.is_masked_lm(model_type):
+        return
+    own = ", ".join(sorted([*NATIVE, *masked_lm.DECODERS]))
+    if not raw.get("auto_map"):
+        raise ConfigError(
+            f"model.path={name} has model_type={model_type!r}; supported: {own}, and every type "
+            "that transformers has as a masked LM (bert, roberta, modernbert, ...)"
+        )
+    if not trust_remote_code:
+        raise ConfigError(
+            f"model.path={name} has model_type={model_type!r}, which only code of its own can "
+            f"compute; model.trust_remote_code=true runs that code. Supported without: {own}, and "
+            "every type that transformers has as a masked LM"
+        )
+
+
+def _materialize(
+    model: BackboneModule, dtype: torch.dtype, device: str | torch.device, seed: int
+) -> None:
+    """Give a model on the meta device room on another, and random weights."""
+    model.to(dtype).to_empty(device=device)
+    if torch.device(device).type != "meta":
+        assert isinstance(model, NativeBackbone)
+        model.initialize(torch.Generator(device).manual_seed(seed))
+
+
+def _tokenizer_ids(source: str, mask_token: str | None) -> dict[str, int | None]:
+    """What the tokenizer knows of special tokens; nothing where the model has no tokenizer."""
+    try:
+        return tokenizer_ids(load_tokenizer(source, mask_token))
+    except ConfigError:
+        if mask_token is not None:
+            raise
+        return {}
+
+
+def _check_range(name: str, model: BackboneModule) -> None:
+    """Raise a ConfigError for a special token that the embedding has no row for."""
+    for kind in ("mask", "eos", "pad"):
+        index = getattr(model, f"{kind}_token_id")
+        if not 0 <= index < model.vocab_size:
+            raise ConfigError(
+                f"model.{kind}_token_id={index}: model.path={name} has {model.vocab_size} tokens; "
+                f"give an id below that"
+                + (", or model.mask_token, for which a row is added" if kind == "mask" else "")
+            )

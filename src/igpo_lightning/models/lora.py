@@ -1,0 +1,171 @@
+"""LoRA (arXiv 2106.09685) through peft: small trained matrices beside frozen weights.
+
+The adapters are put into the backbone in place, so it stays what it is for every caller. With them
+switched off the backbone is the model that training started from: the reference policy of the KL
+penalty then costs no second copy.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.models.backbone import BackboneModule
+from igpo_lightning.models.quantization import dense_weight
+
+ADAPTER = "default"
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Size and place of the adapters.
+
+    Attributes:
+        rank: r, columns of A and rows of B.
+        alpha: The update is alpha / r * B A.
+        dropout: Share of an adapter's inputs that training drops.
+        targets: Last names of the linear layers to adapt; empty for all of the blocks'.
+    """
+
+    rank: int
+    alpha: float
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+
+
+def add_lora(model: BackboneModule, settings: LoraSettings, seed: int) -> None:
+    """Freeze the backbone and put adapters beside its linear layers; B starts at zero.
+
+    The adapters are float32 whatever the weights are: a step of a usual learning rate would be lost
+    in bfloat16's rounding.
+
+    Raises:
+        ConfigError: A target is no linear layer of the blocks.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    names = settings.targets or model.linear_names
+    unknown = sorted(set(names) - set(model.linear_names))
+    if unknown:
+        raise ConfigError(
+            f"model.lora.targets={unknown}: the blocks of this {model.config['model_type']} model "
+            f"have {', '.join(model.linear_names)}"
+        )
+    inside = {id(part) for part in model.blocks.modules()}
+    targets = [
+        path
+        for path, part in model.named_modules()
+        if id(part) in inside and path.rpartition(".")[2] in names and hasattr(part, "weight")
+    ]
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        bias="none",
+    )
+    model.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model, ADAPTER)
+    for _, layer in _layers(model):
+        layer.lora_A.float()
+        layer.lora_B.float()
+
+
+def _layers(model: nn.Module) -> list[tuple[str, Any]]:
+    """Paths and adapted layers of a backbone."""
+    # peft takes seconds to import, and a backbone without adapters never needs it.
+    if "peft.tuners.lora" not in sys.modules:
+        return []
+    from peft.tuners.lora import LoraLayer
+
+    return [(path, part) for path, part in model.named_modules() if isinstance(part, LoraLayer)]
+
+
+def is_lora(model: nn.Module) -> bool:
+    """Whether the backbone has adapters."""
+    return bool(_layers(model))
+
+
+@contextmanager
+def adapters_off(model: nn.Module) -> Iterator[None]:
+    """Within it, the backbone computes what it did before adapters were added."""
+    layers = [layer for _, layer in _layers(model)]
+    trained = [p for layer in layers for p in layer.parameters() if p.requires_grad]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def build_reference(model: BackboneModule, beta: float) -> BackboneModule | None:
+    """A frozen copy for the KL penalty; None where none is needed.
+
+    Without a penalty (`beta` 0) there is no reference; with adapters it is the model itself.
+    """
+    if beta == 0 or is_lora(model):
+        return None
+    return deepcopy(model).requires_grad_(False).eval()
+
+
+@contextmanager
+def reference_policy(
+    model: BackboneModule, reference: BackboneModule | None, beta: float
+) -> Iterator[BackboneModule | None]:
+    """The policy that training started from; None without a penalty.
+
+    Args:
+        model: The trained backbone.
+        reference: What `build_reference` made of it.
+        beta: Weight of the KL penalty.
+    """
+    if beta == 0 or reference is not None:
+        yield reference
+        return
+    with adapters_off(model):
+        yield model
+
+
+def merged_state(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict as the backbone had it before adapters, with the adapters added to its weights.
+
+    Args:
+        model: The backbone, for scaling and quantized weights.
+        state: Its own state dict, or the same with other values (gathered over ranks).
+
+    Returns:
+        Weights in their own dtype; sums are float32. Quantized weights are written out in full.
+    """
+    merged = dict(state)
+    for path, layer in model.named_modules():
+        dense = dense_weight(layer)
+        if dense is not None:
+            prefix = f"{path}.weight"
+            for name in [name for name in merged if name.startswith(prefix)]:
+                del merged[name]
+            merged.pop(f"{path}.SCB", None)
+            merged[prefix] = dense
+    for path, layer in _layers(model):
+        down = merged.pop(f"{path}.lora_A.{ADAPTER}.weight").float()
+        up = merged.pop(f"{path}.lora_B.{ADAPTER}.weight").float()
+        delta = layer.scaling[ADAPTER] * (up @ down)  # [out, in]
+        weight = merged.pop(f"{path}.base_layer.weight")
+        if isinstance(layer.get_base_layer(), Conv1D):
+            delta = delta.T
+        merged[f"{path}.weight"] = (weight.float() + delta.to(weight.device)).to(weight.dtype)
+        if f"{path}.base_layer.bias" in merged:
+            merged[f"{path}.bias"] = merged.pop(f"{path}.base_layer.bias")
+    return merged

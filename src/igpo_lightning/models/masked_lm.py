@@ -1,0 +1,269 @@
+"""Architectures of transformers as backbones: masked LMs, and decoders turned bidirectional.
+
+transformers computes the body; this file takes the head apart from it, gives padded rows their
+own positions, and hides the shift of decoders. Remote code is run by `load_transformers` alone, and
+only when told to.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    BitsAndBytesConfig,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.pytorch_utils import Conv1D
+
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.models.backbone import BackboneModule, KeyValueCache
+from igpo_lightning.models.checkpoint import report_misfits
+from igpo_lightning.models.special_tokens import TokenIds
+from igpo_lightning.models.transformer import align_shifted
+
+# Decoders that are right with a full mask: model_type -> (the type of transformers that computes
+# it, whether the checkpoint's logits at i - 1 predict token i). A causal model's do; the public
+# sampler of the A2D conversions does not shift. A config.json may say otherwise (`shifted_logits`).
+DECODERS: dict[str, tuple[str, bool]] = {
+    "gpt2": ("gpt2", True),
+    "llama": ("llama", True),
+    "qwen2": ("qwen2", True),
+    "qwen3": ("qwen3", True),
+    "a2d-gpt2": ("gpt2", False),
+    "a2d-llama": ("llama", False),
+    "a2d-qwen2": ("qwen2", False),
+    "a2d-qwen3": ("qwen3", False),
+}
+POSITION_TABLES = ("position_embeddings", "wpe")  # learned positions: BERT and kin, GPT-2
+SHIFT_KEY = "shifted_logits"  # of config.json: written by exports of decoders
+# Weights of heads that a masked LM's checkpoint carries beside its own (BERT's first objective).
+OTHER_HEADS = ("cls.seq_relationship.", "bert.pooler.", "roberta.pooler.")
+
+
+def is_masked_lm(model_type: str) -> bool:
+    """Whether transformers has the type as a masked LM."""
+    return model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def load_transformers(
+    source: str,
+    raw: Mapping[str, Any],
+    dtype: torch.dtype,
+    random_init: bool,
+    trust_remote_code: bool = False,
+    quantization: str = "none",
+) -> Any:
+    """The PreTrainedModel of transformers, its weights strictly checked.
+
+    Args:
+        source: Folder or hub id.
+        raw: The content of its config.json.
+        dtype: Of the weights.
+        random_init: Build it with random weights, on torch's current default device.
+        trust_remote_code: Run the code that the checkpoint brings; only for a type that neither
+            this project nor transformers knows.
+        quantization: "none", "8bit" or "4bit".
+
+    Raises:
+        ConfigError: Weights are missing, unexpected or of the wrong shape; it names them.
+    """
+    model_type = raw["model_type"]
+    known = DECODERS.get(model_type, (model_type, False))[0]
+    if model_type in DECODERS or is_masked_lm(model_type):
+        entries = {k: v for k, v in raw.items() if k not in ("model_type", "auto_map")}
+        config = AutoConfig.for_model(known, **entries)
+        auto: Any = AutoModelForCausalLM if model_type in DECODERS else AutoModelForMaskedLM
+        trust_remote_code = False
+    else:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        classes = {c.__name__: c for c in (AutoModelForMaskedLM, AutoModelForCausalLM, AutoModel)}
+        auto = next(c for name, c in classes.items() if name in raw.get("auto_map", {}))
+    # A likelihood must be a function of the weights: old and new policy are compared on it.
+    for key, value in config.to_dict().items():
+        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
+            setattr(config, key, 0.0)
+    if model_type in DECODERS:
+        make_bidirectional(config)
+    if random_init:
+        model = auto.from_config(config, trust_remote_code=trust_remote_code)
+        return model.to(dtype)
+    try:
+        model, info = auto.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            quantization_config=_quantization_config(quantization, dtype),
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"model.path={source}: the checkpoint cannot be read: {str(error).splitlines()[0]}"
+        ) from error
+    unexpected = [k for k in info["unexpected_keys"] if not k.startswith(OTHER_HEADS)]
+    misshapen = [
+        f"{name} {list(found)} instead of {list(wanted)}"
+        for name, found, wanted in info["mismatched_keys"]
+    ]
+    report_misfits(source, info["missing_keys"], unexpected, misshapen)
+    return model
+
+
+def _quantization_config(kind: str, compute_dtype: torch.dtype) -> Any:
+    if kind == "none":
+        return None
+    if kind == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute_dtype
+    )
+
+
+def make_bidirectional(config: Any) -> None:
+    """Let a decoder's configuration ask for full attention in every layer.
+
+    Raises:
+        ConfigError: A layer looks at a sliding window, which no full mask can widen.
+    """
+    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
+        raise ConfigError(
+            f"config.json of the {config.model_type} model has layer_types={config.layer_types}; "
+            "supported: full_attention alone (use_sliding_window: false)"
+        )
+    config.is_causal = False
+    config.use_cache = False
+
+
+def grow_vocabulary(model: Any, size: int) -> None:
+    """Add rows for new tokens; they start as the mean of the old ones, whatever the seed."""
+    table = model.get_input_embeddings().weight
+    old = table.shape[0]
+    mean = table.detach().mean(dim=0)
+    model.resize_token_embeddings(size, mean_resizing=False)
+    with torch.no_grad():
+        for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+            if module is not None:
+                module.weight[old:] = mean
+
+
+class TransformersBackbone(BackboneModule):
+    """A model of transformers behind the `Backbone` interface; without a key-value cache.
+
+    Attributes:
+        model: The body; where its head was, it now returns what the head reads.
+        head: The output embedding.
+        head_path: Where the head stands in the checkpoint's names.
+        shifted: Whether the checkpoint's logits at i - 1 predict token i; hidden from callers.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        raw_config: dict[str, Any],
+        tokens: TokenIds,
+        shifted: bool = False,
+    ) -> None:
+        head = model.get_output_embeddings()
+        if head is None:
+            raise ConfigError(
+                f"the {raw_config['model_type']} model has no language-model head over its "
+                "vocabulary; give a masked LM or a decoder"
+            )
+        super().__init__(raw_config, tokens, head.weight.shape[0])
+        self.shifted = shifted
+        self.head_path = next(name for name, part in model.named_modules() if part is head)
+        parent, _, leaf = self.head_path.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, nn.Identity())
+        if not getattr(model.config, "is_causal", True):
+            for part in model.modules():
+                if hasattr(part, "is_causal"):  # what SDPA goes by where there is no mask
+                    part.is_causal = False
+        self.model: Any = model
+        self.head = head
+        body = {id(parameter) for parameter in model.parameters()}
+        self._tied = frozenset(n for n, p in head.named_parameters() if id(p) in body)
+        tables = [m for n, m in model.named_modules() if n.split(".")[-1] in POSITION_TABLES]
+        self._first_position, self._positions = 0, None
+        for table in tables:
+            # RoBERTa counts positions from behind the padding index.
+            self._first_position = 0 if table.padding_idx is None else table.padding_idx + 1
+            self._positions = table.num_embeddings - self._first_position
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks."""
+        depth = self.model.config.num_hidden_layers
+        stacks = (m for m in self.model.modules() if isinstance(m, nn.ModuleList))
+        return next(stack for stack in stacks if len(stack) == depth)
+
+    @property
+    def linear_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Last names of the blocks' linear layers."""
+        linear = (n for n, m in self.blocks.named_modules() if isinstance(m, nn.Linear | Conv1D))
+        return tuple(dict.fromkeys(name.rpartition(".")[2] for name in linear))
+
+    def checkpoint_blocks(self) -> None:
+        """Recompute each block in the backward pass."""
+        super().checkpoint_blocks()
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        window: tuple[int, int] | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Hidden states before the head; arguments as in `Backbone.encode`.
+
+        Raises:
+            ValueError: A cache is given, or the canvas has more positions than the model.
+        """
+        if cache is not None:
+            raise ValueError(
+                f"the {self.config['model_type']} backbone keeps no key-values; use cache=none"
+            )
+        batch, length = input_ids.shape
+        if self._positions is not None and length > self._positions:
+            raise ValueError(
+                f"a canvas of {length} tokens is longer than the {self._positions} positions of "
+                f"the {self.config['model_type']} backbone"
+            )
+        if attention_mask is None:
+            positions = torch.arange(length, device=input_ids.device).expand(batch, length)
+        else:
+            # Counting real tokens only gives a row the same positions however far it is padded.
+            positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        for block in self.blocks:
+            # transformers recomputes only blocks in training mode; dropout is off in any case.
+            block.training = self.gradient_checkpointing and torch.is_grad_enabled()
+        hidden: Tensor = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=positions + self._first_position,
+        ).logits
+        if self.shifted:
+            hidden = align_shifted(hidden, attention_mask)
+        return hidden if window is None else hidden[:, window[0] : window[1]]
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., D]."""
+        return self.head(hidden)  # type: ignore[no-any-return]
+
+    def checkpoint_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights under the names of the checkpoint; a tied head is left to its embedding."""
+        named = {}
+        for name, tensor in state.items():
+            part, _, rest = name.partition(".")
+            if part == "model":
+                named[rest] = tensor
+            elif rest not in self._tied:
+                named[f"{self.head_path}.{rest}"] = tensor
+        return named

@@ -1,0 +1,69 @@
+"""The tokenizer that travels with a backbone, as a fast one, without remote code."""
+
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.models.configuration import find_file, read_config, resolve
+
+# Checkpoints without a tokenizer.json whose own class is remote code: the class that reads the
+# same vocab.json and merges.txt.
+EQUIVALENT: dict[str, Any] = {"Dream": Qwen2Tokenizer}
+END_OF_TURN = ("<|eot_id|>", "<|im_end|>")  # Llama's and LLaDA's, Qwen's and Dream's
+
+
+def load_tokenizer(path_or_hub_id: str, mask_token: str | None = None) -> PreTrainedTokenizerFast:
+    """The tokenizer that travels with a backbone; it pads on the left.
+
+    A tokenizer without a pad token pads with its EOS token; one without an EOS token (BERT) ends
+    texts with its separator.
+
+    Args:
+        path_or_hub_id: Where the tokenizer's files are.
+        mask_token: The text of the mask token; added as a new token if the tokenizer lacks it.
+
+    Raises:
+        ConfigError: There is no tokenizer, or it can only be had by running remote code.
+    """
+    source = resolve(path_or_hub_id)
+    model_type = read_config(source)["model_type"]
+    if model_type in TOKENIZER_MAPPING_NAMES:
+        # Old checkpoints leave their special tokens to the class.
+        cls: Any = AutoTokenizer
+    elif find_file(source, "tokenizer.json") is None and model_type in EQUIVALENT:
+        cls = EQUIVALENT[model_type]
+    else:
+        cls = PreTrainedTokenizerFast
+    try:
+        tokenizer = cls.from_pretrained(source)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"model.path={path_or_hub_id} holds no tokenizer that can be read: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ConfigError(
+            f"model.path={path_or_hub_id}: its tokenizer has no fast form; add a tokenizer.json"
+        )
+    if mask_token is not None:
+        tokenizer.add_special_tokens({"mask_token": mask_token})
+    if tokenizer.eos_token is None and tokenizer.sep_token is not None:
+        tokenizer.eos_token = tokenizer.sep_token
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def tokenizer_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
+    """The special tokens that a tokenizer knows, under the names of a config.json."""
+    vocabulary = tokenizer.get_vocab()
+    turns = (vocabulary[token] for token in END_OF_TURN if token in vocabulary)
+    return {
+        "mask_token_id": tokenizer.mask_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eot_token_id": next(turns, None),
+    }

@@ -15,7 +15,6 @@ from igpo_lightning.config import CONF, STAGES, register_schemas, validate
 from igpo_lightning.errors import ConfigError
 
 
-
 def dispatch(config: DictConfig) -> dict[str, Any] | None:
     """Run the stage that the configuration names; returns its headline numbers."""
     # Imported here so that a wrong configuration fails before torch is loaded.

@@ -22,10 +22,31 @@ CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).resolve().parents[2] 
 
 
 @dataclass
+class LoraConfig:
+    enabled: bool = False  # true: train small matrices beside frozen weights, not the weights
+    rank: int = 128  # r (the paper: 128)
+    alpha: float = 64.0  # the update is alpha / r * B A (the paper: 64)
+    dropout: float = 0.05  # share of an adapter's inputs dropped in training (the paper: 0.05)
+    targets: list[str] = field(default_factory=list)  # linear layers by their last name; [] for all
+
+
+@dataclass
 class ModelConfig:
     path: str = "tiny"  # folder in Hugging Face layout, hub id, or "tiny" (the embedded checkpoint)
     init: str = "pretrained"  # pretrained | random (the architecture of config.json, no weights)
+    architecture: str | None = None  # bundled config.json for init=random and dry_run
     dtype: str = "float32"  # of the weights: float32 | bfloat16
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    quantization: str = "none"  # none | 8bit | 4bit: frozen weights under LoRA (bitsandbytes)
+    gradient_checkpointing: bool = False  # recompute each block in the backward pass: less memory
+    compile: bool = False  # torch.compile each block
+    mask_token: str | None = None  # text of a mask token to add to a model that has none
+    mask_token_id: int | None = None  # overrides config.json and the tokenizer
+    eos_token_id: int | None = None  # likewise; ends a completion
+    pad_token_id: int | None = None  # likewise; fills up prompts
+    eot_token_id: int | None = None  # likewise; ends a turn
+    shifted: bool | None = None  # logits at i - 1 predict token i; null: by the model's type
+    trust_remote_code: bool = False  # run the code of a checkpoint whose type nobody here knows
 
 
 @dataclass
@@ -258,6 +279,12 @@ class TokenizerStage(StageConfig):
 
 
 @dataclass
+class ExportStage(StageConfig):
+    name: str = "export"
+    output: str | None = None  # folder to write; null for export/ in this stage's own run folder
+
+
+@dataclass
 class Config:
     """The whole configuration; groups in the order of conf/config.yaml."""
 
@@ -276,9 +303,9 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)  # name: Lightning logger (_target_)
     seed: int = 0  # every random choice follows from it
-    resume: str | None = (
-        None  # checkpoint file, or the run folder whose last checkpoint to go on from
-    )
+    checkpoint: str | None = None  # stage=export: a run's Lightning checkpoint, file or folder
+    dry_run: bool = False  # print parameters, FLOPs and memory of the run, and stop
+    resume: str | None = None  # checkpoint file, or run folder whose last checkpoint to go on from
 
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -367,6 +394,46 @@ def _require_within(config: DictConfig, low: float, high: float, *keys: str) -> 
         value = config[group][name]
         fits = value is None or low <= value <= high
         _require(fits, key, value, f"give a number from {low:g} to {high:g}")
+
+
+def _validate_model(config: DictConfig) -> None:
+    model, lora = config.model, config.model.lora
+    _require_choice(config, "model.quantization", ("none", "8bit", "4bit"))
+    if _missing(model, "path"):
+        _require(False, "model.path", "???", "name a folder in Hugging Face layout or a hub id")
+    _require(lora.rank >= 1, "model.lora.rank", lora.rank, "give at least 1")
+    _require(lora.alpha > 0, "model.lora.alpha", lora.alpha, "must be above 0")
+    fits = 0 <= lora.dropout < 1
+    _require(fits, "model.lora.dropout", lora.dropout, "give a number from 0 to below 1")
+    for name in ("mask_token_id", "eos_token_id", "pad_token_id", "eot_token_id"):
+        _require_at_least(config, 0, f"model.{name}")
+    training = config.stage.name in ("rl", "sft")
+    _require(
+        not (training and lora.enabled and config.trainer.precision == "bf16-true"),
+        "trainer.precision",
+        "bf16-true",
+        "would round the adapters to bfloat16, where small updates are lost; use "
+        "trainer.precision=bf16-mixed with model.dtype=bfloat16",
+    )
+    if model.quantization != "none":
+        _require(
+            lora.enabled or not training,
+            "model.quantization",
+            model.quantization,
+            "quantized weights cannot be trained; set model.lora.enabled=true",
+        )
+        _require(
+            model.init == "pretrained",
+            "model.quantization",
+            model.quantization,
+            "random weights are not quantized; set model.init=pretrained",
+        )
+        _require(
+            config.trainer.strategy != "fsdp",
+            "model.quantization",
+            model.quantization,
+            "quantized weights are not sharded; use trainer=ddp or trainer=gpu",
+        )
 
 
 def _validate_sampler(config: DictConfig) -> None:
@@ -720,6 +787,15 @@ def _validate_stage(config: DictConfig) -> None:
         _require_at_least(config, 0, "stage.hint_position")
     if config.stage.name == "inspect":
         _require_at_least(config, 0, "stage.rows")
+    if config.stage.name == "export":
+        _require(
+            config.checkpoint is not None,
+            "checkpoint",
+            "null",
+            "name a checkpoint, for example checkpoint=RUN/checkpoints/last.ckpt",
+        )
+    if config.stage.name in ("export", "tokenizer"):
+        _require(not config.dry_run, "dry_run", True, "there is no plan for this stage")
     if config.stage.name == "tokenizer":
         _require(
             not _missing(config.stage, "output"),
@@ -742,6 +818,7 @@ def validate(config: DictConfig) -> None:
         ConfigError: Names the first key that does not, its value, and what would be right.
     """
     _validate_choices(config)
+    _validate_model(config)
     _validate_sampler(config)
     _validate_inpaint(config)
     _validate_objective(config)

@@ -1,6 +1,7 @@
 """The only file that calls torch.distributed: what ranks tell each other outside of training."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,6 +58,25 @@ def lockstep(model: torch.nn.Module) -> Callable[[bool], bool] | None:
     from torch.distributed.fsdp import FSDPModule
 
     return any_rank if isinstance(model, FSDPModule) else None
+
+
+def read_sharded(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors of a sharded checkpoint whose names start with a prefix, without it.
+
+    Needs no process group, whatever the number of ranks that wrote the shards.
+    """
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    entries = FileSystemReader(folder).read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in entries.items()
+        if name.startswith(prefix) and isinstance(entry, TensorStorageMetadata)
+    }
+    load(tensors, storage_reader=FileSystemReader(folder), no_dist=True)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def shard(model: torch.nn.Module, mesh: Any) -> None:

@@ -82,6 +82,7 @@ class BackboneModule(nn.Module):
 
     Attributes:
         config: The content of config.json, kept as it was read so that exports carry it on.
+        hidden_size: D, channels of what `encode` returns.
         eot_token_id: Ends a turn; None where the model has no such token.
         gradient_checkpointing: Recompute each block in the backward pass.
         linear_names: Last names of the blocks' linear layers, which LoRA adapts by default.
@@ -93,10 +94,13 @@ class BackboneModule(nn.Module):
     gradient_checkpointing = False
     source: str | None = None
 
-    def __init__(self, config: dict[str, Any], tokens: TokenIds, vocab_size: int) -> None:
+    def __init__(
+        self, config: dict[str, Any], tokens: TokenIds, vocab_size: int, hidden_size: int
+    ) -> None:
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
         self.mask_token_id = tokens.mask
         self.eos_token_id = tokens.eos
         self.pad_token_id = tokens.pad

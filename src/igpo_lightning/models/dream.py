@@ -136,6 +136,7 @@ class DreamBackbone(NativeBackbone):
             raw_config,
             tokens,
             config.vocab_size,
+            config.hidden_size,
             config.heads,
             config.rope_theta,
             config.initializer_range,

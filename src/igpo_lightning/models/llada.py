@@ -124,6 +124,7 @@ class LladaBackbone(NativeBackbone):
             raw_config,
             tokens,
             config.embedding_size,
+            config.d_model,
             config.heads,
             config.rope_theta,
             config.init_std,

@@ -72,7 +72,8 @@ def add_lora(model: BackboneModule, settings: LoraSettings, seed: int) -> None:
         bias="none",
     )
     model.requires_grad_(False)
-    with torch.random.fork_rng(devices=[]):
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model, ADAPTER)
     for _, layer in _layers(model):

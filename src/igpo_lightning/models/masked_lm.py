@@ -175,7 +175,7 @@ class TransformersBackbone(BackboneModule):
                 f"the {raw_config['model_type']} model has no language-model head over its "
                 "vocabulary; give a masked LM or a decoder"
             )
-        super().__init__(raw_config, tokens, head.weight.shape[0])
+        super().__init__(raw_config, tokens, *head.weight.shape)
         self.shifted = shifted
         self.head_path = next(name for name, part in model.named_modules() if part is head)
         parent, _, leaf = self.head_path.rpartition(".")

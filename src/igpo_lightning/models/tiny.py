@@ -87,6 +87,7 @@ class TinyBackbone(NativeBackbone):
             raw,
             tokens or token_ids(MODEL_TYPE, asdict(config)),
             config.vocab_size,
+            config.hidden_size,
             Heads(
                 config.num_attention_heads,
                 config.num_attention_heads,

@@ -124,11 +124,12 @@ class NativeBackbone(BackboneModule):
         config: dict[str, Any],
         tokens: TokenIds,
         vocab_size: int,
+        hidden_size: int,
         heads: Heads,
         rope_theta: float,
         initializer_std: float,
     ) -> None:
-        super().__init__(config, tokens, vocab_size)
+        super().__init__(config, tokens, vocab_size, hidden_size)
         self.heads = heads
         self.rope_theta = rope_theta
         self.initializer_std = initializer_std

@@ -61,9 +61,7 @@ def length_bins(lengths: Sequence[int], most: int = 12) -> list[tuple[int, int, 
     for length in lengths:
         bins[length // width] += 1
     first = next(i for i, count in enumerate(bins) if count)
-    return [
-        (i * width, (i + 1) * width - 1, count) for i, count in enumerate(bins) if i >= first
-    ]
+    return [(i * width, (i + 1) * width - 1, count) for i, count in enumerate(bins) if i >= first]
 
 
 def _round_up(width: int) -> int:

@@ -13,11 +13,17 @@ _FILES = {
     "generate": "generate",
     "inspect": "inspect",
     "tokenizer": "tokenizer",
+    "export": "export",
 }
+_PLANNED = ("rl", "sft", "eval", "generate")  # stages that run a model
 
 
 def run(config: DictConfig) -> dict[str, Any] | None:
-    """Run the configured stage; returns its headline numbers."""
+    """Say what the configured stage will cost, and run it; returns its headline numbers."""
+    if config.stage.name in _PLANNED:
+        plan: dict[str, Any] = import_module("igpo_lightning.stages.plan").announce(config)
+        if config.dry_run:
+            return plan
     module = import_module(f"igpo_lightning.stages.{_FILES[config.stage.name]}")
     result: dict[str, Any] | None = module.run(config)
     return result

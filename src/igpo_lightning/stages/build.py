@@ -23,6 +23,7 @@ from igpo_lightning.evaluation.module import EvaluationSettings
 from igpo_lightning.inpainting.hints import HintOptions
 from igpo_lightning.inpainting.schedule import RatioSchedule
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
+from igpo_lightning.models.lora import LoraSettings, add_lora
 from igpo_lightning.optimization import OptimizerSettings
 from igpo_lightning.reporting.metrics_file import METRICS_FILE, read_metrics
 from igpo_lightning.rl.filters import FilterSettings
@@ -62,19 +63,37 @@ def quiet_libraries() -> None:
 
 def build_tokenizer(config: DictConfig) -> PreTrainedTokenizerFast:
     """The tokenizer that travels with the model."""
-    return load_tokenizer(config.model.path)
+    return load_tokenizer(config.model.path, config.model.mask_token)
 
 
-def build_backbone(config: DictConfig) -> BackboneModule:
-    """The model, on the CPU; Lightning moves it."""
+def build_backbone(config: DictConfig, device: str = "cpu") -> BackboneModule:
+    """The model, on the CPU (Lightning moves it) or on "meta", where it is only counted."""
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
-    return load_backbone(
-        config.model.path,
-        dtype=getattr(torch, config.model.dtype),
-        random_init=config.model.init == "random",
+    settings = config.model
+    tokens = ("mask_token_id", "eos_token_id", "pad_token_id", "eot_token_id")
+    model = load_backbone(
+        settings.path,
+        dtype=getattr(torch, settings.dtype),
+        device=device,
+        random_init=settings.init == "random" or device == "meta",
         seed=config.seed,
+        architecture=settings.architecture,
+        token_overrides={name: settings[name] for name in tokens},
+        mask_token=settings.mask_token,
+        shifted=settings.shifted,
+        trust_remote_code=settings.trust_remote_code,
+        quantization="none" if device == "meta" else settings.quantization,
     )
+    if settings.lora.enabled and config.stage.name in ("rl", "sft"):
+        lora = settings.lora
+        targets = tuple(lora.targets)
+        add_lora(model, LoraSettings(lora.rank, lora.alpha, lora.dropout, targets), config.seed)
+    if settings.gradient_checkpointing:
+        model.checkpoint_blocks()
+    if settings.compile:
+        model.compile_blocks()
+    return model
 
 
 def sampler_settings(config: DictConfig, temperature: float) -> SamplerConfig:

@@ -237,9 +237,7 @@ def example_stream(
                 f"data.parts: no problem of part {name} is left to train on (length, "
                 "missing traces); leave it out, or raise the limits"
             )
-    parts = [
-        Part(len(by_part[name]), weight) for name, weight in zip(names, weights, strict=True)
-    ]
+    parts = [Part(len(by_part[name]), weight) for name, weight in zip(names, weights, strict=True)]
     seed: int = config.seed
 
     def at(position: int) -> EncodedProblem:

@@ -1,0 +1,222 @@
+"""What a run will cost, before it starts: parameters, FLOPs a token, memory of a device.
+
+Counted on the meta device, so that a laptop plans an 8B run in seconds. Parameters and FLOPs are
+exact counts of the matrix products; memory is an estimate of what dominates, without the
+allocator's slack and the library's own (about 1 GiB on a GPU).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from igpo_lightning.models.backbone import BackboneModule
+from igpo_lightning.models.lora import is_lora
+
+ADAMW_STATES = 2  # running means of the gradient and of its square
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the trainer does with the model.
+
+    Attributes:
+        prompt_length: P, the longest prompt in tokens.
+        completion_length: C in tokens.
+        block_length: Positions that the sampler draws from at once.
+        rollout_rows: Rows of a denoising pass on a device; 0 where nothing is sampled.
+        train_rows: Rows of a forward and backward pass on a device; 0 where nothing is trained.
+        devices: Processes in all.
+        sharded: Weights, gradients and optimizer states are shared over the devices.
+        compute_bytes: Of an activation: 4 for float32, 2 for bfloat16.
+        reference_copy: A frozen copy of the weights is kept for the KL penalty.
+    """
+
+    prompt_length: int
+    completion_length: int
+    block_length: int
+    rollout_rows: int
+    train_rows: int
+    devices: int
+    sharded: bool
+    compute_bytes: int
+    reference_copy: bool
+
+    @property
+    def canvas(self) -> int:
+        """L = P + C."""
+        return self.prompt_length + self.completion_length
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of a backbone.
+
+    Attributes:
+        parameters: All of them, each once.
+        trainable: Those that get a gradient.
+        weight_bytes: Of the frozen and trained weights together.
+        trainable_bytes: Of the trained weights.
+        block_parameters: Of the largest block.
+        block_bytes: Of the largest block.
+        layers: Blocks.
+        width: Channels of the hidden states.
+        kept_channels: What a block keeps of a token for its backward pass; see `kept_channels`.
+        vocab_size: V.
+    """
+
+    parameters: int
+    trainable: int
+    weight_bytes: int
+    trainable_bytes: int
+    block_parameters: int
+    block_bytes: int
+    layers: int
+    width: int
+    kept_channels: int
+    vocab_size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cost of a run on one device; memory in bytes, 0 where a part does not exist.
+
+    Attributes:
+        counts: Of the backbone.
+        forward_flops: Of a token of a canvas of full length, in a forward pass with the head.
+        train_flops: Of a token in a forward and backward pass.
+        memory: What holds how many bytes.
+        total: Peak: what always stands, and the greater of rollout and update.
+    """
+
+    counts: Counts
+    forward_flops: float
+    train_flops: float
+    memory: dict[str, int]
+    total: int
+
+
+def _bytes(parameters: list[nn.Parameter]) -> int:
+    return sum(p.numel() * p.element_size() for p in parameters)
+
+
+def count(model: BackboneModule) -> Counts:
+    """Count a backbone, on any device."""
+    parameters = list(model.parameters())
+    trained = [p for p in parameters if p.requires_grad]
+    blocks = [list(block.parameters()) for block in model.blocks]
+    largest = max(blocks, key=_bytes)
+    return Counts(
+        parameters=sum(p.numel() for p in parameters),
+        trainable=sum(p.numel() for p in trained),
+        weight_bytes=_bytes(parameters),
+        trainable_bytes=_bytes(trained),
+        block_parameters=sum(p.numel() for p in largest),
+        block_bytes=_bytes(largest),
+        layers=len(blocks),
+        width=model.hidden_size,
+        kept_channels=kept_channels(model),
+        vocab_size=model.vocab_size,
+    )
+
+
+def forward_flops(counts: Counts, canvas: int) -> float:
+    """FLOPs of a token in a forward pass: two for each weight, and full attention.
+
+    Attention costs 2 L D for the scores and 2 L D for the mixture in each block: every position
+    sees all L, where a causal model sees half.
+    """
+    head = counts.vocab_size * counts.width
+    weights = counts.layers * counts.block_parameters + head
+    return 2.0 * weights + 4.0 * counts.layers * canvas * counts.width
+
+
+def train_flops(counts: Counts, canvas: int, recompute: bool) -> float:
+    """FLOPs of a token in a forward and backward pass.
+
+    The backward pass costs as much again for the inputs' gradients, and as much for the weights'
+    where they are trained; recomputing the blocks costs another forward pass.
+    """
+    forward = forward_flops(counts, canvas)
+    share = counts.trainable / counts.parameters
+    return forward * (2.0 + share + (1.0 if recompute else 0.0))
+
+
+def kept_channels(model: BackboneModule) -> int:
+    """Channels that a block keeps of a token for its backward pass.
+
+    A pre-norm block with SwiGLU keeps 7 D + 2 K + 4 I, with K the channels of its keys: the inputs
+    and outputs of both norms, queries, keys, values, the mixture twice (before and after its heads
+    are joined), and of the feed-forward part the gate before and after SiLU, the other branch
+    and their product. In terms of its linear layers that is what they put out, 4 D and 2 I more.
+    Adapters keep their inputs, which dropout made their own.
+    """
+    sizes = [
+        _sizes(layer)
+        for path, layer in next(iter(model.blocks)).named_modules()
+        if path.rpartition(".")[2] in model.linear_names and "lora_" not in path
+    ]
+    inputs, outputs = [size[0] for size in sizes], [size[1] for size in sizes]
+    kept = sum(outputs) + 4 * model.hidden_size + 2 * max(inputs)
+    return kept + (sum(inputs) if is_lora(model) else 0)
+
+
+def _sizes(layer: nn.Module) -> tuple[int, int]:
+    """Channels in and out of a linear layer of torch, of transformers, or of peft."""
+    if isinstance(layer, Conv1D):
+        return int(layer.nx), int(layer.nf)
+    linear: Any = layer
+    return int(linear.in_features), int(linear.out_features)
+
+
+def activation_bytes(counts: Counts, rows: int, canvas: int, size: int, recompute: bool) -> int:
+    """What the backward pass needs of the blocks: recomputing, their inputs and one in full."""
+    tokens = rows * canvas
+    block = tokens * size * counts.kept_channels
+    if not recompute:
+        return counts.layers * block
+    return counts.layers * tokens * size * counts.width + block
+
+
+def make_plan(model: BackboneModule, work: Workload) -> Plan:
+    """The cost of a run with this backbone."""
+    counts = count(model)
+    recompute = model.gradient_checkpointing
+    shards = work.devices if work.sharded else 1
+    training = work.train_rows > 0
+    trained = counts.trainable_bytes if training else 0
+    # A sharded unit is gathered while it computes, the next one with it.
+    gathered = 2 * counts.block_bytes if work.sharded else 0
+    logits = counts.vocab_size * 4  # float32
+    memory = {
+        "weights": -(-counts.weight_bytes // shards),
+        "reference copy": -(-counts.weight_bytes // shards) if work.reference_copy else 0,
+        "gradients": -(-trained // shards),
+        "AdamW states": -(-ADAMW_STATES * trained // shards),
+        "gathered blocks": gathered,
+    }
+    standing = sum(memory.values())
+    # Logits of the completion, their log-softmax, and the gradient of both.
+    update = activation_bytes(
+        counts, work.train_rows, work.canvas, work.compute_bytes, recompute
+    ) + (work.train_rows * work.completion_length * logits * 3)
+    # One block's activations, and the logits of a block of positions with noise in float64.
+    rollout = work.rollout_rows * (
+        work.canvas * work.compute_bytes * counts.kept_channels + work.block_length * logits * 5
+    )
+    memory["rollout"] = rollout if work.rollout_rows else 0
+    memory["update"] = update if training else 0
+    return Plan(
+        counts=counts,
+        forward_flops=forward_flops(counts, work.canvas),
+        train_flops=train_flops(counts, work.canvas, recompute) if training else 0.0,
+        memory=memory,
+        total=standing + max(memory["rollout"], memory["update"]),
+    )
+
+
+def bytes_of(precision: str) -> int:
+    """Bytes of an activation under one of Lightning's precisions."""
+    return torch.float32.itemsize if precision.startswith("32") else torch.bfloat16.itemsize

@@ -1,0 +1,79 @@
+"""stage=export: turn a run's Lightning checkpoint into a folder that other code reads."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from igpo_lightning.distributed import read_sharded
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.models import save_export
+from igpo_lightning.models.checkpoint import report_misfits
+from igpo_lightning.stages import build
+
+PREFIX = "backbone."  # of the model within the LightningModules
+
+
+def read_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The backbone's weights of a Lightning checkpoint: a file, or a folder of shards.
+
+    Raises:
+        ConfigError: It is neither, or holds no backbone.
+    """
+    if checkpoint.is_dir():
+        if not (checkpoint / ".metadata").is_file():
+            raise ConfigError(
+                f"checkpoint={checkpoint} is a folder without shards; name a checkpoint, for "
+                "example RUN/checkpoints/last.ckpt"
+            )
+        weights = read_sharded(checkpoint, f"state_dict.{PREFIX}")
+    elif checkpoint.is_file():
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        weights = {
+            name.removeprefix(PREFIX): tensor
+            for name, tensor in state.get("state_dict", {}).items()
+            if name.startswith(PREFIX)
+        }
+    else:
+        raise ConfigError(f"checkpoint={checkpoint} does not exist; name a checkpoint of a run")
+    if not weights:
+        raise ConfigError(f"checkpoint={checkpoint} holds no backbone; name a checkpoint of a run")
+    return weights
+
+
+def run_config(checkpoint: Path, config: DictConfig) -> DictConfig:
+    """The configuration of the run that wrote a checkpoint; this one's where it left none."""
+    file = checkpoint.resolve().parent.parent / "config.yaml"
+    if not file.is_file():
+        return config
+    run = OmegaConf.load(file)
+    assert isinstance(run, DictConfig)
+    return run
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Write the folder; returns its place."""
+    build.quiet_libraries()
+    checkpoint = Path(config.checkpoint)
+    weights = read_weights(checkpoint)
+    of_run = run_config(checkpoint, config)
+    model = build.build_backbone(of_run, device="meta")
+    absent = set(model.state_dict()) - set(weights)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    if absent or of_run.model.quantization != "none":
+        # What was never trained need not be in the checkpoint: it is read from model.path.
+        model = build.build_backbone(of_run)
+    own = model.state_dict()
+    misshapen = [
+        f"{name} {list(weights[name].shape)} instead of {list(own[name].shape)}"
+        for name in sorted(own.keys() & weights.keys())
+        if weights[name].shape != own[name].shape
+    ]
+    source = f"{of_run.model.path} with checkpoint={checkpoint}"
+    report_misfits(source, absent - frozen, set(weights) - set(own), misshapen)
+    folder = Path(config.stage.output or build.run_folder() / "export")
+    save_export(model, build.build_tokenizer(of_run), folder, own | weights)
+    print(f"{checkpoint} as a model's folder in {folder}")
+    return {"export": str(folder)}

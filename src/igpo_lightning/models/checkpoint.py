@@ -62,6 +62,8 @@ def weight_files(source: str) -> list[Path]:
 def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of every entry of a safetensors file, in the order of their bytes.
 
+    One buffer serves all entries: a tensor is valid until the next one is asked for.
+
     Raises:
         ConfigError: The file ends before an entry does, or is no safetensors file.
     """
@@ -73,15 +75,14 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
             entries = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
         except (ValueError, AttributeError, KeyError, MemoryError, OverflowError) as error:
             raise ConfigError(f"{file} is no safetensors file: {error}") from error
-        for name, entry in entries:
-            begin, end = entry["data_offsets"]
-            tensor = torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]])
-            stream.seek(base + begin)
-            if begin < end:
-                buffer: Any = tensor.view(-1).view(torch.uint8).numpy()
-                if stream.readinto(buffer) != end - begin:
-                    raise ConfigError(f"{file} is cut off within {name}; fetch it again")
-            yield name, tensor
+        sizes = [e["data_offsets"][1] - e["data_offsets"][0] for _, e in entries]
+        buffer = torch.empty(max(sizes, default=0), dtype=torch.uint8)
+        for (name, entry), size in zip(entries, sizes, strict=True):
+            part = buffer[:size]
+            stream.seek(base + entry["data_offsets"][0])
+            if size and stream.readinto(memoryview(part.numpy())) != size:  # type: ignore[arg-type]
+                raise ConfigError(f"{file} is cut off within {name}; fetch it again")
+            yield name, part.view(DTYPES[entry["dtype"]]).view(entry["shape"])
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -128,7 +129,7 @@ def load_weights(
                 )
             else:
                 seen.add(name)
-                place(model, name, tensor.to(dtype), device)
+                place(model, name, tensor.to(dtype, copy=True), device)
     report_misfits(source, set(expected) - seen, unexpected, misshapen)
 
 

@@ -67,6 +67,8 @@ def load_backbone(
     """
     source = resolve(path_or_hub_id)
     raw = bundled_config(architecture) if random_init and architecture else read_config(source)
+    if raw["model_type"] not in NATIVE:
+        check_supported(path_or_hub_id, raw, trust_remote_code)
     if quantization != "none":
         require_bitsandbytes(quantization)
     known = [token_overrides or {}, raw]
@@ -86,7 +88,6 @@ def load_backbone(
                 quantize_blocks(model, quantization, compute_dtype=dtype)
             load_weights(model, source, dtype, device)
     else:
-        check_supported(path_or_hub_id, raw, trust_remote_code)
         with torch.random.fork_rng(devices=[]), torch.device("meta" if device == "meta" else "cpu"):
             torch.manual_seed(seed)
             body = masked_lm.load_transformers(

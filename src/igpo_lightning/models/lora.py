@@ -112,28 +112,17 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def build_reference(model: BackboneModule, beta: float) -> BackboneModule | None:
-    """A frozen copy for the KL penalty; None where none is needed.
-
-    Without a penalty (`beta` 0) there is no reference; with adapters it is the model itself.
-    """
-    if beta == 0 or is_lora(model):
-        return None
-    return deepcopy(model).requires_grad_(False).eval()
+def build_reference(model: BackboneModule) -> BackboneModule | None:
+    """A frozen copy of the policy that training starts from; None where adapters spare it."""
+    return None if is_lora(model) else deepcopy(model).requires_grad_(False).eval()
 
 
 @contextmanager
 def reference_policy(
-    model: BackboneModule, reference: BackboneModule | None, beta: float
-) -> Iterator[BackboneModule | None]:
-    """The policy that training started from; None without a penalty.
-
-    Args:
-        model: The trained backbone.
-        reference: What `build_reference` made of it.
-        beta: Weight of the KL penalty.
-    """
-    if beta == 0 or reference is not None:
+    model: BackboneModule, reference: BackboneModule | None
+) -> Iterator[BackboneModule]:
+    """The policy that training started from: what `build_reference` made, or adapters off."""
+    if reference is not None:
         yield reference
         return
     with adapters_off(model):

@@ -257,6 +257,13 @@ class TransformersBackbone(BackboneModule):
         """Logits [..., V] of hidden states [..., D]."""
         return self.head(hidden)  # type: ignore[no-any-return]
 
+    def head_weight(self) -> Tensor | None:
+        """The head as a matrix; None where it has a bias (BERT and kin)."""
+        if type(self.head) is not nn.Linear or self.head.bias is not None:
+            return None
+        # A view, since FSDP hangs hooks on what a forward method returns, for good on a parameter.
+        return self.head.weight.view_as(self.head.weight)
+
     def checkpoint_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights under the names of the checkpoint; a tied head is left to its embedding."""
         named = {}

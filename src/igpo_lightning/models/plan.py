@@ -25,24 +25,26 @@ class Workload:
     Attributes:
         prompt_length: P, the longest prompt in tokens.
         completion_length: C in tokens.
-        block_length: Positions that the sampler draws from at once.
         rollout_rows: Rows of a denoising pass on a device; 0 where nothing is sampled.
         train_rows: Rows of a forward and backward pass on a device; 0 where nothing is trained.
         devices: Processes in all.
         sharded: Weights, gradients and optimizer states are shared over the devices.
         compute_bytes: Of an activation: 4 for float32, 2 for bfloat16.
         reference_copy: A frozen copy of the weights is kept for the KL penalty.
+        rollout_logits: Float32 numbers that the sampler holds around a call of the head.
+        train_logits: Float32 numbers that the loss holds around a call of the head.
     """
 
     prompt_length: int
     completion_length: int
-    block_length: int
     rollout_rows: int
     train_rows: int
     devices: int
     sharded: bool
     compute_bytes: int
     reference_copy: bool
+    rollout_logits: int = 0
+    train_logits: int = 0
 
     @property
     def canvas(self) -> int:
@@ -189,7 +191,6 @@ def make_plan(model: BackboneModule, work: Workload) -> Plan:
     trained = counts.trainable_bytes if training else 0
     # A sharded unit is gathered while it computes, the next one with it.
     gathered = 2 * counts.block_bytes if work.sharded else 0
-    logits = counts.vocab_size * 4  # float32
     memory = {
         "weights": -(-counts.weight_bytes // shards),
         "reference copy": -(-counts.weight_bytes // shards) if work.reference_copy else 0,
@@ -198,13 +199,12 @@ def make_plan(model: BackboneModule, work: Workload) -> Plan:
         "gathered blocks": gathered,
     }
     standing = sum(memory.values())
-    # Logits of the completion, their log-softmax, and the gradient of both.
-    update = activation_bytes(
+    update = work.train_logits * torch.float32.itemsize + activation_bytes(
         counts, work.train_rows, work.canvas, work.compute_bytes, recompute
-    ) + (work.train_rows * work.completion_length * logits * 3)
-    # One block's activations, and the logits of a block of positions with noise in float64.
-    rollout = work.rollout_rows * (
-        work.canvas * work.compute_bytes * counts.kept_channels + work.block_length * logits * 5
+    )
+    # Without gradients one block's activations exist at a time.
+    rollout = work.rollout_logits * torch.float32.itemsize + (
+        work.rollout_rows * work.canvas * work.compute_bytes * counts.kept_channels
     )
     memory["rollout"] = rollout if work.rollout_rows else 0
     memory["update"] = update if training else 0

@@ -1,7 +1,6 @@
 """IGPO as a LightningModule: state and order of calls; the formulas live in the pure files."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from igpo_lightning.diffusion.likelihood import (
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.evaluation.module import EvaluationSettings
 from igpo_lightning.models import BackboneModule
+from igpo_lightning.models.lora import build_reference, reference_policy
 from igpo_lightning.optimization import OptimizerSettings, build_optimizer
 from igpo_lightning.reporting.rollout_samples import log_sample_table, rollout_records
 from igpo_lightning.rewards import extract_answer
@@ -94,7 +94,7 @@ class RLModule(RolloutModule):
         self.on_samples = on_samples
         self.reference: BackboneModule | None = None
         if settings.objective.needs_reference:
-            self.reference = deepcopy(backbone).requires_grad_(False).eval()
+            self.reference = build_reference(backbone)
 
     def configure_model(self) -> None:
         """Shard policy and reference alike."""
@@ -147,8 +147,9 @@ class RLModule(RolloutModule):
                 counted_rows = informative.repeat_interleave(rollout.group_size)
                 loss_mask = loss_mask & counted_rows[:, None]
             reference = None
-            if self.reference is not None:
-                reference = self.score(self.reference, rollout, inputs, loss_mask)
+            if objective.needs_reference:
+                with reference_policy(self.backbone, self.reference) as policy:
+                    reference = self.score(policy, rollout, inputs, loss_mask)
         # The mean over ranks that DDP and FSDP take becomes the mean over all rows and tokens.
         counts = (int(counted_rows.sum()), int(loss_mask.sum()))
         rows, tokens = map(sum, zip(*distributed.gather_objects(counts), strict=True))

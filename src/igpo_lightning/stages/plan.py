@@ -9,13 +9,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from igpo_lightning.diffusion.head_scores import CHUNK_ELEMENTS
+from igpo_lightning.diffusion.token_choice import CHUNK, HEAD_CHUNK
 from igpo_lightning.models.plan import Plan, Workload, bytes_of, make_plan
 from igpo_lightning.stages import build
 
 GIB = 2**30
 
 
-def workload(config: DictConfig) -> Workload:
+def workload(config: DictConfig, vocab_size: int) -> Workload:
     """What the trainer does with the model, from the configuration."""
     stage, trainer = config.stage, config.trainer
     devices = trainer.devices * trainer.num_nodes
@@ -33,23 +35,30 @@ def workload(config: DictConfig) -> Workload:
     compute_bytes = bytes_of(trainer.precision)
     if train_rows == 0 and trainer.precision == "32-true":
         compute_bytes = getattr(torch, config.model.dtype).itemsize
+    device = "cuda" if trainer.accelerator == "gpu" else "cpu"
+    positions = rollout_rows * config.sampler.block_length
+    # RL scores over chunks of the vocabulary; SFT's loss holds logits, log-softmax and gradient.
+    train_logits = 2 * CHUNK_ELEMENTS
+    if stage.name == "sft":
+        train_logits = 3 * train_rows * config.sampler.completion_length * vocab_size
     return Workload(
         prompt_length=config.prompt.max_length,
         completion_length=config.sampler.completion_length,
-        block_length=config.sampler.block_length,
         rollout_rows=rollout_rows,
         train_rows=train_rows,
         devices=devices,
         sharded=trainer.strategy == "fsdp",
         compute_bytes=compute_bytes,
         reference_copy=reference,
+        rollout_logits=2 * min(positions * vocab_size, HEAD_CHUNK[device]) + 4 * CHUNK[device],
+        train_logits=train_logits,
     )
 
 
 def announce(config: DictConfig) -> dict[str, Any]:
     """Print the plan of a run, on the first rank; returns its numbers."""
     model = build.build_backbone(config, device="meta")
-    work = workload(config)
+    work = workload(config, model.vocab_size)
     plan = make_plan(model, work)
     _show(config, work, plan)
     return asdict(plan)
@@ -58,7 +67,7 @@ def announce(config: DictConfig) -> dict[str, Any]:
 @rank_zero_only
 def _show(config: DictConfig, work: Workload, plan: Plan) -> None:
     trainer, counts = config.trainer, plan.counts
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"Plan of stage={config.stage.name} with {config.model.path}: {work.devices} "
         f"{'process' if work.devices == 1 else 'processes'} on {trainer.accelerator}, "

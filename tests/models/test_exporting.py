@@ -1,0 +1,89 @@
+"""Exports: original names, bit for bit, with everything that belongs to a model's folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from igpo_lightning.models import load_backbone, load_tokenizer, save_export
+from igpo_lightning.models.tokenizer import train_tokenizer
+
+
+def names_in(folder: Path) -> dict[str, list[int]]:
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(["Start 12; A+5; B-3"], vocab_size=300)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["llada_mha", "llada_gqa", "llada_tied", "dream"])
+def test_exports_carry_the_original_names(shared_golden, tmp_path, tokenizer, name: str) -> None:
+    """Names, shapes and config.json are the original's, so the public code reads them."""
+    model = load_backbone(str(shared_golden / name))
+    save_export(model, tokenizer, tmp_path)
+    assert names_in(tmp_path) == names_in(shared_golden / name)
+    original = json.loads((shared_golden / name / "config.json").read_text())
+    original.pop("torch_dtype")
+    exported = json.loads((tmp_path / "config.json").read_text())
+    assert exported.pop("torch_dtype") == "float32"
+    assert exported == original
+    again = load_backbone(str(tmp_path)).state_dict()
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(again[key], tensor), key
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["dream", "llada", "tiny"])
+def test_export_and_load_are_bitwise_equal(native, tokenizer, tmp_path, name, dtype) -> None:
+    model = native(name).to(dtype)
+    save_export(model, tokenizer, tmp_path, max_shard_size="4KB")
+    again = load_backbone(str(tmp_path), dtype=dtype)
+    assert again.config == model.config
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], tensor), key
+
+
+def test_given_weights_replace_the_models_own(native, tokenizer, tmp_path: Path) -> None:
+    model = native("llada")
+    doubled = {name: 2 * tensor for name, tensor in model.state_dict().items()}
+    save_export(model, tokenizer, tmp_path, doubled)
+    again = load_backbone(str(tmp_path)).state_dict()
+    assert all(torch.equal(again[name], doubled[name]) for name in doubled)
+
+
+def test_tokenizer_template_and_public_code_travel_along(native, tokenizer, tmp_path) -> None:
+    source, first, second = tmp_path / "source", tmp_path / "first", tmp_path / "second"
+    save_export(native("llada"), tokenizer, source)
+    (source / "modeling_llada.py").write_text("raise RuntimeError('never run')\n")
+    (source / "generation_config.json").write_text("{}\n")
+    config = json.loads((source / "config.json").read_text())
+    config |= {"auto_map": {"AutoModel": "modeling_llada.LLaDAModelLM"}, "torch_dtype": "bfloat16"}
+    (source / "config.json").write_text(json.dumps(config))
+    save_export(load_backbone(str(source)), load_tokenizer(str(source)), first)
+    save_export(load_backbone(str(first)), load_tokenizer(str(first)), second)
+    assert (second / "modeling_llada.py").read_text() == "raise RuntimeError('never run')\n"
+    assert (second / "generation_config.json").is_file()
+    exported = json.loads((second / "config.json").read_text())
+    assert exported["auto_map"] == config["auto_map"]
+    assert exported["torch_dtype"] == "float32"  # what the weights are now
+    again = load_tokenizer(str(second))
+    chat = [{"role": "user", "content": "Start 12"}]
+    assert again.apply_chat_template(chat, tokenize=False) == "<|user|>Start 12"
+    assert again("A+5; B-3")["input_ids"] == tokenizer("A+5; B-3")["input_ids"]
+    assert again.mask_token_id == tokenizer.mask_token_id
+
+
+def test_code_of_a_hub_model_is_named_by_its_repository(native, tokenizer, tmp_path) -> None:
+    model = native("llada")
+    model.config = model.config | {"auto_map": {"AutoModel": "modeling_llada.LLaDAModelLM"}}
+    model.source = "GSAI-ML/LLaDA-8B-Instruct"
+    save_export(model, tokenizer, tmp_path)
+    exported = json.loads((tmp_path / "config.json").read_text())
+    expected = "GSAI-ML/LLaDA-8B-Instruct--modeling_llada.LLaDAModelLM"
+    assert exported["auto_map"] == {"AutoModel": expected}

@@ -93,10 +93,9 @@ def load_backbone(
             body = masked_lm.load_transformers(
                 source, raw, dtype, random_init, trust_remote_code, quantization
             )
-            highest = max(tokens.mask, tokens.eos, tokens.pad)
             size = body.get_input_embeddings().weight.shape[0]
-            if mask_token is not None and highest >= size:
-                grown = -(-(highest + 1) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+            if mask_token is not None and tokens.mask >= size:
+                grown = -(-(tokens.mask + 1) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
                 masked_lm.grow_vocabulary(body, grown)
                 raw = raw | {"vocab_size": grown}
         if shifted is None:

@@ -153,5 +153,6 @@ class Passes:
         at = [number[row] for row in rows]
         if self.cfg_scale:
             at += [i + len(self._kept_rows) for i in at]
-        layers = [(k[at], v[at]) for k, v in self._kept.layers]
+        index = torch.tensor(at).to(self._kept.layers[0][0].device, non_blocking=True)
+        layers = [(k[index], v[index]) for k, v in self._kept.layers]
         return KeyValueCache(layers)

@@ -61,18 +61,13 @@ def _mix_(x: Tensor, spare: Tensor) -> Tensor:
     return x.bitwise_xor_(spare.bitwise_and_((1 << 33) - 1))
 
 
-def gumbel(keys: Tensor, vocab_size: int, start: int = 0) -> Tensor:
+def gumbel(keys: Tensor, vocab_size: int) -> Tensor:
     """Standard Gumbel noise [..., V] in float64 for keys [...].
 
-    A row is the splitmix64 stream that its key seeds, so a slice of the vocabulary can be drawn
-    alone. Float64 because lower precision degrades generation quality (arXiv 2409.02908).
-
-    Args:
-        keys: [...] int64.
-        vocab_size: Numbers to draw for each key.
-        start: Position in the stream of the first one.
+    A row is the splitmix64 stream that its key seeds. Float64 because lower precision degrades
+    generation quality (arXiv 2409.02908).
     """
-    counters = torch.arange(start + 1, start + vocab_size + 1, device=keys.device)
+    counters = torch.arange(1, vocab_size + 1, device=keys.device)
     bits = keys[..., None] + counters * _INCREMENT
     spare = torch.empty_like(bits)
     _mix_(bits, spare)

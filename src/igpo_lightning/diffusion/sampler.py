@@ -293,7 +293,8 @@ def _step(
     config, width, prompt_length = canvas.config, canvas.config.block_length, canvas.prompt_length
     inside = slice(block * width, (block + 1) * width)  # within the completion
     window = slice(prompt_length + inside.start, prompt_length + inside.stop)  # within the canvas
-    plan = torch.tensor([rows, steps, commits or rows, left or rows], device=canvas.ids.device)
+    plan = torch.tensor([rows, steps, commits or rows, left or rows])
+    plan = plan.to(canvas.ids.device, non_blocking=True)
     index, numbers = plan[0], plan[1]
     if canvas.any_rank is not None:
         canvas.any_rank(True)

@@ -79,8 +79,8 @@ def filter_logits(scaled: Tensor, top_k: int | None, top_p: float | None) -> Ten
 def _choose(logits: Tensor, rules: TokenRules, keys: Tensor | None) -> tuple[Tensor, Tensor]:
     """`choose_tokens` for one chunk."""
     logits = logits.float()
-    if rules.forbidden:
-        logits[:, list(rules.forbidden)] = -torch.inf
+    for token in rules.forbidden:  # one by one: an index list would have to reach the device first
+        logits[:, token].fill_(-torch.inf)
     filtered = logits
     if rules.temperature > 0:
         assert keys is not None

@@ -82,7 +82,8 @@ class DreamAttention(nn.Module):
 
     def forward(self, x: Tensor, frame: Frame) -> Tensor:
         """Map normalised hidden states [B, n, D]."""
-        mixed = attend(self.q_proj(x), self.k_proj(x), self.v_proj(x), self.heads, frame)
+        query = self.q_proj(frame.narrow(x))
+        mixed = attend(query, self.k_proj(x), self.v_proj(x), self.heads, frame)
         return self.o_proj(mixed)
 
 
@@ -113,7 +114,7 @@ class DreamBlock(nn.Module):
 
     def forward(self, x: Tensor, frame: Frame) -> Tensor:
         """Map hidden states [B, n, D]."""
-        x = x + self.self_attn(self.input_layernorm(x), frame)
+        x = frame.narrow(x) + self.self_attn(self.input_layernorm(x), frame)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 

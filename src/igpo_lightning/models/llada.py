@@ -100,8 +100,9 @@ class LladaBlock(nn.Module):
     def forward(self, x: Tensor, frame: Frame) -> Tensor:
         """Map hidden states [B, n, D]."""
         normed = self.attn_norm(x)
-        query, key, value = self.q_proj(normed), self.k_proj(normed), self.v_proj(normed)
-        x = x + self.attn_out(attend(query, key, value, self.heads, frame))
+        query = self.q_proj(frame.narrow(normed))
+        mixed = attend(query, self.k_proj(normed), self.v_proj(normed), self.heads, frame)
+        x = frame.narrow(x) + self.attn_out(mixed)
         normed = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed))
 

@@ -66,7 +66,8 @@ class TinyBlock(nn.Module):
     def forward(self, x: Tensor, frame: Frame) -> Tensor:
         """Map hidden states [B, n, D]."""
         query, key, value = self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
-        x = x + self.attention_out(attend(query, key, value, self.heads, frame))
+        mixed = attend(frame.narrow(query), key, value, self.heads, frame)
+        x = frame.narrow(x) + self.attention_out(mixed)
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * up)
 

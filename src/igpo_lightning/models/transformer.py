@@ -37,6 +37,7 @@ class Frame:
         start: First position that is run.
         kept: Keys and values of this block at all L positions, renewed in place where the pass
             runs; None without a cache.
+        wanted: Which of the n positions the block's output is needed at; None for all.
     """
 
     cos: Tensor
@@ -44,6 +45,11 @@ class Frame:
     key_mask: Tensor | None
     start: int = 0
     kept: tuple[Tensor, Tensor] | None = None
+    wanted: slice | None = None
+
+    def narrow(self, x: Tensor) -> Tensor:
+        """The wanted positions of x [B, n, D]: all that queries and the MLP have to be run at."""
+        return x if self.wanted is None else x[:, self.wanted]
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -65,20 +71,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: Heads, frame: Frame
     """Full attention of the positions that are run over all positions.
 
     Args:
-        query: [B, n, queries * width], before rotary positions.
+        query: [B, m, queries * width] at the wanted positions, before rotary positions.
         key: [B, n, keys * width], before rotary positions.
         value: [B, n, keys * width].
         heads: How the channels split.
         frame: Positions, mask and kept keys of the pass.
 
     Returns:
-        [B, n, queries * width].
+        [B, m, queries * width].
     """
-    batch, length, _ = query.shape
-    query = query.view(batch, length, heads.queries, heads.width).transpose(1, 2)
+    batch, length, _ = key.shape
+    query = query.view(batch, -1, heads.queries, heads.width).transpose(1, 2)
     key = key.view(batch, length, heads.keys, heads.width).transpose(1, 2)
     value = value.view(batch, length, heads.keys, heads.width).transpose(1, 2)
-    query, key = rotate(query, frame.cos, frame.sin), rotate(key, frame.cos, frame.sin)
+    seen = slice(None) if frame.wanted is None else frame.wanted
+    query = rotate(query, frame.cos[:, :, seen], frame.sin[:, :, seen])
+    key = rotate(key, frame.cos, frame.sin)
     if frame.kept is not None:
         inside = slice(frame.start, frame.start + key.shape[2])
         kept_keys, kept_values = frame.kept
@@ -188,16 +196,18 @@ class NativeBackbone(BackboneModule):
         length = input_ids.shape[1]
         first, last = window or (0, length)
         start, stop = 0, length  # what is run
+        # The state that predicts the window's first token stands one place before it, if shifted.
+        seen = max(0, first - int(self.shifted)), last
         if cache is not None and cache.layers and window is not None:
-            # The state that predicts the window's first token stands one place before it.
-            start, stop = max(0, first - int(self.shifted)), last
+            start, stop = seen
         if cache is not None and not cache.layers:
             cache.layers = self._empty_layers(input_ids)
-        hidden = self._run_blocks(input_ids, attention_mask, start, stop, cache)
+        wanted = slice(seen[0] - start, seen[1] - start)
+        hidden = self._run_blocks(input_ids, attention_mask, start, stop, wanted, cache)
         if self.shifted:
-            real = None if attention_mask is None else attention_mask[:, start:stop]
+            real = None if attention_mask is None else attention_mask[:, slice(*seen)]
             hidden = align_shifted(hidden, real)
-        return hidden[:, first - start : last - start]
+        return hidden[:, first - seen[0] :]
 
     def _run_blocks(
         self,
@@ -205,9 +215,14 @@ class NativeBackbone(BackboneModule):
         attention_mask: Tensor | None,
         start: int,
         stop: int,
+        wanted: slice,
         cache: KeyValueCache | None,
     ) -> Tensor:
-        """Normalised hidden states [B, stop - start, D] of the positions [start, stop)."""
+        """Run the positions [start, stop); normalised hidden states [B, m, D] of the wanted ones.
+
+        `wanted` counts from `start`. The last block gives keys and values at all positions, and
+        everything else at the wanted ones alone.
+        """
         if attention_mask is None:
             key_mask = None
             positions = torch.arange(start, stop, device=input_ids.device)[None]
@@ -221,7 +236,8 @@ class NativeBackbone(BackboneModule):
         x = self.embedding(input_ids[:, start:stop])
         for i, block in enumerate(self.blocks):
             kept = None if cache is None else cache.layers[i]
-            frame = Frame(cos, sin, key_mask, start, kept)
+            narrowed = i + 1 == len(self.blocks) and x.shape[1] > wanted.stop - wanted.start
+            frame = Frame(cos, sin, key_mask, start, kept, wanted if narrowed else None)
             x = checkpoint(block, x, frame, use_reentrant=False) if recompute else block(x, frame)
         return self.final_norm(x)
 

@@ -1,0 +1,89 @@
+"""Under FSDP2 two ranks sample what one would, though each has its own number of passes to make."""
+
+import os
+import socket
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from igpo_lightning import distributed
+from igpo_lightning.data.problem import Problem
+from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig
+from igpo_lightning.evaluation.runner import complete
+from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+
+WORLD = 2
+CONFIGS = (
+    SamplerConfig(16, 8, 8, temperature=1.0, stop_after_eos=True),
+    SamplerConfig(16, 8, 8, confidence_threshold=0.2),
+    SamplerConfig(16, 8, 8, cache="dual", cfg_scale=0.5),
+)
+
+
+def tiny() -> TinyBackbone:
+    model = TinyBackbone(
+        TinyConfig(
+            vocab_size=40,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=24,
+            initializer_range=0.3,
+        )
+    )
+    model.initialize(torch.Generator().manual_seed(0))
+    return model.eval()
+
+
+def sample(model: TinyBackbone, config: SamplerConfig, rows: list[int]) -> DenoiseOutput:
+    """Rows of a job of 5; row 4 is all hints."""
+    problems = [
+        EncodedProblem(
+            Problem(id=str(row), question="", solution=None, answer=""),
+            [3 + row * 7 + i for i in range(2 + row % 2)],
+            None,
+            None,
+        )
+        for row in rows
+    ]
+    hints = torch.full((5, 16), -1)
+    hints[1, :8], hints[4] = 9, 9
+    asked = distributed.lockstep(model)
+    output = complete(
+        model, problems, rows, config, torch.device("cpu"), 2, hints[rows], any_rank=asked
+    )
+    return output.output
+
+
+def compare(rank: int, port: int) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=WORLD)
+    sharded = tiny()
+    distributed.shard(sharded, dist.device_mesh.init_device_mesh("cpu", (WORLD,)))
+    assert distributed.any_rank(rank == 1)
+    assert not distributed.any_rank(False)
+    # Rank 0 has two micro-batches, rank 1 one row, whose canvas is all hints.
+    rows = [[0, 1, 2, 3], [4]][rank]
+    for config in CONFIGS:
+        expected = sample(tiny(), config, rows)
+        output = sample(sharded, config, rows)
+        assert torch.equal(output.completion_ids, expected.completion_ids)
+        assert output.forward_passes == expected.forward_passes
+        assert (output.forward_passes == 0) == (rank == 1)
+    dist.destroy_process_group()
+
+
+def test_ranks_with_different_work_finish_together() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(compare, (port,), nprocs=WORLD)
+
+
+def test_a_model_that_is_whole_on_every_rank_needs_no_company() -> None:
+    assert distributed.lockstep(tiny()) is None
+    assert distributed.any_rank(True)
+    assert not distributed.any_rank(False)

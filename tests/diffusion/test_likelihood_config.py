@@ -60,3 +60,27 @@ def test_antithetic_masks_need_pairs():
     with pytest.raises(ConfigError, match=r"likelihood.samples=3: must be even"):
         validate(composed(*odd))
     validate(composed("likelihood=quadrature", "likelihood.coupling=antithetic"))  # nodes pair
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind", "ratio", "kl"),
+    [
+        ("espo", "elbo", "sequence", "k2"),
+        ("gdpo", "quadrature", "sequence", "k2"),
+        ("spg", "sandwich", None, None),
+        ("coupled_grpo", "strata", "token", "k3"),
+        ("daca_grpo", "strata", "token", "k3"),
+        ("tracerl", "trajectory", "token", "k3"),
+    ],
+)
+def test_the_presets_of_related_work_pair_an_estimator_with_an_objective(preset, kind, ratio, kl):
+    """Weights of 1/t meet no token ratio and no exponential KL estimate."""
+    on_cpu = ("model=tiny", "data=arithmetic", "trainer=cpu")
+    config = composed(f"experiment={preset}", *on_cpu)
+    validate(config)
+    assert config.likelihood.kind == kind
+    if ratio is None:  # no ratio at all
+        assert config.objective.loss == "log_likelihood"
+        assert config.objective.beta == 0
+    else:
+        assert (config.objective.ratio, config.objective.kl) == (ratio, kl)

@@ -318,6 +318,7 @@ STAGES: dict[str, type[StageConfig]] = {
         GenerateStage,
         InspectStage,
         TokenizerStage,
+        ExportStage,
     )
 }
 
@@ -399,8 +400,9 @@ def _require_within(config: DictConfig, low: float, high: float, *keys: str) -> 
 def _validate_model(config: DictConfig) -> None:
     model, lora = config.model, config.model.lora
     _require_choice(config, "model.quantization", ("none", "8bit", "4bit"))
-    if _missing(model, "path"):
-        _require(False, "model.path", "???", "name a folder in Hugging Face layout or a hub id")
+    _require(
+        bool(model.path), "model.path", "''", "name a folder in Hugging Face layout or a hub id"
+    )
     _require(lora.rank >= 1, "model.lora.rank", lora.rank, "give at least 1")
     _require(lora.alpha > 0, "model.lora.alpha", lora.alpha, "must be above 0")
     fits = 0 <= lora.dropout < 1
@@ -794,8 +796,13 @@ def _validate_stage(config: DictConfig) -> None:
             "null",
             "name a checkpoint, for example checkpoint=RUN/checkpoints/last.ckpt",
         )
-    if config.stage.name in ("export", "tokenizer"):
-        _require(not config.dry_run, "dry_run", True, "there is no plan for this stage")
+    if config.stage.name not in ("rl", "sft", "eval", "generate"):
+        _require(
+            not config.dry_run,
+            "dry_run",
+            True,
+            f"stage={config.stage.name} has no plan of its own; plan rl, sft, eval or generate",
+        )
     if config.stage.name == "tokenizer":
         _require(
             not _missing(config.stage, "output"),

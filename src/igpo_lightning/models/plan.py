@@ -149,10 +149,11 @@ def train_flops(counts: Counts, canvas: int, recompute: bool) -> float:
 def kept_channels(model: BackboneModule) -> int:
     """Channels that a block keeps of a token for its backward pass.
 
-    A pre-norm block with SwiGLU keeps 7 D + 2 K + 4 I, with K the channels of its keys: the inputs
-    and outputs of both norms, queries, keys, values, the mixture twice (before and after its heads
-    are joined), and of the feed-forward part the gate before and after SiLU, the other branch
-    and their product. In terms of its linear layers that is what they put out, 4 D and 2 I more.
+    A pre-norm block with SwiGLU keeps 9 D + 2 K + 4 I, with K the channels of its keys: of both
+    norms the input, the normalised and the scaled values, then queries, keys, values, the mixture
+    twice (before and after its heads are joined), and of the feed-forward part the gate before
+    and after SiLU, the other branch and their product. In terms of its linear layers that is what
+    they put out, 6 D and 2 I more.
     Adapters keep their inputs, which dropout made their own.
     """
     sizes = [
@@ -161,7 +162,7 @@ def kept_channels(model: BackboneModule) -> int:
         if path.rpartition(".")[2] in model.linear_names and "lora_" not in path
     ]
     inputs, outputs = [size[0] for size in sizes], [size[1] for size in sizes]
-    kept = sum(outputs) + 4 * model.hidden_size + 2 * max(inputs)
+    kept = sum(outputs) + 6 * model.hidden_size + 2 * max(inputs)
     return kept + (sum(inputs) if is_lora(model) else 0)
 
 

@@ -1,0 +1,116 @@
+"""stage=export: from a run's checkpoint, whole or in shards, to a folder that loads."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch.distributed import checkpoint as dcp
+
+from igpo_lightning.config import CONF, register_schemas
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.models import load_backbone, save_export
+from igpo_lightning.models.lora import LoraSettings, add_lora, merged_state
+from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tokenizer import train_tokenizer
+from igpo_lightning.stages import export
+
+SIZES = TinyConfig(
+    vocab_size=300,
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=24,
+    initializer_range=0.3,
+)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run's folder: its model's source, its configuration, and room for checkpoints."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_export(TinyBackbone(SIZES), train_tokenizer(["abc"], 300), tmp_path / "source")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "run"
+
+
+def composed(*overrides: str) -> Any:
+    register_schemas()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", [*overrides, "logger=[]"])
+
+
+def export_of(run_folder: Path, checkpoint: Path, *overrides: str) -> Path:
+    """Write the run's config.yaml, export its checkpoint, return the exported folder."""
+    of_run = composed("stage=rl", f"model.path={run_folder.parent / 'source'}", *overrides)
+    OmegaConf.save(of_run, run_folder / "config.yaml")
+    output = run_folder.parent / "exported"
+    config = composed("stage=export", f"checkpoint={checkpoint}", f"stage.output={output}")
+    assert export.run(config) == {"export": str(output)}
+    return output
+
+
+def changed(model: TinyBackbone) -> dict[str, torch.Tensor]:
+    """A state dict as after training, under a LightningModule's names."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.25)
+    return {f"backbone.{name}": tensor for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_checkpoint_becomes_a_models_folder(run_folder: Path, sharded: bool) -> None:
+    model = load_backbone(str(run_folder.parent / "source"))
+    state = changed(model)
+    checkpoint = run_folder / "checkpoints" / "last.ckpt"
+    extra = {"optimizer.moment": torch.zeros(2)}
+    if sharded:
+        flat = {f"state_dict.{name}": tensor for name, tensor in state.items()}
+        dcp.save(flat | extra, checkpoint_id=checkpoint, no_dist=True)
+    else:
+        torch.save({"state_dict": state | {"reference.embed.weight": torch.zeros(1)}}, checkpoint)
+    again = load_backbone(str(export_of(run_folder, checkpoint))).state_dict()
+    assert again.keys() == model.state_dict().keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("adapters_alone", [False, True])
+def test_adapters_are_merged(run_folder: Path, adapters_alone: bool) -> None:
+    """Whether the checkpoint holds the frozen weights, or leaves them to model.path."""
+    model = load_backbone(str(run_folder.parent / "source"))
+    add_lora(model, LoraSettings(2, 4.0), seed=0)
+    state = changed(model)
+    if adapters_alone:
+        state = {name: tensor for name, tensor in state.items() if "lora_" in name}
+    checkpoint = run_folder / "checkpoints" / "last.ckpt"
+    torch.save({"state_dict": state}, checkpoint)
+    lora = ("model.lora.enabled=true", "model.lora.rank=2", "model.lora.alpha=4")
+    again = load_backbone(str(export_of(run_folder, checkpoint, *lora))).state_dict()
+    expected = merged_state(model, model.state_dict())
+    assert again.keys() == expected.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
+
+
+def test_what_is_no_checkpoint_is_named(run_folder: Path) -> None:
+    folder = run_folder / "checkpoints"
+    with pytest.raises(ConfigError, match="is a folder without shards"):
+        export.read_weights(folder)
+    with pytest.raises(ConfigError, match="does not exist"):
+        export.read_weights(folder / "none.ckpt")
+    torch.save({"state_dict": {"other.weight": torch.zeros(1)}}, folder / "other.ckpt")
+    with pytest.raises(ConfigError, match="holds no backbone"):
+        export.read_weights(folder / "other.ckpt")
+
+
+def test_a_checkpoint_of_another_model_is_refused(run_folder: Path) -> None:
+    state = changed(load_backbone(str(run_folder.parent / "source")))
+    del state["backbone.norm.weight"]
+    state["backbone.embed.weight"] = torch.zeros(2, 16)
+    checkpoint = run_folder / "checkpoints" / "last.ckpt"
+    torch.save({"state_dict": state}, checkpoint)
+    with pytest.raises(ConfigError, match=r"missing: norm\.weight.*\[2, 16\]"):
+        export_of(run_folder, checkpoint)

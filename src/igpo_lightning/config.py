@@ -175,6 +175,23 @@ class RewardConfig:
 
 
 @dataclass
+class RewriterConfig:
+    kind: str = "extractive"  # extractive: by rules, offline | endpoint: an instruction model
+    attempts: int = 1  # rewrites of a row that may fail a check before it is dropped
+    keep_fitting: bool = False  # take originals that fulfil everything as they are, unasked
+    model: str | None = None  # endpoint: the model's name there
+    base_url: str | None = None  # endpoint: of the API, for example http://localhost:8000/v1
+    system: str = ""  # endpoint: system message
+    prompt: str = ""  # endpoint: with {question}, {solution}, {answer}, {max_tokens}
+    temperature: float = 0.7  # endpoint: of sampling
+    max_output_tokens: int = 2048  # endpoint: tokens after which an answer is cut
+    concurrency: int = 1  # rows that are worked on at the same time
+    requests_per_minute: float | None = None  # endpoint: at most; null for no limit
+    request_retries: int = 6  # endpoint: of a failed request, with growing pauses
+    timeout: float = 600.0  # endpoint: seconds a request may take
+
+
+@dataclass
 class OptimizerConfig:
     lr: float = 5e-7  # learning rate (the paper: 5e-7)
     betas: list[float] = field(default_factory=lambda: [0.9, 0.99])  # AdamW (the paper: 0.9, 0.99)
@@ -271,6 +288,17 @@ class InspectStage(StageConfig):
 
 
 @dataclass
+class RewriteStage(StageConfig):
+    name: str = "rewrite"
+    split: str = "train"  # train | validation | test
+    limit: int | None = None  # at most this many problems, the first ones; null for all
+    max_tokens: int = 1500  # of a rewrite under the model's tokenizer (the paper: about 1,500)
+    copy_share: float = 0.8  # of the original's six-word runs that make a rewrite a copy; (0, 1]
+    format: str = "jsonl"  # of the rewritten data: jsonl | parquet
+    output: str | None = None  # folder; an earlier one is gone on with; null for the run's own
+
+
+@dataclass
 class TokenizerStage(StageConfig):
     name: str = "tokenizer"
     output: str = MISSING  # folder for the tokenizer and config.json of an untrained tiny model
@@ -298,6 +326,7 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    rewriter: RewriterConfig = field(default_factory=RewriterConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -317,6 +346,7 @@ STAGES: dict[str, type[StageConfig]] = {
         EvalStage,
         GenerateStage,
         InspectStage,
+        RewriteStage,
         TokenizerStage,
         ExportStage,
     )
@@ -803,12 +833,45 @@ def _validate_stage(config: DictConfig) -> None:
             True,
             f"stage={config.stage.name} has no plan of its own; plan rl, sft, eval or generate",
         )
+    if config.stage.name == "rewrite":
+        _validate_rewrite(config)
     if config.stage.name == "tokenizer":
         _require(
             not _missing(config.stage, "output"),
             "stage.output",
             "???",
             "give the folder to write, for example stage.output=runs/tokenizer",
+        )
+
+
+def _validate_rewrite(config: DictConfig) -> None:
+    _require_choice(config, "stage.split", ("train", "validation", "test"))
+    _require_choice(config, "stage.format", ("jsonl", "parquet"))
+    _require_choice(config, "rewriter.kind", ("extractive", "endpoint"))
+    _require_at_least(config, 1, "stage.limit", "stage.max_tokens")
+    _require_at_least(config, 1, "rewriter.attempts", "rewriter.concurrency")
+    _require_at_least(config, 1, "rewriter.max_output_tokens")
+    _require_at_least(config, 0, "rewriter.request_retries", "rewriter.temperature")
+    for key in ("rewriter.timeout", "rewriter.requests_per_minute", "stage.copy_share"):
+        group, name = key.split(".")
+        value = config[group][name]
+        _require(value is None or value > 0, key, value, "must be above 0")
+    _require_within(config, 0, 1, "stage.copy_share")
+    if config.rewriter.kind == "endpoint":
+        model = config.rewriter.model
+        _require(
+            bool(model),
+            "rewriter.model",
+            model,
+            "set OPENAI_MODEL to the model's name on the server",
+        )
+        prompt = config.rewriter.prompt
+        _require(
+            "{solution}" in prompt,
+            "rewriter.prompt",
+            repr(prompt[:60]),
+            "must hold {solution}, and may hold {question}, {answer} and {max_tokens}; "
+            "rewriter=endpoint has a prompt",
         )
 
 

@@ -102,6 +102,7 @@ def plot_lengths(
         1, len(lengths), figsize=(5.2 * len(lengths), 3.6), layout="constrained", squeeze=False
     )
     colours = {"train": BLUE, "validation": "#009E73", "test": ORANGE}
+    colours |= {"before": ORANGE, "after": BLUE}  # a rewriting's
     for axes, (what, splits) in zip(panels[0], lengths.items(), strict=True):
         everything = [length for values in splits.values() for length in values]
         if everything:

@@ -51,8 +51,8 @@ def find_answer_span(trace: str, answer: str) -> tuple[int, int] | None:
     Returns:
         (start, end) with `end == len(trace)`, or None where the trace never states the answer.
     """
-    bounds = _sentences(trace)
-    mark = _first_mark(trace, answer)
+    bounds = sentence_bounds(trace)
+    mark = first_mark(trace, answer)
     if mark is None:
         spoken = [b for b in bounds if next(_mentions(trace, *b, answer), None) is not None]
         if not spoken:
@@ -74,8 +74,12 @@ def find_answer_span(trace: str, answer: str) -> tuple[int, int] | None:
     return _with_sign(trace, min(starts)), len(trace)
 
 
-def _sentences(text: str) -> list[tuple[int, int]]:
-    """[start, end) of every sentence, in order; together they cover the text."""
+def sentence_bounds(text: str) -> list[tuple[int, int]]:
+    r"""[start, end) of every sentence, in order; together they cover the text.
+
+    A sentence ends at . ! ? before a space, or with its line; a display (`\\[...\\]`, `$$...$$`, an
+    environment) is never cut.
+    """
     displays = [(match.start(), match.end()) for match in _DISPLAY.finditer(text)]
     cuts, next_display = [0], 0
     for match in _BREAK.finditer(text):
@@ -87,8 +91,8 @@ def _sentences(text: str) -> list[tuple[int, int]]:
     return list(zip(cuts, [*cuts[1:], len(text)], strict=True))
 
 
-def _first_mark(text: str, answer: str) -> int | None:
-    """Where the answer is first marked as such; else where the last mark is."""
+def first_mark(text: str, answer: str) -> int | None:
+    """Where the answer is first marked as such; else where the last mark is; None without one."""
     marks = find_marks(text)
     for start, content in marks:
         if is_same_spelling(answer, content):

@@ -12,6 +12,7 @@ _FILES = {
     "eval": "evaluate",
     "generate": "generate",
     "inspect": "inspect",
+    "rewrite": "rewrite",
     "tokenizer": "tokenizer",
     "export": "export",
 }

@@ -32,6 +32,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a student's tokenizer."""
     folder = tmp_path_factory.mktemp("model")
     train_tokenizer([long_solution(i) for i in range(50)], 400).save_pretrained(folder)
+    # The tokenizer is all that is read, but a model's folder has a configuration.
+    (folder / "config.json").write_text('{"model_type": "igpo_tiny"}')
     return folder
 
 

@@ -195,6 +195,21 @@ def test_numbers_are_read_as_text(tmp_path: Path) -> None:
     assert (problem.id, problem.answer, problem.level) == ("7", "142", 5)
 
 
+def test_a_parquet_file(folder: Path) -> None:
+    import datasets
+
+    rows = [row(1, level=2), row(2, solution=None, level=None)]
+    datasets.Dataset.from_list(rows).to_parquet(folder / "own.train.parquet")
+    first, second = load_problems(whole(), "train")
+    assert (first.id, first.solution, first.answer, first.level) == ("p1", "It is 2.", "2", 2)
+    assert (second.solution, second.level) == (None, None)
+    (folder / "bad.parquet").write_bytes(b"not parquet")
+    assert "bad.parquet cannot be read" in refused(whole(path=str(folder / "bad.parquet")))
+    del rows[0]["question"]
+    datasets.Dataset.from_list(rows[:1]).to_parquet(folder / "own.train.parquet")
+    assert "own.train.parquet, row 0: no column 'question'" in refused(whole())
+
+
 # Validation
 
 
@@ -226,6 +241,14 @@ def test_both_parts_get_at_least_one_row(tmp_path: Path, share: float) -> None:
 def test_a_single_row_cannot_be_shared(tmp_path: Path) -> None:
     source = Source(path=str(write(tmp_path / "a.jsonl", [row(1)])))
     assert "data.validation_share=0" in refused(source)
+
+
+def test_no_share_no_validation(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [row(1), row(2)])
+    assert len(ids(whole(path=str(file)))) == 2
+    assert "no validation split with data.validation_share=0" in refused(
+        whole(path=str(file)), "validation"
+    )
 
 
 def test_a_validation_file_leaves_train_whole(folder: Path) -> None:

@@ -257,6 +257,8 @@ def _level(place: str, value: Any) -> int | None:
     """A level as a number; MATH writes "Level 5", and "Level ?" where it has none."""
     if value is None or value == "Level ?":
         return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     match = _LEVEL.fullmatch(str(value).strip())
     if match is None or isinstance(value, bool):
         raise ConfigError(f"{place}: level must be a whole number, not {value!r}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from igpo_lightning.data.hub import HubError, HubTable, hub_rows
-from igpo_lightning.data.jsonl import ENDINGS, file_stem, jsonl_rows
+from igpo_lightning.data.files import ENDINGS, file_rows, file_stem
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.reading import Form, Reading, read_problems
 from igpo_lightning.errors import ConfigError
@@ -16,6 +16,11 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 DATA_DIR = "IGPO_DATA_DIR"
+_COLUMNS = {
+    "math": "question, answer and, where there is one, solution",
+    "countdown": "numbers and target",
+    "sudoku": "question (16 digits, 0 where a cell is empty) and answer",
+}
 
 
 @dataclass
@@ -28,7 +33,7 @@ class Source(Reading):
     """
 
     name: str = "jsonl"  # names the files in IGPO_DATA_DIR, and begins the ids of rows without one
-    path: str | None = None  # JSON-lines file (.jsonl or .jsonl.gz); {split} is replaced; beats all
+    path: str | None = None  # file (.jsonl, .jsonl.gz, .parquet); {split} is replaced; beats all
     kind: str = "math"  # how answers are graded: math | countdown | sudoku
     question: str = "{question}"  # what is asked; {question}, {numbers}, {target}, {puzzle}
     hub: dict[str, HubTable] = field(default_factory=dict)  # split: table; no entry, no such split
@@ -106,6 +111,11 @@ def _share(source: Source, split: str, found: _Found) -> list[Problem]:
         return found.problems
     if found.own_validation:
         return found.problems
+    if split == "validation" and source.validation_share == 0:
+        raise SplitNotFoundError(
+            f"data={source.name}: there is no validation split with data.validation_share=0; give "
+            f"a share above 0, or a file {source.name}.validation.jsonl"
+        )
     held_out = _held_out(source.validation_share, found.problems)
     problems = [p for p in found.problems if (p.id in held_out) == (split == "validation")]
     if not problems:
@@ -148,8 +158,8 @@ def _in_path(source: Source, split: str, tried: list[str]) -> _Found | None:
         if split == "validation":
             return None
         raise ConfigError(
-            f"data.path={source.path}: no file {file}; give one of JSON lines, plain or .gz, "
-            "or leave data.path out"
+            f"data.path={source.path}: no file {file}; give one that ends in "
+            f"{', '.join(ENDINGS)}, or leave data.path out"
         )
     own = not whole and (
         split == "validation" or Path(source.path.replace("{split}", "validation")).is_file()
@@ -184,7 +194,7 @@ def _file_of(folder: str, stem: str) -> Path | None:
 
 def _read_file(source: Source, file: Path) -> list[Problem]:
     form = Form(source.kind, source.question, file_stem(file), drop_unanswered=False)
-    problems, _ = read_problems(jsonl_rows(file), source, form)
+    problems, _ = read_problems(file_rows(file), source, form)
     return _some(problems, str(file))
 
 
@@ -221,9 +231,8 @@ def _not_found(source: Source, split: str, tried: list[str]) -> str:
     if split == "validation":
         files = [f"{name}.validation.jsonl", f"{name}.train.jsonl, from which validation is cut"]
     ways = [
-        "data.path=FILE, JSON lines (.jsonl or .jsonl.gz) with question, answer and, where there "
-        "is one, solution",
-        f"{DATA_DIR}=FOLDER with {' or '.join(files)}, plain or .gz",
+        f"data.path=FILE ({', '.join(ENDINGS)}) with {_COLUMNS[source.kind]}",
+        f"{DATA_DIR}=FOLDER with {' or '.join(files)}, plain, .gz or .parquet",
     ]
     if split in source.hub or (split == "validation" and "train" in source.hub):
         ways.append(

@@ -186,7 +186,7 @@ def encode(
 def describe_lengths(form: PromptForm, counts: EncodingCounts, max_trace: int | None) -> list[str]:
     """What was too long, and what was done about it; nothing where all fit."""
     lines = []
-    done = {"drop": "dropped", "cut": "cut", "keep": "their beginning gives hints"}
+    done = {"drop": "dropped", "cut": "cut", "keep": "see inpaint.long_traces"}
     if counts.long_prompts:
         lines.append(
             f"{counts.long_prompts} of {counts.problems} prompts longer than "

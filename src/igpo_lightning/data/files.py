@@ -1,4 +1,4 @@
-"""Rows of a JSON-lines file, plain or compressed."""
+"""Rows of a file: JSON lines, plain or compressed, or Parquet."""
 
 import gzip
 import json
@@ -9,7 +9,31 @@ from typing import IO
 from igpo_lightning.data.reading import Row
 from igpo_lightning.errors import ConfigError
 
-ENDINGS = (".jsonl", ".jsonl.gz")
+ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+def file_rows(file: Path) -> Iterator[Row]:
+    """The rows of a file; what it holds is told by its ending, JSON lines unless `.parquet`.
+
+    Raises:
+        ConfigError: The file cannot be read, or a line is no JSON object.
+    """
+    return parquet_rows(file) if file.suffix == ".parquet" else jsonl_rows(file)
+
+
+def parquet_rows(file: Path) -> Iterator[Row]:
+    """The rows of a Parquet file.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    from pyarrow import ArrowException, parquet
+
+    try:
+        rows = parquet.read_table(file).to_pylist()
+    except (OSError, ArrowException) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    return (Row(f"{file}, row {index}", index, values) for index, values in enumerate(rows))
 
 
 def jsonl_rows(file: Path) -> Iterator[Row]:
@@ -31,7 +55,7 @@ def jsonl_rows(file: Path) -> Iterator[Row]:
 
 def file_stem(file: Path) -> str:
     """The file's name without what it is: `a` of `a.jsonl.gz`."""
-    return file.name.removesuffix(".gz").removesuffix(".jsonl")
+    return file.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".parquet")
 
 
 def _open(file: Path) -> IO[str]:

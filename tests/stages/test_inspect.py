@@ -1,0 +1,94 @@
+"""stage=inspect through the real command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import igpo_lightning
+from igpo_lightning.models.tiny import TinyConfig
+from igpo_lightning.models.tokenizer import train_tokenizer
+
+
+def inspect(folder: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
+    """Run the stage with a tokenizer that is trained on the spot."""
+    model = folder / "model"
+    train_tokenizer(["What is 2+3? So it is \\boxed{5}."] * 4, 300).save_pretrained(model)
+    TinyConfig().save_pretrained(model)
+    source = str(Path(igpo_lightning.__file__).parents[1])
+    cut_off = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub"), "COLUMNS": "140"}
+    environment = {**os.environ, **cut_off, "PYTHONPATH": source}
+    environment.pop("IGPO_DATA_DIR", None)
+    command = [sys.executable, "-m", "igpo_lightning", "stage=inspect", f"model.path={model}"]
+    return subprocess.run(
+        [*command, f"hydra.run.dir={folder / 'run'}", *overrides],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def write(file: Path, questions: list[str], solution: str | None) -> None:
+    rows = [
+        {"id": f"{file.stem}-{i}", "question": q, "solution": solution, "answer": "5"}
+        for i, q in enumerate(questions)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_counts_lengths_overlap_and_rows(tmp_path: Path) -> None:
+    shared = "What is 2+3?"
+    write(tmp_path / "own.train.jsonl", [shared, "long " * 80, "What is 1+4?"], "So it is 5.")
+    write(tmp_path / "own.test.jsonl", ["what is 2 + 3"], None)
+    done = inspect(
+        tmp_path,
+        "data=jsonl",
+        f"data.path='{tmp_path}/own.{{split}}.jsonl'",
+        "data.validation_share=0",
+        "prompt=boxed",
+        "prompt.max_length=100",
+        "stage.rows=2",
+    )
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    assert (run / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    numbers = json.loads((run / "inspection.json").read_text(encoding="utf-8"))
+    train = numbers["splits"]["train"]
+    assert (train["problems"], train["with_trace"], train["fitting"]) == (3, 3, 2)
+    assert train["prompts"]["fitting"] == 2
+    assert numbers["splits"]["test"]["with_trace"] == 0
+    overlap = {"train_id": "own.train-0", "evaluation": "jsonl"}
+    assert numbers["overlap"]["train"] == [
+        {**overlap, "evaluation_id": "own.test-0", "exact": False}
+    ]
+    text = done.stdout
+    assert "1 of 3 train problems are evaluation problems, kept" in text
+    # A row as the model sees it, special tokens and all, and how much EOS follows the trace.
+    assert f"<|user|>{shared}" in text
+    assert "Put the final answer in \\boxed{}.<|assistant|>" in text
+    assert "x <|eos|>]" in text
+    assert "What is 1+4?" not in text  # the third row was not asked for
+    assert "prompts of train, tokens (limit 100)" in text
+
+
+def test_nothing_to_inspect(tmp_path: Path) -> None:
+    done = inspect(tmp_path, "data=gsm8k")
+    assert done.returncode == 2
+    assert "data=gsm8k: found no train split" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["amc", "sudoku"])
+def test_real_data(tmp_path: Path, shared_data: Path, name: str) -> None:
+    split = "{split}" if name == "amc" else "test"
+    done = inspect(tmp_path, f"data={name}", f"data.path='{shared_data}/{name}.{split}.jsonl'")
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads((tmp_path / "run" / "inspection.json").read_text(encoding="utf-8"))
+    assert numbers["splits"]["test"]["problems"] == {"amc": 83, "sudoku": 500}[name]

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from igpo_lightning.data.reading import KINDS
 from igpo_lightning.data.sources import Source
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.rewards.extraction import STRATEGIES, STRATEGY_ORDER
 
 _PACKAGED = Path(__file__).parent / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
@@ -171,7 +172,10 @@ class LikelihoodConfig:
 class RewardConfig:
     weights: dict[str, float] = field(default_factory=lambda: {"correctness": 1.0})  # name: weight
     workers: int = 2  # grader processes
-    timeout: float = 3.0  # seconds a single grading may take
+    timeout: float = 3.0  # seconds of computation a single grading may take
+    extraction: list[str] = field(
+        default_factory=lambda: list(STRATEGY_ORDER)
+    )  # how an answer is found, the first that finds one: quoted, box, tag, hash, stated, number
 
 
 @dataclass
@@ -711,6 +715,13 @@ def _validate_training(config: DictConfig) -> None:
         "optimizer.lr",
         "optimizer.weight_decay",
         "optimizer.warmup_steps",
+    )
+    unknown = set(config.reward.extraction) - set(STRATEGIES)
+    _require(
+        bool(config.reward.extraction) and not unknown,
+        "reward.extraction",
+        list(config.reward.extraction),
+        f"name at least one of {', '.join(STRATEGIES)}",
     )
     for key in ("optimizer.grad_norm", "reward.timeout"):
         group, name = key.split(".")

@@ -19,6 +19,7 @@ from igpo_lightning.evaluation.metrics import Accuracy, accuracy
 from igpo_lightning.evaluation.runner import Completions, complete, decode_live
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.rewards import GradingPool, Verdict
+from igpo_lightning.rewards.extraction import STRATEGY_ORDER
 from igpo_lightning.rewards.worker import Grader
 
 
@@ -34,6 +35,7 @@ class EvaluationSettings:
         workers: Grader processes.
         timeout: Seconds a grading may take.
         grader: Compares answers where they are puzzles'; None for plain equivalence.
+        extraction: How an answer is found in a text (see `rewards.extraction.STRATEGIES`).
     """
 
     sampler: SamplerConfig
@@ -43,6 +45,7 @@ class EvaluationSettings:
     workers: int = 2
     timeout: float = 3.0
     grader: Grader | None = None
+    extraction: tuple[str, ...] = STRATEGY_ORDER
 
 
 class EvaluationModule(lightning.LightningModule):
@@ -76,7 +79,10 @@ class EvaluationModule(lightning.LightningModule):
         """The grader processes, started when first needed."""
         if self._pool is None:
             self._pool = GradingPool(
-                self.evaluation.workers, self.evaluation.timeout, self.evaluation.grader
+                self.evaluation.workers,
+                self.evaluation.timeout,
+                self.evaluation.grader,
+                self.evaluation.extraction,
             )
         return self._pool
 

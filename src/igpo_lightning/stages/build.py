@@ -133,6 +133,7 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
         workers=config.reward.workers,
         timeout=config.reward.timeout,
         grader=grader(config),
+        extraction=tuple(config.reward.extraction),
     )
 
 

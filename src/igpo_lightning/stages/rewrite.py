@@ -99,7 +99,10 @@ async def _rewrite_rows(config: DictConfig, todo: Sequence[Problem], tell: Any) 
         )
 
     limits = RewriteLimits(stage.max_tokens, stage.copy_share, rewriter.keep_fitting)
-    with GradingPool(config.reward.workers, config.reward.timeout, grader(config)) as pool:
+    reward = config.reward
+    with GradingPool(
+        reward.workers, reward.timeout, grader(config), tuple(reward.extraction)
+    ) as pool:
         running = Rewriting(
             by_rules, count_tokens, pool, limits, rewriter.attempts, rewriter.concurrency
         )

@@ -73,6 +73,15 @@ def test_the_first_solution_that_is_marked_right() -> None:
         read(none, reading, MATH)
 
 
+def test_a_public_table_may_lack_answers() -> None:
+    rows = [Row(f"row {i}", i, {"question": "?", "answer": a}) for i, a in enumerate((None, "", 3))]
+    public = Form("math", "{question}", "own", drop_unanswered=True)
+    problems, left_out = read_problems(rows, Reading(), public)
+    assert ([p.id for p in problems], left_out) == (["own-2"], 2)
+    with pytest.raises(ConfigError, match="row 0: answer must be text or a number"):
+        read_problems(rows, Reading(), MATH)
+
+
 def test_a_question_in_words_of_ones_own() -> None:
     form = Form("math", "Think: {question} ({target})", "own", drop_unanswered=False)
     problem = read({"question": "what is {numbers}?", "answer": 3}, Reading(), form)

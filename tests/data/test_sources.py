@@ -571,3 +571,35 @@ def test_the_last_box_is_the_official_answer(shared_data: Path) -> None:
     pairs = zip(load_problems(official, "train"), load_problems(taken, "train"), strict=True)
     differ = [(a.id, a.answer, b.answer) for a, b in pairs if a.answer != b.answer]
     assert len(differ) <= 2, differ  # 99.5 % of 500 have to be the same
+
+
+def test_long_traces_of_the_hub(repository: Path) -> None:
+    """The layout of OpenR1-Math: several traces a problem, of which one is called right."""
+    import datasets
+
+    rows = [
+        {
+            "uuid": f"u{i}",
+            "problem": f"q{i}",
+            "answer": answer,
+            "solution": "the human one",
+            "generations": ["long a", "long b"],
+            "correctness_math_verify": marks,
+            "correctness_llama": judged,
+            "messages": [{"role": "user", "content": "x"}],
+        }
+        for i, (answer, marks, judged) in enumerate(
+            [
+                ("1", [False, True], None),
+                ("2", [False, False], [True, False]),
+                ("3", [False, False], None),
+                (None, [True, True], None),
+            ]
+        )
+    ]
+    datasets.Dataset.from_list(rows).to_parquet(repository / "data" / "train-0.parquet")
+    source = conf("openr1_math")
+    source.hub["train"].repository, source.hub["train"].config = str(repository), None
+    source.validation_share = 0.0
+    found = [(p.id, p.question, p.solution, p.answer) for p in load_problems(source, "train")]
+    assert found == [("u0", "q0", "long b", "1"), ("u1", "q1", "long a", "2")]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from igpo_lightning.data.reading import Reading, Row
+from igpo_lightning.data.reading import Reading, Row, columns_read
 
 HUB_PATIENCE = 4.0  # seconds; the libraries' own retries would take half a minute
 
@@ -47,6 +47,9 @@ def hub_rows(table: HubTable) -> Iterator[Row]:
                 f"not hold it ({reason})"
             )
         raise HubError(reason) from error
+    looked_at, named = columns_read(table)
+    if named <= set(rows.column_names):  # tables of traces are mostly columns that nobody reads
+        rows = rows.select_columns([name for name in rows.column_names if name in looked_at])
     where = f"{table.repository}, split {table.split}, row"
     return (Row(f"{where} {index}", index, dict(row)) for index, row in enumerate(rows))
 

@@ -47,6 +47,14 @@ class Reading:
     marks: list[str] = field(default_factory=list)  # columns of true/false, one for each solution
 
 
+def columns_read(reading: Reading) -> tuple[set[str], set[str]]:
+    """Names of the columns that are looked at, and those among them that have to be there."""
+    named = {*reading.columns.values(), *reading.keep, *reading.marks}
+    if reading.unique_by is not None:
+        named.add(reading.unique_by)
+    return named | {reading.columns.get(name, name) for name in FIELDS}, named
+
+
 @dataclass(frozen=True)
 class Form:
     """What the rows of a source are, whatever their columns are called.
@@ -158,7 +166,7 @@ def _field(row: Row, reading: Reading, name: str) -> Any:
 def _problem(row: Row, reading: Reading, form: Form) -> Problem | None:
     """The row's problem, or None where its solution has no answer."""
     if form.kind == "math":
-        content = _mathematics(row, reading)
+        content = _mathematics(row, reading, form.drop_unanswered)
     else:
         content = _countdown(row, reading) if form.kind == "countdown" else _sudoku(row, reading)
     if content is None:
@@ -177,16 +185,17 @@ def _problem(row: Row, reading: Reading, form: Form) -> Problem | None:
     )
 
 
-def _mathematics(row: Row, reading: Reading) -> dict[str, str] | None:
+def _mathematics(row: Row, reading: Reading, may_lack: bool) -> dict[str, str] | None:
     """Question, solution and answer of an ordinary problem; None without an answer."""
     question = _field(row, reading, "question")
     if not isinstance(question, str) or not question.strip():
         raise ConfigError(f"{row.place}: question must be text, not {question!r}")
     solution = _solution(row, reading)
     if reading.answer_from == "column":
-        answer: str | None = _answer(row.place, _field(row, reading, "answer"))
-        if solution is None and reading.marks:
+        value = _field(row, reading, "answer")
+        if (may_lack and value in (None, "")) or (solution is None and reading.marks):
             return None
+        answer: str | None = _answer(row.place, value)
     else:
         answer = _ANSWERS[reading.answer_from](solution) if solution else None
     if not answer:

@@ -17,9 +17,6 @@ from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.rl.objectives import OBJECTIVES
 
 ON_CPU = ["model=tiny", "data=arithmetic", "trainer=cpu"]
-needs_llada = pytest.mark.skipif(
-    not (CONF / "model" / "llada_8b.yaml").exists(), reason="model=llada_8b is not here yet"
-)
 PRESETS = ["igpo_paper", "igpo_released", "grpo", "grpo_resample", "diffu_grpo"]
 
 
@@ -44,7 +41,6 @@ def test_a_preset_fits_the_tiny_model_on_a_cpu(preset):
     assert config.trainer.accelerator == "cpu"
 
 
-@needs_llada
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_for_llada_on_eight_gpus(preset):
     config = composed(f"experiment={preset}")
@@ -66,7 +62,6 @@ def test_every_choice_is_one_word(group, name):
     validate(composed(f"{group}={name}"))
 
 
-@needs_llada
 def test_igpo_paper_has_the_papers_hyper_parameters():
     config = composed("experiment=igpo_paper")
     stage, sampler = config.stage, config.sampler
@@ -97,7 +92,6 @@ def differences(one: Any, other: Any, path: str = "") -> set[str]:
     return set() if one == other else {path}
 
 
-@needs_llada
 def test_the_baselines_differ_from_the_paper_in_inpainting_alone():
     paper = composed("experiment=igpo_paper")
     assert differences(paper, composed("experiment=grpo")) == {"inpaint.trigger"}
@@ -105,7 +99,6 @@ def test_the_baselines_differ_from_the_paper_in_inpainting_alone():
     assert control == {"inpaint.extra_samples"}
 
 
-@needs_llada
 def test_igpo_released_has_every_departure_and_nothing_else():
     changed = differences(composed("experiment=igpo_paper"), composed("experiment=igpo_released"))
     assert changed == {
@@ -179,6 +172,8 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
         f"model.path={model_folder}",
         "model.init=random",
         "data.levels=[1]",
+        "data.train_size=8",
+        "data.eval_size=4",
         "sampler.completion_length=16",
         "sampler.block_length=8",
         "sampler.steps=4",

@@ -8,13 +8,15 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tiny_training import TOKENIZER, PlannedPool
 
 from igpo_lightning.config import CONF, register_schemas, validate
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.rl.objectives import OBJECTIVES
+from igpo_lightning.stages import sft_then_rl
+from igpo_lightning.stages.sft_then_rl import part_overrides
 
 ON_CPU = ["model=tiny", "data=arithmetic", "trainer=cpu"]
 PRESETS = ["igpo_paper", "igpo_released", "grpo", "grpo_resample", "diffu_grpo"]
@@ -83,25 +85,30 @@ def test_igpo_paper_has_the_papers_hyper_parameters():
     assert (lora.rank, lora.alpha, lora.dropout) == (128, 64, 0.05)
 
 
-def differences(one: Any, other: Any, path: str = "") -> set[str]:
-    """Keys whose values differ."""
-    if isinstance(one, DictConfig) and isinstance(other, DictConfig):
-        keys = set(one) | set(other)
-        found = [differences(one.get(k), other.get(k), f"{path}.{k}".strip(".")) for k in keys]
-        return set().union(*found)
-    return set() if one == other else {path}
+def flat(node: Any, path: str = "") -> dict[str, Any]:
+    """Leaves of a nested mapping by their dotted keys."""
+    if not isinstance(node, dict):
+        return {path: node}
+    found = [flat(value, f"{path}.{key}".lstrip(".")) for key, value in node.items()]
+    return {key: value for part in found for key, value in part.items()}
+
+
+def changed_by(preset: str) -> set[str]:
+    """Keys whose values differ from those of igpo_paper."""
+    one, other = (
+        flat(OmegaConf.to_container(composed(f"experiment={name}"), resolve=False))
+        for name in ("igpo_paper", preset)
+    )
+    return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 
 
 def test_the_baselines_differ_from_the_paper_in_inpainting_alone():
-    paper = composed("experiment=igpo_paper")
-    assert differences(paper, composed("experiment=grpo")) == {"inpaint.trigger"}
-    control = differences(paper, composed("experiment=grpo_resample"))
-    assert control == {"inpaint.extra_samples"}
+    assert changed_by("grpo") == {"inpaint.trigger"}
+    assert changed_by("grpo_resample") == {"inpaint.extra_samples"}
 
 
 def test_igpo_released_has_every_departure_and_nothing_else():
-    changed = differences(composed("experiment=igpo_paper"), composed("experiment=igpo_released"))
-    assert changed == {
+    assert changed_by("igpo_released") == {
         "inpaint.scope",
         "inpaint.placement",
         "inpaint.exclude_answer",
@@ -206,3 +213,50 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
     samples = [json.loads(row) for row in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert len(samples) == 4
     assert (tmp_path / "export" / "model.safetensors").exists()
+
+
+# ---- SFT, then RL -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", [[], ON_CPU])
+def test_both_halves_of_the_recipe_compose(where):
+    chain = composed("experiment=sft_then_igpo", *where)
+    validate(chain)
+    for name, data in (("sft", "openr1_math"), ("rl", "metamathqa")):
+        part = composed(*part_overrides(where, list(chain.stage[name]), []))
+        validate(part)
+        assert part.stage.name == name
+        assert part.data.name == ("arithmetic" if where else data)
+
+
+def test_a_part_gets_what_is_shared_and_what_is_its_own():
+    """The stage, the experiment and what to resume are each part's business; own values win."""
+    shared = ["experiment=sft_then_igpo", "model=tiny", "+stage.rl=[a]", "resume=x", "seed=1"]
+    assert part_overrides(shared, ["experiment=grpo", "seed=2"], ["model.path=y"]) == [
+        "model=tiny",
+        "seed=1",
+        "experiment=grpo",
+        "seed=2",
+        "model.path=y",
+    ]
+
+
+def test_a_part_of_another_stage_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    started: list[str] = []
+    monkeypatch.setattr(sft_then_rl, "run_part", lambda name, *rest: started.append(name))
+    register_schemas()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(
+            "config",
+            [
+                "experiment=sft_then_igpo",
+                *ON_CPU,
+                "stage.rl=['stage=eval']",
+                f"hydra.runtime.output_dir={tmp_path}",
+            ],
+            return_hydra_config=True,
+        )
+        HydraConfig.instance().set_config(config)
+        with pytest.raises(ConfigError, match=r"stage.rl=.*selects stage=eval; it has to be a run"):
+            sft_then_rl.run(config)
+    assert started == []

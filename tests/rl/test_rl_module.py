@@ -9,12 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.loggers import TensorBoardLogger
-from tiny_training import SETTINGS, TRACE, problem, train
+from tiny_training import SETTINGS, TRACE, backbone, problem, train
 
 from igpo_lightning import distributed
 from igpo_lightning.diffusion.likelihood import LikelihoodSettings
 from igpo_lightning.inpainting import HintOptions
 from igpo_lightning.inpainting.schedule import RatioSchedule
+from igpo_lightning.models.lora import LoraSettings, add_lora
 from igpo_lightning.rl.injection import InpaintSettings
 
 FULL = RatioSchedule(low=1.0, high=1.0)
@@ -253,6 +254,21 @@ def test_no_reference_is_kept_where_none_is_needed():
         run = train(first_of_each_group, objective=replace(SETTINGS.objective, **change))
         assert run.module.reference is None
         assert "policy/kl" not in run.lines[0]
+
+
+def test_with_adapters_the_reference_is_the_policy_without_them():
+    """No copy is kept; the KL penalty starts at 0 and grows; the frozen weights stay."""
+    policy = backbone()
+    add_lora(policy, LoraSettings(rank=2, alpha=4.0, dropout=0.1), seed=0)
+    frozen = {n: p.clone() for n, p in policy.named_parameters() if not p.requires_grad}
+    run = train(first_of_each_group, steps=2, policy=policy)
+    assert run.module.reference is None
+    assert run.lines[1]["policy/kl"] > 0
+    assert all(torch.equal(p, frozen[n]) for n, p in policy.named_parameters() if n in frozen)
+    one = backbone()
+    add_lora(one, LoraSettings(rank=2, alpha=4.0), seed=0)
+    (line,) = train(first_of_each_group, inner_updates=1, policy=one).lines
+    assert line["policy/kl"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_rewards_add_up_with_their_weights_and_only_the_verdict_is_wrong():

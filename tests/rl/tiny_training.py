@@ -17,6 +17,7 @@ from igpo_lightning.data.prompts import EncodedProblem, PromptForm, encode_probl
 from igpo_lightning.diffusion.likelihood import LikelihoodSettings
 from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.evaluation.module import EvaluationSettings
+from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.optimization import OptimizerSettings
@@ -137,6 +138,7 @@ def train(
     problems: list[EncodedProblem] | None = None,
     loggers: list[Logger] | None = None,
     ranks: int = 1,
+    policy: BackboneModule | None = None,
     **changes: Any,
 ) -> Run:
     """Train for a few steps; returns what came of it."""
@@ -144,7 +146,7 @@ def train(
     problems = problems or [problem("a"), problem("b")]
     samples: list[dict[str, Any]] = []
     module = RLModule(
-        backbone(),
+        policy or backbone(),
         TOKENIZER,
         EvaluationSettings(SAMPLER, 8, 1, 0),
         settings,

@@ -1,5 +1,6 @@
 """Sequences of the public LLaDA and Fast-dLLM samplers, token for token."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,6 @@ def test_cached_sequences_and_their_forward_passes(
     shared_golden: Path, name: str, kind: str, cache: str, key: str, config: SamplerConfig
 ) -> None:
     """One row at a time, as they were made, and both rows in one batch."""
-    from dataclasses import replace
-
     model = load_backbone(str(shared_golden / name))
     golden = load_file(shared_golden / name / "cached_sampler.safetensors")
     config = replace(config, cache=cache)
@@ -78,3 +77,16 @@ def test_cached_sequences_and_their_forward_passes(
     assert torch.equal(both.completion_ids, expected[:, 12:])
     # A block takes as many passes as its slowest row.
     assert both.forward_passes >= passes.max()
+
+
+@pytest.mark.parametrize("cache", ["prefix", "dual"])
+def test_a_shifted_checkpoint_is_sampled_like_any_other(shared_golden: Path, cache: str) -> None:
+    """Dream: windows of the cache start one place early; renewed every step, they are exact."""
+    model = load_backbone(str(shared_golden / "dream"))
+    prompts = torch.arange(24).view(2, 12) + 3
+    exact = denoise(model, prompts, SamplerConfig(16, 8, 8))
+    renewed = denoise(model, prompts, SamplerConfig(16, 8, 8, cache=cache, cache_refresh=1))
+    assert torch.equal(renewed.completion_ids, exact.completion_ids)
+    kept = denoise(model, prompts, SamplerConfig(16, 8, 8, cache=cache))
+    assert kept.forward_passes == 8
+    assert not (kept.completion_ids == model.mask_token_id).any()

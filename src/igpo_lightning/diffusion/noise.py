@@ -6,6 +6,7 @@ key, counters), computed for all rows at once, and equal on every device.
 """
 
 import hashlib
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -61,16 +62,49 @@ def _mix_(x: Tensor, spare: Tensor) -> Tensor:
     return x.bitwise_xor_(spare.bitwise_and_((1 << 33) - 1))
 
 
-def gumbel(keys: Tensor, vocab_size: int) -> Tensor:
+@dataclass(frozen=True)
+class NoiseBuffers:
+    """Memory for the noise of up to m rows over a vocabulary, to draw into again and again.
+
+    Attributes:
+        offsets: [V] int64, what a key is added to for each number of its stream.
+        bits: [m, V] int64.
+        spare: [m, V] int64.
+        noise: [m, V] float64.
+    """
+
+    offsets: Tensor
+    bits: Tensor
+    spare: Tensor
+    noise: Tensor
+
+    @classmethod
+    def allocate(cls, rows: int, vocab_size: int, device: torch.device) -> "NoiseBuffers":
+        """Buffers for `rows` rows."""
+        offsets = torch.arange(1, vocab_size + 1, device=device) * _INCREMENT
+        bits = torch.empty(rows, vocab_size, dtype=torch.int64, device=device)
+        return cls(
+            offsets, bits, torch.empty_like(bits), torch.empty_like(bits, dtype=torch.float64)
+        )
+
+
+def gumbel(keys: Tensor, vocab_size: int, buffers: NoiseBuffers | None = None) -> Tensor:
     """Standard Gumbel noise [..., V] in float64 for keys [...].
 
     A row is the splitmix64 stream that its key seeds. Float64 because lower precision degrades
     generation quality (arXiv 2409.02908).
+
+    Args:
+        keys: [...] int64.
+        vocab_size: V.
+        buffers: Memory to draw into, of which the result is a view; None draws into new memory.
     """
-    counters = torch.arange(1, vocab_size + 1, device=keys.device)
-    bits = keys[..., None] + counters * _INCREMENT
-    spare = torch.empty_like(bits)
+    rows = keys.numel()
+    buffers = buffers or NoiseBuffers.allocate(rows, vocab_size, keys.device)
+    bits, spare, noise = buffers.bits[:rows], buffers.spare[:rows], buffers.noise[:rows]
+    torch.add(keys.reshape(-1, 1), buffers.offsets, out=bits)
     _mix_(bits, spare)
     torch.bitwise_right_shift(bits, 12, out=spare)
-    uniforms = spare.bitwise_and_((1 << 52) - 1).double().add_(0.5).mul_(2.0**-52)
-    return uniforms.log_().neg_().log_().neg_()
+    noise.copy_(spare.bitwise_and_((1 << 52) - 1))
+    noise.add_(0.5).mul_(2.0**-52).log_().neg_().log_().neg_()
+    return noise.view(*keys.shape, vocab_size)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.noise import gumbel
+from igpo_lightning.diffusion.noise import NoiseBuffers, gumbel
 from igpo_lightning.diffusion.unmasking import STRATEGIES, Candidates
 
 # Logits handled at a time, and logits of one call of the head, by device. On CPUs the first fits
@@ -76,19 +76,24 @@ def filter_logits(scaled: Tensor, top_k: int | None, top_p: float | None) -> Ten
     return scaled
 
 
-def _choose(logits: Tensor, rules: TokenRules, keys: Tensor | None) -> tuple[Tensor, Tensor]:
+def _choose(
+    logits: Tensor, rules: TokenRules, keys: Tensor | None, buffers: NoiseBuffers | None
+) -> tuple[Tensor, Tensor]:
     """`choose_tokens` for one chunk."""
     logits = logits.float()
     for token in rules.forbidden:  # one by one: an index list would have to reach the device first
         logits[:, token].fill_(-torch.inf)
     filtered = logits
-    if rules.temperature > 0:
-        assert keys is not None
-        scaled = logits / rules.temperature
-        filtered = filter_logits(scaled, rules.top_k, rules.top_p)
-        tokens = argmax(gumbel(keys, logits.shape[-1]).add_(filtered))
-    else:
+    if buffers is None:
         tokens = argmax(logits)
+    else:
+        assert keys is not None
+        # The arg-max of logits / T + noise, in float64 and in the noise's memory.
+        perturbed = gumbel(keys, logits.shape[-1], buffers).mul_(rules.temperature).add_(logits)
+        if rules.top_k or rules.top_p or rules.strategy == "topk_margin":
+            filtered = filter_logits(logits / rules.temperature, rules.top_k, rules.top_p)
+            perturbed.masked_fill_(filtered == -torch.inf, -torch.inf)
+        tokens = argmax(perturbed)
     scores = STRATEGIES[rules.strategy](Candidates(logits, filtered, tokens, keys))
     for token in rules.last:
         scores = scores.masked_fill(tokens == token, -torch.inf)
@@ -116,15 +121,17 @@ def choose_tokens(
     """
     tokens = torch.empty(len(hidden), dtype=torch.int64, device=hidden.device)
     scores = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-    size = rows_per_call or max(1, len(hidden))
+    size, buffers = rows_per_call or max(1, len(hidden)), None
     for start in range(0, len(hidden), size):
         logits = project(hidden[start : start + size])
         few = _rows(CHUNK, logits.shape[-1], logits.device)
         for inner in range(0, len(logits), few):
             part = logits[inner : inner + few]
+            if rules.temperature > 0 and buffers is None:  # the first part is the largest
+                buffers = NoiseBuffers.allocate(len(part), part.shape[-1], part.device)
             rows = slice(start + inner, start + inner + len(part))
             part_keys = None if keys is None else keys[rows]
-            tokens[rows], scores[rows] = _choose(part, rules, part_keys)
+            tokens[rows], scores[rows] = _choose(part, rules, part_keys, buffers)
     return tokens, scores
 
 

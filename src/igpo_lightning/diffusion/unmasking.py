@@ -25,7 +25,7 @@ class Candidates:
     Attributes:
         logits: [M, V] float32, -inf at tokens that are never allowed.
         filtered: [M, V], what the tokens were drawn from: `logits` after temperature, top-k and
-            top-p.
+            top-p, where any of these or the strategy asks for it.
         tokens: [M].
         keys: [M] int64, one random key a position; None where nothing is random.
     """

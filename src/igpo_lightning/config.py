@@ -92,6 +92,7 @@ class SamplerSettings:
     stop_after_eos: bool = True  # leave a row's later blocks after EOS; its live part is the same
     cache: str = "none"  # none (exact) | prefix | dual (approximate, Fast-dLLM)
     cache_refresh: int | None = None  # full pass every so many steps of a block; null: at its start
+    cache_blocks: int = 1  # full pass at the start of every so many blocks; between, windows only
     compile: str = "none"  # none | default: torch.compile | cuda_graphs: with CUDA graphs
     autocast: str = "none"  # bfloat16: run the model in it; none: as trainer.precision says
     token_budget: int | None = None  # canvas positions a micro-batch; null: so many rows as set
@@ -536,11 +537,20 @@ def _validate_sampler_speed(config: DictConfig) -> None:
     _require_choice(config, "sampler.compile", ("none", "default", "cuda_graphs"))
     _require_choice(config, "sampler.autocast", ("none", "bfloat16"))
     _require_at_least(config, 1, "sampler.cache_refresh", "sampler.token_budget")
+    _require_at_least(config, 1, "sampler.cache_blocks")
+    for key, neutral in (("cache_refresh", None), ("cache_blocks", 1)):
+        _require(
+            sampler[key] == neutral or sampler.cache != "none",
+            f"sampler.{key}",
+            sampler[key],
+            "there is no cache to refresh; set sampler.cache=prefix or dual, or leave it "
+            + ("null" if neutral is None else str(neutral)),
+        )
     _require(
-        sampler.cache_refresh is None or sampler.cache != "none",
+        sampler.cache_refresh is None or sampler.cache_blocks == 1,
         "sampler.cache_refresh",
         sampler.cache_refresh,
-        "there is no cache to refresh; set sampler.cache=prefix or dual, or leave it null",
+        f"cannot be combined with sampler.cache_blocks={sampler.cache_blocks}; leave one as it is",
     )
     graphs = sampler.compile == "cuda_graphs"
     _require(

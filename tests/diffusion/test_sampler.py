@@ -174,6 +174,41 @@ def test_cached_rows_do_not_depend_on_their_batch(
 
 
 @pytest.mark.parametrize("cache", ["prefix", "dual"])
+@pytest.mark.parametrize("name", ["hot", "guidance", "threshold", "remask", "cosine"])
+@pytest.mark.parametrize("blocks", [2, 4])
+def test_rows_with_a_cache_over_blocks_do_not_depend_on_their_batch(
+    model: TinyBackbone, cache: str, name: str, blocks: int
+) -> None:
+    extra = {"remask": replace(BASE, remask=0.4), "cosine": replace(BASE, schedule="cosine")}
+    config = replace(
+        (CONFIGS | extra)[name],
+        block_length=4,
+        steps=16,
+        cache=cache,
+        cache_blocks=blocks,
+        stop_after_eos=True,
+    )
+    case = problem(11, batch=4, length=16)
+    case["hint_ids"][1, 4:8], case["hint_ids"][2, 8:] = 7, 7  # blocks with nothing to fill
+    together = denoise(model, config=config, **case)
+    assert not (together.completion_ids == MASK).any()
+    for row in range(4):
+        alone = denoise(
+            model, config=config, **{key: value[row : row + 1] for key, value in case.items()}
+        )
+        assert torch.equal(alone.completion_ids[0], together.completion_ids[row])
+
+
+def test_a_cache_over_blocks_makes_one_full_pass(model: TinyBackbone) -> None:
+    """Canvas 22, 4 blocks of 4 in 2 steps: 22 + 4, then three times a window of 8 and one of 4."""
+    case = problem(0, batch=2, length=16) | {"hint_ids": torch.full((2, 16), -1)}
+    config = SamplerConfig(16, 4, 8, cache="dual", cache_blocks=4)
+    output = denoise(model, config=config, **case)
+    assert output.forward_passes == 8
+    assert output.body_tokens == 2 * (22 + 4 + 3 * (8 + 4))
+
+
+@pytest.mark.parametrize("cache", ["prefix", "dual"])
 def test_a_cache_that_is_renewed_every_step_is_exact(model: TinyBackbone, cache: str) -> None:
     case = problem(3, batch=3, length=16)
     exact = denoise(model, config=BASE, **case)

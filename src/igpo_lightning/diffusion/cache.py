@@ -64,7 +64,13 @@ class Passes:
     _kept_rows: list[int] = field(default_factory=list)
 
     def encode(
-        self, canvas: Tensor, rows: list[int], index: Tensor, block: slice, refresh: bool
+        self,
+        canvas: Tensor,
+        rows: list[int],
+        index: Tensor,
+        block: slice,
+        refresh: bool,
+        before: int = 0,
     ) -> Tensor:
         """Hidden states of a block.
 
@@ -74,6 +80,7 @@ class Passes:
             index: The same, as a tensor on the canvas's device.
             block: Positions of the block within the canvas.
             refresh: Run whole rows and renew what the cache keeps.
+            before: Positions in front of the block whose kept keys and values are renewed too.
 
         Returns:
             [A, W, D]; with guidance [A, W, 2, D]: with the prompt, and with the prompt masked.
@@ -84,7 +91,8 @@ class Passes:
         refresh = refresh or self.cache == "none"
         stop = length if self.cache == "prefix" and not refresh else block.stop
         copies = 2 if self.cfg_scale else 1
-        run = length if refresh else stop - block.start
+        start = block.start if refresh else block.start - before
+        run = length if refresh else stop - start
         self.work.body_tokens += copies * len(rows) * run
         self.work.canvas_tokens += copies * len(rows) * length
         self.work.forward_passes += 1
@@ -100,8 +108,8 @@ class Passes:
         if self.cache != "none":
             kept = KeyValueCache() if refresh else self._select(rows)
         with self._precision(canvas.device):
-            hidden = self.body(inputs, mask, window=(block.start, stop), cache=kept)
-        hidden = hidden[:, : block.stop - block.start]
+            hidden = self.body(inputs, mask, window=(start, stop), cache=kept)
+        hidden = hidden[:, block.start - start : block.stop - start]
         if inverse is not None:
             inverse = torch.cat([inverse + i * len(inputs) // copies for i in range(copies)])
             hidden = hidden[inverse]

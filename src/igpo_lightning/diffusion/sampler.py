@@ -208,7 +208,9 @@ def _fill(canvas: _Canvas, eos_token_id: int) -> None:
     counts = canvas.free.view(-1, config.blocks, config.block_length).sum(dim=2).tolist()
     rows, steps_taken = list(range(len(counts))), [0] * len(counts)
     for block in range(config.blocks):
-        busy = [row for row in rows if counts[row][block]]
+        # Rows that share a cache over several blocks stay until none of these is left to fill.
+        until = (block // config.cache_blocks + 1) * config.cache_blocks
+        busy = [row for row in rows if any(counts[row][block:until])]
         masked = [counts[row][block] for row in busy]
         if busy and config.parallel:
             _fill_in_parallel(canvas, block, busy, masked, steps_taken)
@@ -220,29 +222,35 @@ def _fill(canvas: _Canvas, eos_token_id: int) -> None:
             rows = _leave_finished(canvas, block, rows, steps_taken, eos_token_id)
 
 
+def _refreshes(config: SamplerConfig, block: int, step: int) -> bool:
+    """Whether a step of a block starts with a full pass that renews the cache."""
+    if step == 0:
+        return block % config.cache_blocks == 0
+    return config.cache_refresh is not None and step % config.cache_refresh == 0
+
+
 def _fill_by_schedule(canvas: _Canvas, block: int, rows: list[int], masked: list[int]) -> None:
     """Fill a block of some rows, so many positions a step as the schedule says."""
     config, steps = canvas.config, canvas.config.steps_per_block
     schedule = commit_schedule(torch.tensor(masked), steps, config.schedule)  # [A, steps]
     left_after = torch.tensor(masked)[:, None] - schedule.cumsum(dim=1)
     for step in range(steps):
-        refresh = step == 0 or (
-            config.cache_refresh is not None and not step % config.cache_refresh
-        )
         commits, left = schedule[:, step], left_after[:, step]
         # A pass that commits nothing changes nothing, unless it masks again or fills the cache.
         active = commits > 0
-        if config.remask > 0 or (refresh and config.cache != "none"):
+        if config.remask > 0 or (_refreshes(config, block, step) and config.cache != "none"):
             active |= left > 0
+        if config.cache_blocks > 1 and (step == 0 or bool(active.any())):
+            active[:] = True  # a window that is run twice is the same: no row need leave the cache
         chosen = active.nonzero().flatten().tolist()
         if chosen:
             _step(
                 canvas,
                 block,
+                step,
                 [rows[i] for i in chosen],
                 [block * steps + step] * len(chosen),
                 int((commits + left)[active].sum()),
-                refresh,
                 commits[active].tolist(),
                 left[active].tolist(),
             )
@@ -255,26 +263,24 @@ def _fill_in_parallel(
     config, width = canvas.config, canvas.config.block_length
     inside = slice(block * width, (block + 1) * width)
     step = 0
-    while rows:
-        refresh = step == 0 or (
-            config.cache_refresh is not None and not step % config.cache_refresh
-        )
-        _step(canvas, block, rows, [steps_taken[row] for row in rows], sum(masked), refresh)
-        for row in rows:
-            steps_taken[row] += 1
+    while step == 0 or any(masked):
+        _step(canvas, block, step, rows, [steps_taken[row] for row in rows], sum(masked))
+        for row, count in zip(rows, masked, strict=True):
+            steps_taken[row] += count > 0
         step += 1
-        left = canvas.free[rows, inside].sum(dim=1).tolist()  # the host has to know who goes on
-        rows = [row for row, count in zip(rows, left, strict=True) if count]
-        masked = [count for count in left if count]
+        masked = canvas.free[rows, inside].sum(dim=1).tolist()  # the host has to know who goes on
+        if config.cache_blocks == 1:
+            rows = [row for row, count in zip(rows, masked, strict=True) if count]
+            masked = [count for count in masked if count]
 
 
 def _step(
     canvas: _Canvas,
     block: int,
+    step: int,
     rows: list[int],
     steps: list[int],
     masked: int,
-    refresh: bool,
     commits: list[int] | None = None,
     left: list[int] | None = None,
 ) -> None:
@@ -283,10 +289,10 @@ def _step(
     Args:
         canvas: Changed in place.
         block: Number of the block.
+        step: Number of the step within the block.
         rows: The rows.
         steps: The number of this step for each row, over all blocks.
         masked: Masked positions of the block over all these rows, M.
-        refresh: Renew the cache.
         commits: Positions by which each row's masked ones become fewer; None: by the parallel rule.
         left: Positions of each row that stay masked; goes with `commits`.
     """
@@ -298,7 +304,10 @@ def _step(
     index, numbers = plan[0], plan[1]
     if canvas.any_rank is not None:
         canvas.any_rank(True)
-    hidden = canvas.passes.encode(canvas.ids, rows, index, window, refresh)
+    refresh = _refreshes(config, block, step)
+    # What the block before has committed last is not in the cache yet: its first successor runs it.
+    before = width if step == 0 and not refresh else 0
+    hidden = canvas.passes.encode(canvas.ids, rows, index, window, refresh, before)
 
     free = canvas.free[index, inside]  # [A, W]
     # Indices of the masked positions in the flattened [A * W]; `nonzero` would wait for the device.

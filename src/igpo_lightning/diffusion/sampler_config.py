@@ -37,6 +37,8 @@ class SamplerConfig:
         top_p: Draw from the fewest most probable tokens with at least this mass; None for all.
         cache_refresh: Renew the cache by a full pass every so many steps of a block, besides at its
             start; None for the start only.
+        cache_blocks: Fill the cache by a full pass at the start of every so many blocks only; the
+            blocks between renew the one before them and themselves.
         forbidden_ids: Token ids that are never produced, besides the mask token.
         eos: "free"; "last": positions whose token is EOS are committed after all others of the
             block; "never": EOS is never produced (LLaDA's two switches against early ends).
@@ -68,6 +70,7 @@ class SamplerConfig:
     compile: str = "none"
     autocast: str = "none"
     token_budget: int | None = None
+    cache_blocks: int = 1
 
     def __post_init__(self) -> None:
         self._check_lengths()
@@ -93,6 +96,10 @@ class SamplerConfig:
         if self.cache_refresh is not None:
             self._check(self.cache != "none", "cache_refresh", "needs cache='prefix' or 'dual'")
             self._check(self.cache_refresh >= 1, "cache_refresh", "is below 1")
+        self._check(self.cache_blocks >= 1, "cache_blocks", "is below 1")
+        if self.cache_blocks > 1:
+            self._check(self.cache != "none", "cache_blocks", "needs cache='prefix' or 'dual'")
+            self._check(self.cache_refresh is None, "cache_refresh", "needs cache_blocks=1")
 
     def _check(self, fits: bool, name: str, problem: str) -> None:
         if not fits:

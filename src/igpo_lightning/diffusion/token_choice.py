@@ -122,7 +122,7 @@ def choose_tokens(
     tokens = torch.empty(len(hidden), dtype=torch.int64, device=hidden.device)
     scores = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
     size, buffers = rows_per_call or max(1, len(hidden)), None
-    for start in range(0, len(hidden), size):
+    for start in range(0, max(1, len(hidden)), size):  # once at least, for all ranks
         logits = project(hidden[start : start + size])
         few = _rows(CHUNK, logits.shape[-1], logits.device)
         for inner in range(0, len(logits), few):

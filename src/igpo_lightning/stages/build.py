@@ -114,6 +114,7 @@ def sampler_settings(config: DictConfig, temperature: float) -> SamplerConfig:
         top_k=sampler.top_k,
         top_p=sampler.top_p,
         cache_refresh=sampler.cache_refresh,
+        cache_blocks=sampler.cache_blocks,
         forbidden_ids=tuple(sampler.forbidden_ids),
         eos=sampler.eos,
         stop_after_eos=sampler.stop_after_eos,

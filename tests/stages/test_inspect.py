@@ -76,6 +76,7 @@ def test_counts_lengths_overlap_and_rows(tmp_path: Path) -> None:
     assert "prompts of train, tokens (limit 100)" in text
 
 
+@pytest.mark.slow
 def test_nothing_to_inspect(tmp_path: Path) -> None:
     done = inspect(tmp_path, "data=gsm8k")
     assert done.returncode == 2

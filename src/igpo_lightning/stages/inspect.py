@@ -135,7 +135,9 @@ def _table(config: DictConfig, numbers: dict[str, dict[str, Any]]) -> Table:
             f"{what}, tokens: median / 95 % / longest",
             *(f"{s.median:g} / {s.percentile_95} / {s.longest}" if s else "-" for s in summaries),
         )
-        limit = next((s.limit for s in summaries if s), 0)
+        if not any(summaries):
+            continue
+        limit = next(s.limit for s in summaries if s)
         row(f"{what} of at most {limit} tokens", *(_share(s) for s in summaries))
         row(
             f"  longer: {config.prompt[done]} (prompt.{done})",

@@ -27,7 +27,7 @@ class LoraConfig:
     enabled: bool = False  # true: train small matrices beside frozen weights, not the weights
     rank: int = 128  # r (the paper: 128)
     alpha: float = 64.0  # the update is alpha / r * B A (the paper: 64)
-    dropout: float = 0.05  # share of an adapter's inputs dropped in training (the paper: 0.05)
+    dropout: float = 0.0  # share of an adapter's inputs dropped in training (the paper: 0.05)
     targets: list[str] = field(default_factory=list)  # linear layers by their last name; [] for all
 
 

@@ -60,6 +60,18 @@ def lockstep(model: torch.nn.Module) -> Callable[[bool], bool] | None:
     return any_rank if isinstance(model, FSDPModule) else None
 
 
+def whole_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Every weight in full, on the first rank's CPU; nothing on the others, which must all ask."""
+    from torch.distributed.tensor import DTensor
+
+    whole = {}
+    for name, tensor in model.state_dict().items():
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if rank() == 0:
+            whole[name] = full.detach().cpu()
+    return whole
+
+
 def read_sharded(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
     """The tensors of a sharded checkpoint whose names start with a prefix, without it.
 

@@ -85,7 +85,8 @@ def build_backbone(config: DictConfig, device: str = "cpu") -> BackboneModule:
         trust_remote_code=settings.trust_remote_code,
         quantization="none" if device == "meta" else settings.quantization,
     )
-    if settings.lora.enabled and config.stage.name in ("rl", "sft"):
+    training = config.stage.name in ("rl", "sft")
+    if settings.lora.enabled and training:
         lora = settings.lora
         targets = tuple(lora.targets)
         add_lora(model, LoraSettings(lora.rank, lora.alpha, lora.dropout, targets), config.seed)
@@ -93,7 +94,7 @@ def build_backbone(config: DictConfig, device: str = "cpu") -> BackboneModule:
         model.checkpoint_blocks()
     if settings.compile:
         model.compile_blocks()
-    return model
+    return model.train(training)
 
 
 def sampler_settings(config: DictConfig, temperature: float) -> SamplerConfig:

@@ -4,6 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from igpo_lightning import distributed
 from igpo_lightning.data.datamodules import EvaluationData, RolloutData
 from igpo_lightning.evaluation.metrics import Accuracy
 from igpo_lightning.models import save_export
@@ -78,8 +79,6 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 def export_model(trainer: Any, module: Any, folder: Any) -> None:
     """Write the trained model in its own layout; under sharding all ranks take part."""
-    state = trainer.strategy.lightning_module_state_dict()
+    weights = distributed.whole_state(module.backbone)
     if trainer.is_global_zero:
-        prefix = "backbone."
-        weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         save_export(module.backbone, module.tokenizer, folder, weights)

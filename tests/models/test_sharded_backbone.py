@@ -1,0 +1,73 @@
+"""Backbones over two ranks: same gradients as on one, whole weights for exports."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+
+from igpo_lightning import distributed
+from igpo_lightning.models.backbone import BackboneModule
+from igpo_lightning.models.lora import LoraSettings, adapters_off, add_lora, merged_state
+from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+
+SIZES = TinyConfig(
+    vocab_size=40,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=24,
+    initializer_range=0.3,
+)
+IDS = torch.arange(24).view(4, 6)
+
+
+def build(lora: bool, recompute: bool) -> BackboneModule:
+    torch.manual_seed(0)
+    model = TinyBackbone(SIZES)
+    if lora:
+        add_lora(model.to(torch.bfloat16), LoraSettings(2, 4.0), seed=0)
+    if recompute:
+        model.checkpoint_blocks()
+    return model
+
+
+def update(model: BackboneModule, ids: torch.Tensor) -> None:
+    """One step of plain gradient descent, with a pass of the reference in between."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    with adapters_off(model), torch.no_grad():
+        model.encode(ids)
+    model.project(model.encode(ids)).float().square().mean().backward()
+    optimizer.step()
+
+
+def on_a_rank(rank: int, folder: str, lora: bool, recompute: bool) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    model = build(lora, recompute)
+    distributed.shard(model, init_device_mesh("cpu", (2,)))
+    update(model, IDS[2 * rank : 2 * rank + 2])
+    state = distributed.whole_state(model)
+    assert bool(state) == (rank == 0)
+    if rank == 0:
+        torch.save(merged_state(model, state), f"{folder}/state.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lora", "recompute"), [(False, True), (True, True)])
+def test_two_ranks_take_the_step_of_one(tmp_path: Path, lora: bool, recompute: bool) -> None:
+    mp.spawn(on_a_rank, (str(tmp_path), lora, recompute), nprocs=2)
+    sharded = torch.load(tmp_path / "state.pt")
+    model = build(lora, recompute=False)
+    before = merged_state(model, model.state_dict())
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    update(model, IDS)
+    expected = merged_state(model, model.state_dict())
+    assert sharded.keys() == expected.keys()
+    assert any((expected[name] - before[name]).abs().max() > 1e-3 for name in expected)
+    tolerance = {"atol": 2e-2, "rtol": 2e-2} if lora else {"atol": 1e-5, "rtol": 1e-4}
+    for name, tensor in expected.items():
+        torch.testing.assert_close(sharded[name], tensor, **tolerance)

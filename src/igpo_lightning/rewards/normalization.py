@@ -12,6 +12,7 @@ _UNICODE = str.maketrans(
         "³": "^3", "½": r"\frac{1}{2}", "\u00a0": " ", "\x00": " ", "€": "", "£": "",
     }
 )  # fmt: skip
+_ROOT_SIGN = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|[A-Za-z]))")
 _WRAPPED = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf)|mbox)\s*\{([^{}]*)\}")
 _CHOICE = re.compile(
     r"\s*(?:(?P<open>\\(?:text(?:bf|rm)?|mathrm|mathbf)\s*\{)\s*)?\(\s*(?P<letter>[A-E])\s*\)\s*"
@@ -33,7 +34,7 @@ _UNITS = re.compile(
 )
 _NOT_UNITS = re.compile(
     r"\b(?:or|and|by|to|pi|sqrt|sin|cos|tan|log|exp|mod|through|than|not|times|plus|minus|over|"
-    r"divided|choose|squared|cubed|factorial|hundred|thousand|[mbtr]+illion|dozen|halves|thirds|"
+    r"divided|choose|squared|cubed|factorial|hundred|thousand|[mbtr]+illion|dozen|half|halves|thirds|"
     r"fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths)\b"
 )
 _MULTIPLES = {"thousand": "e3", "million": "e6", "billion": "e9", "trillion": "e12"}
@@ -81,7 +82,7 @@ def normalize(text: str) -> str:
     Meaning is kept: spacing, delimiters, currency signs, thousands separators, a final period,
     doubled backslashes and shorthand arguments are settled; units stay.
     """
-    text = text.translate(_UNICODE).strip()
+    text = _ROOT_SIGN.sub(r"\\sqrt{\1\2}", text).translate(_UNICODE).strip()
     if "\\\\" in text and not re.search(r"(?<!\\)\\[A-Za-z]", text):
         text = text.replace("\\\\", "\\")
     text = re.sub(r"\\(?:left|right|displaystyle|limits|[bB]ig+[lr]?)(?![A-Za-z])", "", text)

@@ -69,6 +69,7 @@ def variants(exact: SamplerConfig) -> dict[str, SamplerConfig]:
         "threshold 0.9": threshold,
         "factor 1": replace(exact, factor=1.0),
         "dual cache, threshold 0.9": replace(threshold, cache="dual"),
+        "the same, one full pass": replace(threshold, cache="dual", cache_blocks=exact.blocks),
     }
 
 

@@ -135,35 +135,70 @@ def test_a_row_without_counted_tokens_adds_nothing():
     assert loss.item() == pytest.approx(-0.5)
 
 
-@pytest.mark.parametrize("ratio", ["token", "sequence"])
-def test_the_gradient_is_that_of_the_plain_formula(ratio):
-    """Equation 3 written out token by token, differentiated by autograd."""
+def plain_loss(new, old, ref, advantages, mask, loss, ratio, kl, normalization) -> Tensor:
+    """The formulas written out token by token; clip range [0.8, 1.3], beta 0.1, constant 5."""
+    rows, total = len(new), int(mask.sum())
+    value = torch.zeros((), dtype=torch.float64)
+    for i in range(rows):
+        counted = [k for k in range(new.shape[1]) if mask[i, k]]
+        mean_log = sum(new[i, k] - old[i, k] for k in counted) / len(counted)
+        share = {"sequence": len(counted) * rows, "batch": total, "constant": 5 * rows}
+        for k in counted:
+            gain = advantages[i] * new[i, k]
+            if loss == "clip":
+                rho = torch.exp(mean_log if ratio == "sequence" else new[i, k] - old[i, k])
+                bounded = torch.clamp(rho, 0.8, 1.3)
+                gain = torch.min(rho * advantages[i], bounded * advantages[i])
+            d = ref[i, k] - new[i, k]
+            penalty = {"k1": -d, "k2": d**2 / 2, "k3": torch.exp(d) - 1 - d}[kl]
+            value = value - (gain - 0.1 * penalty) / share[normalization]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("loss", "ratio", "kl", "normalization"),
+    [
+        ("clip", "token", "k3", "sequence"),
+        ("clip", "sequence", "k3", "sequence"),
+        ("clip", "sequence", "k1", "batch"),
+        ("clip", "token", "k2", "batch"),
+        ("clip", "token", "k3", "constant"),
+        ("log_likelihood", "token", "k2", "sequence"),
+        ("log_likelihood", "token", "k1", "constant"),
+    ],
+)
+def test_value_and_gradient_are_those_of_the_plain_formula(loss, ratio, kl, normalization):
+    """Differentiated by autograd, both ways."""
     generator = torch.Generator().manual_seed(0)
     shape = (4, 6)
-    new = (0.6 * torch.randn(shape, generator=generator, dtype=torch.float64) - 2).requires_grad_()
-    old = new.detach() + 0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)
-    ref = new.detach() + 0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def noise() -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    new = (0.6 * noise() - 2).requires_grad_()
+    old, ref = new.detach() + 0.3 * noise(), new.detach() + 0.3 * noise()
     mask = torch.rand(shape, generator=generator) > 0.3
     mask[:, 0] = True
     advantages = torch.tensor([1.0, -1.0, 0.5, -0.25], dtype=torch.float64)
-    loss, _ = policy_loss(
-        new, old, advantages, mask, ratio=ratio, ref_logp=ref, beta=0.1, clip_high=0.3
+    ours, _ = policy_loss(
+        new,
+        old,
+        advantages,
+        mask,
+        clip_high=0.3,
+        ratio=ratio,
+        ref_logp=ref,
+        beta=0.1,
+        kl=kl,
+        loss=loss,
+        normalization=normalization,
+        normalization_length=5,
     )
-    (ours,) = torch.autograd.grad(loss, new)
-
-    plain = torch.zeros((), dtype=torch.float64)
-    for i in range(4):
-        counted = [k for k in range(6) if mask[i, k]]
-        mean_log = sum(new[i, k] - old[i, k] for k in counted) / len(counted)
-        for k in counted:
-            rho = torch.exp(mean_log if ratio == "sequence" else new[i, k] - old[i, k])
-            bounded = torch.clamp(rho, 0.8, 1.3)
-            gain = torch.min(rho * advantages[i], bounded * advantages[i])
-            d = ref[i, k] - new[i, k]
-            plain = plain - (gain - 0.1 * (torch.exp(d) - 1 - d)) / len(counted) / 4
-    (expected,) = torch.autograd.grad(plain, new)
-    torch.testing.assert_close(loss, plain.detach(), check_dtype=False, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7)
+    plain = plain_loss(new, old, ref, advantages, mask, loss, ratio, kl, normalization)
+    torch.testing.assert_close(ours, plain, check_dtype=False, rtol=1e-5, atol=1e-6)
+    (ours_grad,) = torch.autograd.grad(ours, new)
+    (plain_grad,) = torch.autograd.grad(plain, new)
+    torch.testing.assert_close(ours_grad, plain_grad, rtol=1e-5, atol=1e-7)
 
 
 # ---- ratio-free objectives ----------------------------------------------------------------------

@@ -159,14 +159,38 @@ def test_rounds_go_on_until_a_group_has_a_right_sample():
     assert line["hint/correct_share"] == pytest.approx(2 / 16)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scope": "batch"},
+        {"trigger": "mean_below", "threshold": 0.1},
+        {"trigger": "always"},
+        {"schedule": RatioSchedule(low=1.0, high=1.0, kind="adaptive")},
+        {"options": HintOptions(choice="suffix")},
+        {"options": HintOptions(placement="stretched", exclude_answer=False, tail=1)},
+        {"options": HintOptions(long_traces="compress", drop_short_chunk=True)},
+        {"options": HintOptions(max_share=0.9, noise=0.1)},
+    ],
+)
+def test_every_way_to_make_hints_rescues_these_groups(change):
+    """Each gives most of the trace here, so that the letters that make a sample right are in it."""
+    (line,) = train(shows_the_trace, inpaint=replace(HINTED, **change)).lines
+    assert line["hint/groups_triggered"] == 2.0
+    assert line["group/all_wrong_before"] == 1.0
+    assert line["group/all_wrong_after"] < 1.0
+    assert 0 < line["hint/replaced"] <= 4.0
+
+
 def test_uncertain_chunks_are_chosen_under_the_policy():
     choosing = replace(
         HINTED,
         schedule=RatioSchedule(low=0.5, high=0.5),
         options=HintOptions(choice="uncertain"),
     )
-    (line,) = train(lambda row, text: "xyz" in text, inpaint=choosing).lines
-    assert line["hint/tokens_per_sample"] > 0
+    (line,) = train(shows_the_trace, inpaint=choosing).lines
+    # Half of the chunks, each of 2 or 3 tokens, of the trace without its answer.
+    trace = len(problem("a").trace_ids or [])
+    assert 0 < line["hint/tokens_per_sample"] <= 0.75 * trace
 
 
 # ---- the same number of forward passes on every rank --------------------------------------------

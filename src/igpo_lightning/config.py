@@ -5,6 +5,7 @@ fails while the configuration is composed. `validate` then checks that the value
 Nothing here imports torch: a mistake must be reported before anything heavy is loaded.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -637,11 +638,17 @@ def _validate_inpaint(config: DictConfig) -> None:
         )
 
 
+def objective_names() -> tuple[str, ...]:
+    """The registered objectives, read from their source: importing it would load torch."""
+    source = (Path(__file__).parent / "rl" / "objectives.py").read_text(encoding="utf-8")
+    return tuple(re.findall(r'^@register_objective\("(\w+)"\)$', source, re.MULTILINE))
+
+
 def _validate_objective(config: DictConfig) -> None:
     objective = config.objective
     _require_choice(config, "filter.kind", ("entropy", "entropy_all", "threshold", "none"))
     _require_choice(config, "objective.advantage", ("mean", "std", "loo", "dr_grpo", "wd1"))
-    _require_choice(config, "objective.loss", ("clip", "log_likelihood"))
+    _require_choice(config, "objective.loss", objective_names())
     _require_choice(config, "objective.ratio", ("sequence", "token"))
     _require_choice(config, "objective.ratio_length", ("counted", "full"))
     _require_choice(config, "objective.kl", ("k1", "k2", "k3", "none"))

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tiny_training import TOKENIZER, PlannedPool
 
-from igpo_lightning.config import CONF, register_schemas, validate
+from igpo_lightning.config import CONF, objective_names, register_schemas, validate
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.rl.objectives import OBJECTIVES
@@ -146,9 +146,8 @@ def test_values_that_do_not_fit_together():
         validate(composed("objective=grpo", "objective.ratio_length=full"))
 
 
-def test_the_schema_knows_every_objective():
-    for name in OBJECTIVES:
-        validate(composed(f"objective.loss={name}"))
+def test_the_schema_knows_every_objective_without_importing_it():
+    assert objective_names() == tuple(OBJECTIVES)
 
 
 # ---- the embedded run with each preset -----------------------------------------------------------
@@ -170,7 +169,7 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
 
     monkeypatch.setattr(
         "igpo_lightning.evaluation.module.GradingPool",
-        lambda workers, timeout, grader: PlannedPool(lambda row, text: False),
+        lambda *args, **kwargs: PlannedPool(lambda row, text: False),
     )
 
     config = composed(

@@ -418,12 +418,22 @@ def test_what_does_not_fit_is_named(model: TinyBackbone) -> None:
         denoise(model, prompts, BASE, hint_ids=torch.full((1, 8), -1))
 
 
-@pytest.mark.slow
-def test_a_compiled_body_gives_the_same_tokens(model: TinyBackbone) -> None:
+def test_a_body_is_compiled_once_and_used_in_every_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler itself is torch's: here it hands the body back and counts."""
+    model, compiled, calls = tiny(), [], []
+
+    def compile_body(body, mode):
+        compiled.append(mode)
+        return lambda *args, **options: calls.append(1) or body(*args, **options)
+
+    monkeypatch.setattr(torch, "compile", compile_body)
     case = problem(4, batch=2, length=16)
-    plain_output = denoise(model, config=BASE, **case)
-    compiled = denoise(model, config=replace(BASE, compile="default"), **case)
-    assert torch.equal(compiled.completion_ids, plain_output.completion_ids)
+    expected = denoise(model, config=BASE, **case)
+    for _ in range(2):
+        output = denoise(model, config=replace(BASE, compile="default"), **case)
+        assert torch.equal(output.completion_ids, expected.completion_ids)
+    assert compiled == [None]
+    assert len(calls) == 2 * expected.forward_passes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="only a GPU runs behind the host")

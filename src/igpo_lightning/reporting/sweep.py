@@ -19,7 +19,8 @@ def collect_runs(folder: Path) -> list[dict[str, Any]]:
     """One row for each run of a sweep folder; a run without a summary is marked as failed."""
     rows = []
     for run in sorted(folder.glob("*/.hydra/overrides.yaml")):
-        overrides = dict(item.split("=", 1) for item in OmegaConf.load(run) if "=" in item)
+        items = [str(item) for item in OmegaConf.load(run)]
+        overrides = dict(item.split("=", 1) for item in items if "=" in item)
         row: dict[str, Any] = {"run": run.parents[1].name, **overrides, "status": "failed"}
         summary_file = run.parents[1] / SUMMARY_FILE
         if summary_file.exists():

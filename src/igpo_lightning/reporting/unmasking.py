@@ -22,7 +22,7 @@ def token_pieces(ids: list[int], tokenizer: PreTrainedTokenizerFast) -> list[str
     """The text that each token adds; a character of several tokens appears with its last one."""
     pieces, shown = [], ""
     for end in range(1, len(ids) + 1):
-        text = tokenizer.decode(ids[:end])
+        text = str(tokenizer.decode(ids[:end]))
         if text.endswith("\ufffd") and end < len(ids):
             pieces.append("")
             continue
@@ -43,7 +43,7 @@ def print_unmasking(
     ids = output.completion_ids[0].tolist()
     length = ids.index(eos_token_id) if eos_token_id in ids else len(ids)
     ids, steps = ids[:length], output.unmask_step[0, :length].tolist()
-    plain: str = tokenizer.decode(ids)
+    plain = str(tokenizer.decode(ids))
     if not in_colour:
         console.print(plain, markup=False, highlight=False, soft_wrap=True)
         return plain

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from igpo_lightning.config import CONF, STAGES, register_schemas, validate
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, RunError
 
 
 def dispatch(config: DictConfig) -> dict[str, Any] | None:
@@ -82,6 +82,9 @@ def main() -> None:
     register_schemas()
     try:
         _run()
+    except RunError as stopped:
+        print(f"error: {stopped}", file=sys.stderr)
+        sys.exit(stopped.status)
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(2)

@@ -224,6 +224,9 @@ class TrainerConfig:
     strategy: str = "auto"  # auto | ddp | fsdp (FSDP2 through ModelParallelStrategy)
     precision: str = "32-true"  # Lightning's names: 32-true | bf16-mixed | bf16-true
     threads: int | None = None  # torch threads of a process; null leaves torch's choice
+    keep_last: int = 2  # newest checkpoints that are kept, beside that of the best evaluation
+    max_skipped: int = 10  # updates in a row with NaN or inf after which a run stops
+    timeout: float = 1800.0  # seconds that ranks wait for each other before they give up
 
 
 @dataclass
@@ -340,7 +343,9 @@ class Config:
     seed: int = 0  # every random choice follows from it
     checkpoint: str | None = None  # stage=export: a run's Lightning checkpoint, file or folder
     dry_run: bool = False  # print parameters, FLOPs and memory of the run, and stop
-    resume: str | None = None  # checkpoint file, or run folder whose last checkpoint to go on from
+    # auto: from the newest sound checkpoint in this run's folder, if there is one | null: from the
+    # beginning | a checkpoint, or a run folder whose newest one to go on from
+    resume: str | None = "auto"
 
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -704,6 +709,9 @@ def _validate_training(config: DictConfig) -> None:
         "trainer.devices",
         "trainer.num_nodes",
         "trainer.threads",
+        "trainer.keep_last",
+        "trainer.max_skipped",
+        "trainer.timeout",
         "prompt.max_length",
     )
     if config.stage.name == "rl":

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend."""
+"""The exceptions for mistakes a user can mend, and for a run that had to stop."""
 
 
 class ConfigError(Exception):
@@ -7,3 +7,15 @@ class ConfigError(Exception):
     The command line shows its text without a traceback. The text names what was given
     (key and value), what is allowed, and what to do. Anything else that is raised is a bug.
     """
+
+
+class RunError(Exception):
+    """The world outside made going on impossible: a full disk, a signal, a diverged model.
+
+    The command line shows its text without a traceback and exits with `status`. The text says what
+    happened, what is kept, and what to do.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status

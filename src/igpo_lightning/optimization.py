@@ -1,5 +1,6 @@
 """AdamW with linear warm-up and an optional linear decay, for both training stages."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+
+from igpo_lightning import distributed
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,31 @@ def build_optimizer(
         "optimizer": optimizer,
         "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
     }
+
+
+def clipped_step(
+    optimizer: Any, scheduler: Any, parameters: Iterable[nn.Parameter], limit: float, loss: float
+) -> tuple[float, bool]:
+    """Clip the gradients to a norm and take one step; without effect where NaN or inf came up.
+
+    A step that one rank cannot take is taken by none. It counts as a step all the same, so that
+    schedules and the data's place do not depend on it.
+
+    Args:
+        optimizer: Lightning's wrapper, which counts its steps.
+        scheduler: Of the learning rate.
+        parameters: Whose gradients are clipped.
+        limit: Largest norm.
+        loss: Of this rank.
+
+    Returns:
+        The norm before clipping, and whether the step was skipped.
+    """
+    clipped = nn.utils.clip_grad_norm_(parameters, limit)
+    norm = (clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped).item()
+    skip = distributed.any_rank(not (math.isfinite(norm) and math.isfinite(loss)))
+    if skip:
+        optimizer.zero_grad()  # without gradients AdamW changes neither weights nor moments
+    optimizer.step()
+    scheduler.step()
+    return norm, skip

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from igpo_lightning.data.hub import HubError, HubTable, hub_rows
 from igpo_lightning.data.files import ENDINGS, file_rows, file_stem
+from igpo_lightning.data.hub import HubError, HubTable, hub_rows
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.reading import Form, Reading, read_problems
 from igpo_lightning.errors import ConfigError

@@ -1,8 +1,10 @@
 """Accuracy, avg@k and their intervals."""
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _Z95 = 1.959963984540054  # two-sided 95 % point of the standard normal distribution
 
@@ -56,3 +58,11 @@ def accuracy(verdicts: Sequence[Sequence[bool]]) -> Accuracy:
         half = _Z95 * math.sqrt(variance / count)
         low, high = max(0.0, mean - half), min(1.0, mean + half)
     return Accuracy(mean, low, high, count, samples)
+
+
+def accuracy_of(samples: Iterable[Mapping[str, Any]]) -> Accuracy:
+    """avg@k of the records of an evaluation (`id`, `correct`)."""
+    by_problem: dict[str, list[bool]] = defaultdict(list)
+    for sample in samples:
+        by_problem[sample["id"]].append(sample["correct"])
+    return accuracy(list(by_problem.values()))

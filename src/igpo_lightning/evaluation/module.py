@@ -15,7 +15,7 @@ from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.diffusion.noise import stable_seed
 from igpo_lightning.diffusion.sampler import SamplerConfig
-from igpo_lightning.evaluation.metrics import Accuracy, accuracy
+from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
 from igpo_lightning.evaluation.runner import Completions, complete, decode_live
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.rewards import GradingPool, Verdict
@@ -150,10 +150,7 @@ class EvaluationModule(lightning.LightningModule):
         """Bring the ranks' samples together and compute the accuracy."""
         gathered = [s for part in distributed.gather_objects(self.samples) for s in part]
         self.samples = sorted(gathered, key=lambda s: (str(s["id"]), s["sample"]))
-        by_problem: dict[str, list[bool]] = defaultdict(list)
-        for sample in self.samples:
-            by_problem[sample["id"]].append(sample["correct"])
-        self.accuracy = accuracy(list(by_problem.values()))
+        self.accuracy = accuracy_of(self.samples)
         self.log("eval/accuracy", self.accuracy.mean, prog_bar=True, logger=False)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:

@@ -6,13 +6,18 @@ from pathlib import Path
 METRICS_FILE = "metrics.csv"
 
 
+def _number(text: str) -> float:
+    """A cell's value; whole numbers stay whole, so that they are written again as they were."""
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
+
+
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The lines of a metrics.csv, without their empty cells; empty for a missing file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{key: float(value) for key, value in row.items() if value} for row in rows]
+    return [{key: _number(value) for key, value in row.items() if value} for row in rows]
 
 
 def column(rows: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:

@@ -6,11 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from igpo_lightning import durable
 from igpo_lightning.distributed import rank
 from igpo_lightning.evaluation.metrics import Accuracy
 from igpo_lightning.reporting.metrics_file import METRICS_FILE, column, read_metrics
 
 SUMMARY_FILE = "summary.json"
+
+
+def _lines(records: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 class SampleFile:
@@ -21,16 +26,20 @@ class SampleFile:
 
     def append(self, step: int, records: Iterable[dict[str, Any]]) -> None:
         """Add the samples of a training step."""
-        self._dump("a", records)
+        if rank() == 0:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_lines(records))
 
     def write(self, records: Iterable[dict[str, Any]]) -> None:
-        """Write all samples of an evaluation."""
-        self._dump("w", records)
-
-    def _dump(self, mode: str, records: Iterable[dict[str, Any]]) -> None:
+        """Write all samples of an evaluation, or none."""
         if rank() == 0:
-            with self.path.open(mode, encoding="utf-8") as file:
-                file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+            durable.write_text(self.path, _lines(records))
+
+    def read(self) -> list[dict[str, Any]]:
+        """All samples; none where there is no file."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
 
 def _mean(rows: list[dict[str, float]], name: str) -> float | None:
@@ -54,5 +63,5 @@ def write_summary(folder: Path, before: Accuracy | None, after: Accuracy | None)
     validation = column(rows, "sft/val_loss")[1]
     if validation:
         summary["sft/val_loss"] = validation[-1]
-    (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
+    durable.write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     return summary

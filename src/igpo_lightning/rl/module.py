@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
@@ -13,7 +12,7 @@ from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.diffusion.likelihood import token_scores
 from igpo_lightning.evaluation.module import EvaluationSettings
 from igpo_lightning.models import BackboneModule
-from igpo_lightning.optimization import OptimizerSettings, build_optimizer
+from igpo_lightning.optimization import OptimizerSettings, build_optimizer, clipped_step
 from igpo_lightning.reporting.rollout_samples import log_sample_table, rollout_records
 from igpo_lightning.rewards import extract_answer
 from igpo_lightning.rl.advantages import group_advantages
@@ -53,6 +52,7 @@ class RLModule(ExperienceModule):
         self.automatic_optimization = False
         self.optimizer_settings = optimizer
         self.on_samples = on_samples
+        self.skipped_in_row = 0  # updates, because of NaN or inf
 
     def configure_optimizers(self) -> Any:
         """AdamW over the policy's parameters alone."""
@@ -111,18 +111,25 @@ class RLModule(ExperienceModule):
                 total += loss.detach()
                 parts.append(update_measures(terms, loss_mask, rollout.hint_mask[rows]))
                 self.count_update(experience.inputs, rows, rollout)
-            norm = torch.nn.utils.clip_grad_norm_(
-                self.backbone.parameters(), self.optimizer_settings.grad_norm
+            norm, skipped = clipped_step(
+                optimizer,
+                self.lr_schedulers(),
+                self.backbone.parameters(),
+                self.optimizer_settings.grad_norm,
+                total.item(),
             )
-            optimizer.step()
-            scheduler = self.lr_schedulers()
-            assert isinstance(scheduler, LRScheduler)
-            scheduler.step()
-        full = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        step = {"policy/loss": mean(total.item(), 1), "policy/grad_norm": mean(full.item(), 1)}
-        return join_measures(parts) | step
+        self.skipped_in_row = self.skipped_in_row + 1 if skipped else 0
+        return join_measures(parts) | {
+            "policy/loss": mean(total.item(), 1),
+            "policy/grad_norm": mean(norm, 1),
+            "policy/skipped": Measure("sum", int(skipped and distributed.rank() == 0)),
+        }
 
     # ---- parts ------------------------------------------------------------------------------
+
+    def prompts(self, batch: PromptBatch) -> list[str]:
+        """The prompts of a batch, for people."""
+        return [f"{p.problem.id}\n{self.tokenizer.decode(p.prompt_ids)}" for p in batch.problems]
 
     @property
     def optimizer(self) -> LightningOptimizer:

@@ -13,7 +13,7 @@ from igpo_lightning.diffusion.likelihood import token_scores
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
 from igpo_lightning.models import BackboneModule
-from igpo_lightning.optimization import OptimizerSettings, build_optimizer
+from igpo_lightning.optimization import OptimizerSettings, build_optimizer, clipped_step
 from igpo_lightning.sft.loss import nelbo
 from igpo_lightning.sft.noising import NoiseSettings, draw_noise
 
@@ -45,6 +45,7 @@ class SFTModule(EvaluationModule):
         self.settings = settings
         self.optimizer_settings = optimizer
         self.validation_losses: list[tuple[float, int]] = []
+        self.skipped_in_row = 0  # steps, because of NaN or inf
 
     def configure_optimizers(self) -> Any:
         """AdamW over the backbone."""
@@ -74,6 +75,11 @@ class SFTModule(EvaluationModule):
         )
         return nelbo(scores.logp)
 
+    def prompts(self, batch: TraceBatch) -> list[str]:
+        """The prompts and traces of a batch, for people."""
+        rows = torch.cat([batch.prompt_ids, batch.completion_ids], dim=1).tolist()
+        return [str(self.tokenizer.decode(row)) for row in rows]
+
     def micro_batches(self, rows: int) -> list[slice]:
         """Slices of `train_batch_size` rows."""
         size = self.settings.train_batch_size
@@ -82,7 +88,6 @@ class SFTModule(EvaluationModule):
     def training_step(self, batch: TraceBatch, batch_idx: int) -> None:
         """One optimizer step."""
         optimizer: Any = self.optimizers()
-        scheduler: Any = self.lr_schedulers()
         count = len(batch.row_indices)
         optimizer.zero_grad()
         total = 0.0
@@ -91,20 +96,23 @@ class SFTModule(EvaluationModule):
             share = len(batch.row_indices[rows]) / count
             self.manual_backward(loss * share)
             total += loss.item() * share
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.backbone.parameters(), self.optimizer_settings.grad_norm
+        norm, skipped = clipped_step(
+            optimizer,
+            self.lr_schedulers(),
+            self.backbone.parameters(),
+            self.optimizer_settings.grad_norm,
+            total,
         )
-        optimizer.step()
-        scheduler.step()
-        full = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        self.skipped_in_row = self.skipped_in_row + 1 if skipped else 0
         metrics = {
             "sft/loss": total,
-            "sft/grad_norm": full.item(),
+            "sft/grad_norm": norm,
             "sft/lr": optimizer.param_groups[0]["lr"],
+            "sft/skipped": float(skipped),
         }
         self.log("loss", total, prog_bar=True, logger=False)
         trainer: Any = self.trainer
-        if batch.step % trainer.log_every_n_steps == 0:
+        if skipped or batch.step % trainer.log_every_n_steps == 0:
             self.log_line(batch.step, metrics)
 
     def log_line(self, step: int, metrics: dict[str, float]) -> None:

@@ -1,6 +1,8 @@
 """From configuration to objects. The rooms below take plain values and never see a config."""
 
 import dataclasses
+import datetime
+import functools
 import logging
 import warnings
 from pathlib import Path
@@ -10,27 +12,30 @@ import hydra
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerFast
 
+from igpo_lightning import checkpointing, durable
 from igpo_lightning.diffusion.masked_inputs import LikelihoodSettings
 from igpo_lightning.diffusion.sampler import SamplerConfig
-from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.module import EvaluationSettings
 from igpo_lightning.inpainting.hints import HintOptions
 from igpo_lightning.inpainting.schedule import RatioSchedule
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.lora import LoraSettings, add_lora
 from igpo_lightning.optimization import OptimizerSettings
-from igpo_lightning.reporting.metrics_file import METRICS_FILE, read_metrics
 from igpo_lightning.rl.filters import FilterSettings
 from igpo_lightning.rl.injection import InpaintSettings
 from igpo_lightning.rl.objectives import ObjectiveSettings
 from igpo_lightning.rl.settings import RLSettings
+from igpo_lightning.stages import resuming
 from igpo_lightning.stages.problems import grader
+from igpo_lightning.survival import SaveOnSignal, SeedSteps, StopOnNonFinite
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +45,10 @@ def run_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
+@rank_zero_only
 def save_resolved(config: DictConfig, folder: Path) -> None:
     """Write config.yaml with every interpolation resolved."""
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+    durable.write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
 
 
 def quiet_libraries() -> None:
@@ -217,90 +223,122 @@ def optimizer_settings(config: DictConfig) -> OptimizerSettings:
     )
 
 
-def build_loggers(config: DictConfig, resume_step: int | None) -> list[Any]:
-    """The configured loggers; a resumed run keeps the lines of metrics.csv up to its checkpoint."""
-    metrics_file = run_folder() / METRICS_FILE
-    kept = []
-    if resume_step is not None and metrics_file.exists():
-        kept = [row for row in read_metrics(metrics_file) if row["step"] < resume_step]
-    loggers = [hydra.utils.instantiate(node) for node in config.logger.values()]
-    for logger in loggers:
-        if isinstance(logger, CSVLogger) and kept:
-            logger.experiment.metrics.extend(kept)
-            logger.save()
+@rank_zero_only
+def _continue_file(logger: CSVLogger, lines: list[dict[str, float]]) -> None:
+    logger.experiment.metrics.extend(lines)
+    logger.save()
+
+
+def build_loggers(config: DictConfig, resume: resuming.Resume, step: int) -> list[Any]:
+    """The configured loggers; those of a resumed run keep what came before its checkpoint.
+
+    Args:
+        config: The run's.
+        resume: Where it starts.
+        step: The first that it logs.
+    """
+    loggers = []
+    for node in config.logger.values():
+        logger = hydra.utils.instantiate(node)
+        if isinstance(logger, TensorBoardLogger) and resume.checkpoint is not None:
+            # Events of a run that was killed after its last checkpoint are hidden.
+            logger = hydra.utils.instantiate(node, purge_step=step)
+        if isinstance(logger, CSVLogger) and resume.lines:
+            _continue_file(logger, resume.lines)
+        loggers.append(logger)
     return loggers
 
 
 def _strategy(config: DictConfig) -> str | Strategy:
     trainer = config.trainer
+    timeout = datetime.timedelta(seconds=trainer.timeout)
     if trainer.strategy == "fsdp":
         world = trainer.devices * trainer.num_nodes
-        return ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1)
+        return checkpointing.ShardedStrategy(
+            data_parallel_size=world, tensor_parallel_size=1, timeout=timeout
+        )
+    if trainer.strategy == "ddp":
+        return DDPStrategy(timeout=timeout)
     return str(trainer.strategy)
 
 
+def _plugins(config: DictConfig) -> list[Any]:
+    """Durable checkpoints, and SLURM without its handler, which would save within a step."""
+    plugins: list[Any] = []
+    if config.trainer.strategy != "fsdp":  # whose strategy writes by itself
+        plugins.append(checkpointing.DurableCheckpointIO())
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How often things happen in a training.
+
+    Attributes:
+        max_steps: Batches of the whole run.
+        updates: Optimizer steps a batch.
+        checkpoint_every: Batches between checkpoints.
+        evaluate_every: Batches between evaluations in training; 0 for none.
+        monitor: Their metric that names the best checkpoint.
+        mode: "max" | "min": which of its values are better.
+        log_every: Batches between lines of metrics.
+    """
+
+    max_steps: int
+    updates: int
+    checkpoint_every: int
+    evaluate_every: int
+    monitor: str
+    mode: str
+    log_every: int = 1
+
+
+def _training_callbacks(config: DictConfig, pace: Pace) -> list[Callback]:
+    folder, evaluates = run_folder(), pace.evaluate_every > 0
+    checkpoints = checkpointing.RunCheckpoints(
+        folder / checkpointing.FOLDER,
+        every=pace.checkpoint_every * pace.updates,
+        keep_last=config.trainer.keep_last,
+        evaluate_every=pace.evaluate_every * pace.updates or None,
+        monitor=pace.monitor if evaluates else None,
+        mode=pace.mode,
+        notes=functools.partial(resuming.notes, config, folder),
+    )
+    return [
+        SeedSteps(config.seed),
+        StopOnNonFinite(config.trainer.max_skipped, folder),
+        checkpoints,
+        SaveOnSignal(checkpoints),
+    ]
+
+
 def build_trainer(
-    config: DictConfig,
-    max_steps: int = -1,
-    checkpoint_every: int | None = None,
-    validate_every: int | None = None,
-    resume_step: int | None = None,
-    log_every: int = 1,
+    config: DictConfig, pace: Pace | None = None, resume: resuming.Resume | None = None
 ) -> lightning.Trainer:
-    """Lightning's Trainer with rich progress bars; a checkpoint every n optimizer steps."""
+    """Lightning's Trainer; one that trains (has a pace) survives what `survival` is about."""
     callbacks: list[Callback] = [RichProgressBar(leave=False)]
-    if checkpoint_every is not None:
-        callbacks.append(
-            ModelCheckpoint(
-                dirpath=run_folder() / "checkpoints",
-                filename="step-{step}",
-                auto_insert_metric_name=False,
-                every_n_train_steps=checkpoint_every,
-                save_last=True,
-                save_top_k=1,
-                monitor=None,
-            )
-        )
+    if pace is not None:
+        callbacks += _training_callbacks(config, pace)
+    evaluate_every = pace.evaluate_every or None if pace else None
+    resume = resume or resuming.Resume()
     return lightning.Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
         num_nodes=config.trainer.num_nodes,
         strategy=_strategy(config),
         precision=config.trainer.precision,
-        logger=build_loggers(config, resume_step) or False,
+        plugins=_plugins(config),
+        logger=build_loggers(config, resume, resume.global_step // (pace.updates if pace else 1))
+        or False,
         callbacks=callbacks,
-        enable_checkpointing=checkpoint_every is not None,
-        max_steps=max_steps,
-        val_check_interval=validate_every,
-        check_val_every_n_epoch=None if validate_every else 1,
+        enable_checkpointing=pace is not None,
+        max_steps=pace.max_steps * pace.updates if pace else -1,
+        val_check_interval=evaluate_every,
+        check_val_every_n_epoch=None if evaluate_every else 1,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_model_summary=False,
-        log_every_n_steps=log_every,
+        log_every_n_steps=pace.log_every if pace else 1,
     )
-
-
-def resume_checkpoint(config: DictConfig) -> Path | None:
-    """The checkpoint to go on from, or None.
-
-    Raises:
-        ConfigError: `resume` names neither a checkpoint nor a run folder with one.
-    """
-    if config.resume is None:
-        return None
-    path = Path(config.resume)
-    if path.is_dir():
-        path = path / "checkpoints" / "last.ckpt"
-    if not path.exists():
-        raise ConfigError(
-            f"resume={config.resume}: {path} does not exist; name a checkpoint file or a run "
-            "folder that holds checkpoints/last.ckpt"
-        )
-    return path
-
-
-def checkpoint_step(path: Path | None) -> int | None:
-    """The optimizer step that a checkpoint was written at."""
-    if path is None:
-        return None
-    return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])

@@ -16,7 +16,7 @@ from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_sft_table
 from igpo_lightning.sft.module import SFTModule, SFTSettings
 from igpo_lightning.sft.noising import NoiseSettings
-from igpo_lightning.stages import build
+from igpo_lightning.stages import build, resuming
 from igpo_lightning.stages.problems import (
     encode,
     example_stream,
@@ -77,7 +77,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     """Fine-tune a backbone; returns the headline numbers, which summary.json holds too."""
     build.quiet_libraries()
     folder, stage = build.run_folder(), config.stage
-    checkpoint = build.resume_checkpoint(config)
+    resume = resuming.find(config, folder)
     tokenizer = build.build_tokenizer(config)
     stream = training_stream(config, tokenizer)
     validation = with_traces(
@@ -103,14 +103,16 @@ def run(config: DictConfig) -> dict[str, Any]:
         ),
         build.optimizer_settings(config),
     )
-    trainer = build.build_trainer(
-        config,
+    pace = build.Pace(
         max_steps=stage.steps,
+        updates=1,
         checkpoint_every=stage.checkpoint_every,
-        validate_every=stage.val_every,
-        resume_step=build.checkpoint_step(checkpoint),
+        evaluate_every=stage.val_every,
+        monitor="sft/val_loss",
+        mode="min",
         log_every=10,
     )
+    trainer = build.build_trainer(config, pace, resume)
     traces = TraceData(
         stream,
         validation,
@@ -120,7 +122,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         trace_layout(config, tokenizer),
     )
     try:
-        trainer.fit(module, datamodule=traces, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=traces, ckpt_path=resume.checkpoint, weights_only=True)
         after = None
         if stage.eval_after:
             problems = read_problems(config, config.eval.split, config.eval.limit)

@@ -6,13 +6,13 @@ from omegaconf import DictConfig
 
 from igpo_lightning import distributed
 from igpo_lightning.data.datamodules import EvaluationData, RolloutData
-from igpo_lightning.evaluation.metrics import Accuracy
+from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
 from igpo_lightning.models import save_export
 from igpo_lightning.reporting.plots import plot_rl_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_rl_table
 from igpo_lightning.rl.module import RLModule
-from igpo_lightning.stages import build
+from igpo_lightning.stages import build, resuming
 from igpo_lightning.stages.problems import encode, example_stream, read_problems
 
 
@@ -20,7 +20,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     """Train a policy; returns the headline numbers, which summary.json holds too."""
     build.quiet_libraries()
     folder, stage = build.run_folder(), config.stage
-    checkpoint = build.resume_checkpoint(config)
+    resume = resuming.find(config, folder)
     tokenizer = build.build_tokenizer(config)
     # Long traces are inpaint.long_traces' business, unless their problems are not wanted at all.
     length = config.sampler.completion_length
@@ -38,14 +38,17 @@ def run(config: DictConfig) -> dict[str, Any]:
         build.optimizer_settings(config),
         on_samples=samples.append,
     )
-    done = build.checkpoint_step(checkpoint)
-    trainer = build.build_trainer(
-        config,
-        max_steps=stage.steps * stage.inner_updates,
-        checkpoint_every=stage.checkpoint_every * stage.inner_updates,
-        validate_every=stage.eval_every or None,
-        resume_step=None if done is None else done // stage.inner_updates,
+    pace = build.Pace(
+        max_steps=stage.steps,
+        updates=stage.inner_updates,
+        checkpoint_every=stage.checkpoint_every,
+        evaluate_every=stage.eval_every,
+        monitor="eval/accuracy",
+        mode="max",
     )
+    trainer = build.build_trainer(config, pace, resume)
+    if trainer.is_global_zero:
+        resuming.forget_after(samples.path, resume.global_step // stage.inner_updates)
     evaluation = EvaluationData(held_out, config.eval.samples, config.eval.batch_size)
     rollouts = RolloutData(
         example_stream(config, train),
@@ -58,13 +61,17 @@ def run(config: DictConfig) -> dict[str, Any]:
     )
 
     def evaluate(when: str) -> Accuracy | None:
+        file = SampleFile(folder / f"eval_{when}.jsonl")
+        if when == "before" and resume.checkpoint is not None:
+            recorded = file.read()  # the policy is no longer what it was
+            return accuracy_of(recorded) if recorded else None
         trainer.validate(module, datamodule=evaluation, verbose=False)
-        SampleFile(folder / f"eval_{when}.jsonl").write(module.samples)
+        file.write(module.samples)
         return module.accuracy
 
     try:
-        before = evaluate("before") if stage.eval_before and checkpoint is None else None
-        trainer.fit(module, datamodule=rollouts, ckpt_path=checkpoint, weights_only=True)
+        before = evaluate("before") if stage.eval_before else None
+        trainer.fit(module, datamodule=rollouts, ckpt_path=resume.checkpoint, weights_only=True)
         after = evaluate("after") if stage.eval_after else None
     finally:
         module.close()

@@ -1,0 +1,217 @@
+"""Checkpoints through Lightning: written whole, checked before use, the best and last n kept."""
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from igpo_lightning import distributed, durable
+from igpo_lightning.errors import RunError
+
+FOLDER = "checkpoints"  # within a run's folder
+LAST, BEST = "last.ckpt", "best.ckpt"  # links to step-N.ckpt
+NOTES = "igpo_lightning"  # what this project adds to Lightning's checkpoints
+_NAME = re.compile(r"step-(\d+)\.ckpt")
+_META = "meta.pt"  # Lightning's name for what is no tensor, in a folder of shards
+
+log = logging.getLogger(__name__)
+
+
+def _stopped(path: Path | str, error: Exception) -> RunError:
+    return RunError(
+        f"cannot write {path}: {error}. Earlier checkpoints in {Path(path).parent} are untouched; "
+        "make room there (or make it writable) and start the same command to go on"
+    )
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """One file, which appears when it is whole and on the disk."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write, flush, rename.
+
+        Raises:
+            RunError: The disk is full or cannot be written.
+        """
+
+        def fill(partial: Path) -> None:
+            with partial.open("wb") as stream:
+                torch.save(checkpoint, stream)
+
+        try:
+            durable.write(Path(path), fill)
+        except (OSError, RuntimeError) as error:  # torch reports what the stream raised in its own
+            raise _stopped(path, error) from error
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """FSDP2 whose checkpoint folders appear when all ranks have written their shards."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write under another name, wait for all ranks, add checksums, rename.
+
+        Raises:
+            RunError: The disk is full or cannot be written.
+        """
+        path = Path(self.broadcast(filepath))
+        error: Exception | None = None
+        try:
+            if self.is_global_zero:
+                durable.remove(durable.partial_name(path))
+            self.barrier()
+            super().save_checkpoint(checkpoint, durable.partial_name(path), storage_options)
+            self.barrier()
+            if self.is_global_zero:
+                durable.publish_folder(path)
+        except (OSError, RuntimeError) as caught:
+            error = caught
+        if distributed.any_rank(error is not None):
+            raise _stopped(path, error or OSError("another rank failed")) from error
+
+
+def step_of(path: Path) -> int | None:
+    """The optimizer step in a checkpoint's name; None for another name."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest step first; links and partial ones are none."""
+    found = [p for p in folder.glob("step-*.ckpt") if step_of(p) is not None]
+    return sorted(found, key=lambda p: step_of(p) or 0)
+
+
+def newest_sound(folder: Path) -> Path | None:
+    """The newest checkpoint whose checksums fit; reports every newer one that it passes over."""
+    for path in reversed(checkpoints(folder)):
+        problem = durable.damage(path)
+        if problem is None:
+            return path
+        log.warning("%s is damaged (%s); going back to an earlier one", path, problem)
+    return None
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """What `RunCheckpoints` added to a checkpoint, and its `global_step`, without its tensors."""
+    file = path / _META if path.is_dir() else path
+    state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    notes: dict[str, Any] = state.get(NOTES, {})
+    return notes | {"global_step": int(state["global_step"])}
+
+
+class RunCheckpoints(Checkpoint):
+    """Saves after every n optimizer steps and every evaluation, and at the end of training.
+
+    A checkpoint is made between batches only: at no other moment are the inner updates of a rollout
+    all done and the data's place known. Where an evaluation follows a batch, the checkpoint follows
+    the evaluation, so that none is ever skipped on the way back.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        keep_last: int,
+        evaluate_every: int | None = None,
+        monitor: str | None = None,
+        mode: str = "max",
+        notes: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        """How often, and what is kept.
+
+        Args:
+            folder: Of the checkpoints.
+            every: Optimizer steps between two.
+            keep_last: Newest ones to keep, beside the best.
+            evaluate_every: Optimizer steps between evaluations in training; None without.
+            monitor: Their logged metric, which names the best.
+            mode: "max" | "min": which of its values are better.
+            notes: What else to keep.
+        """
+        self.folder, self.every, self.keep_last = folder, every, keep_last
+        self.evaluate_every, self.monitor = evaluate_every, monitor
+        self.sign = 1.0 if mode == "max" else -1.0
+        self.notes = notes
+        self.best: tuple[int, float] | None = None  # (step, value)
+        self.saved_step = -1
+
+    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Remove what a kill left half-written."""
+        if stage == "fit" and trainer.is_global_zero:
+            for path in self.folder.glob(f"*{durable.PARTIAL}"):
+                durable.remove(path)
+
+    def path(self, step: int) -> Path:
+        """The place of a step's checkpoint."""
+        return self.folder / f"step-{step}.ckpt"
+
+    def save(self, trainer: lightning.Trainer) -> None:
+        """Write this step's checkpoint, unless it is there; all ranks take part."""
+        step = trainer.global_step
+        if self.saved_step == step:
+            return
+        trainer.save_checkpoint(self.path(step))
+        self.saved_step = step
+        if trainer.is_global_zero:
+            durable.link(self.folder / LAST, self.path(step).name)
+            if self.best is not None and self.best[0] == step:
+                durable.link(self.folder / BEST, self.path(step).name)
+            kept = set() if self.best is None else {self.path(self.best[0])}
+            # Only now: the new one is on the disk.
+            for path in checkpoints(self.folder)[: -self.keep_last]:
+                if path not in kept:
+                    durable.remove(path)
+
+    def evaluation_due(self, trainer: lightning.Trainer) -> bool:
+        """Whether an evaluation follows the batch that has just ended."""
+        return bool(self.evaluate_every) and trainer.global_step % (self.evaluate_every or 1) == 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """The step that was gone on from is saved already."""
+        if trainer.global_step:
+            self.saved_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Save where it is due."""
+        if trainer.global_step % self.every == 0 and not self.evaluation_due(trainer):
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Save after an evaluation in training, and know the best."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not self.evaluate_every:
+            return
+        if self.monitor is not None:
+            value = float(trainer.callback_metrics[self.monitor])
+            if self.best is None or self.sign * value > self.sign * self.best[1]:
+                self.best = (trainer.global_step, value)
+        self.save(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Save the last step."""
+        self.save(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what a resumed run compares and continues."""
+        checkpoint[NOTES] = self.notes()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Know the best of before."""
+        best = state_dict["best"]
+        self.best = None if best is None else (int(best[0]), float(best[1]))

@@ -1,0 +1,182 @@
+"""Going on: which checkpoint, whether its settings fit, and what the run's files keep."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from igpo_lightning import checkpointing, durable
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.reporting.metrics_file import METRICS_FILE, read_metrics
+
+AUTO = "auto"
+# What may change on the way: it decides where and how fast a run computes, not what.
+_FREE = (
+    "trainer",
+    "logger",
+    "resume",
+    "checkpoint",
+    "dry_run",
+    "eval",
+    "rewriter",
+    "reward.workers",
+    "reward.timeout",
+    "model.compile",
+    "model.gradient_checkpointing",
+    "sampler.compile",
+    "sampler.token_budget",
+    "stage.rollout_batch_size",
+    "stage.train_batch_size",
+    "stage.checkpoint_every",
+    "stage.eval_before",
+    "stage.eval_after",
+    "stage.eval_every",
+    "stage.val_every",
+    "stage.val_limit",
+    "stage.log_samples_every",
+)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a run starts.
+
+    Attributes:
+        checkpoint: To go on from; None to start at the beginning.
+        global_step: Optimizer steps done.
+        lines: Of metrics.csv so far.
+    """
+
+    checkpoint: Path | None = None
+    global_step: int = 0
+    lines: list[dict[str, float]] = field(default_factory=list)
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted key and JSON text of every value."""
+    if isinstance(values, dict) and values:
+        for name, value in values.items():
+            yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, json.dumps(values)
+
+
+def _is_free(key: str, config: DictConfig) -> bool:
+    if key == "stage.steps":  # a longer run is the same run where nothing runs down to its end
+        decays = config.optimizer.decay_share > 0
+        scheduled = config.inpaint.schedule in ("linear", "cosine")
+        generated = config.stage.name == "sft" and config.data.name == "arithmetic"
+        return not (decays or scheduled or generated)
+    if key == "trainer.precision":
+        return False
+    return any(key == free or key.startswith(f"{free}.") for free in _FREE)
+
+
+def settings(config: DictConfig) -> dict[str, str]:
+    """The settings that decide a run's numbers, as JSON texts by dotted key."""
+    values = OmegaConf.to_container(config, resolve=True)
+    return {key: text for key, text in _flat(values) if not _is_free(key, config)}
+
+
+def notes(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """What a checkpoint keeps of the run beside Lightning's state."""
+    return {"settings": settings(config), "lines": read_metrics(folder / METRICS_FILE)}
+
+
+def _chosen(resume: str | None, folder: Path) -> Path | None:
+    """The checkpoint that `resume` means.
+
+    Raises:
+        ConfigError: It is not there, damaged, or not the newest of this run.
+    """
+    own = folder / checkpointing.FOLDER
+    there = checkpointing.checkpoints(own)
+    if resume is None:
+        if there:
+            raise ConfigError(
+                f"resume=null: {own} holds {there[-1].name}; go on from it with resume=auto, or "
+                "choose another hydra.run.dir"
+            )
+        return None
+    if resume == AUTO:
+        sound = checkpointing.newest_sound(own)
+        if there and sound is None:
+            raise ConfigError(
+                f"resume=auto: no checkpoint in {own} is sound; to start from the beginning, "
+                "remove the folder"
+            )
+        return sound
+    path = Path(resume)
+    if path.is_dir() and (path / checkpointing.FOLDER).is_dir():
+        found = checkpointing.newest_sound(path / checkpointing.FOLDER)
+    else:
+        found = path.resolve() if path.exists() else None
+    if found is None:
+        raise ConfigError(
+            f"resume={resume}: there is no sound checkpoint; name a checkpoint, or a run folder "
+            "that holds checkpoints/step-N.ckpt"
+        )
+    problem = durable.damage(found)
+    if problem is not None:
+        raise ConfigError(f"resume={resume}: {found} is damaged ({problem}); name another one")
+    if there and found.parent == own.resolve() and found.name != there[-1].name:
+        raise ConfigError(
+            f"resume={resume}: {own} holds the later {there[-1].name}, which this run would mix "
+            "with its own; move it away, or choose another hydra.run.dir"
+        )
+    return found
+
+
+def _check(path: Path, old: dict[str, str], new: dict[str, str], config: DictConfig) -> None:
+    """Refuse to go on under settings that change what the run computes.
+
+    Raises:
+        ConfigError: Shows each difference.
+    """
+    absent = "(absent)"
+    changed = [
+        f"  {key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not _is_free(key, config)
+    ]
+    if changed:
+        raise ConfigError(
+            f"resume={config.resume}: {path} was written under other settings:\n"
+            + "\n".join(changed)
+            + "\nset them back, or start a run of its own with resume=null and another "
+            "hydra.run.dir"
+        )
+
+
+def find(config: DictConfig, folder: Path) -> Resume:
+    """Where the run in a folder starts.
+
+    Raises:
+        ConfigError: `resume` names no sound checkpoint, or one of another run.
+    """
+    path = _chosen(config.resume, folder)
+    if path is None:
+        return Resume()
+    if path.is_dir() and config.trainer.strategy != "fsdp":
+        raise ConfigError(
+            f"trainer.strategy={config.trainer.strategy}: {path} is in shards; go on with "
+            "trainer.strategy=fsdp and any number of processes, or export it"
+        )
+    kept = checkpointing.read_notes(path)
+    if "settings" in kept:
+        _check(path, kept["settings"], settings(config), config)
+    return Resume(path, kept["global_step"], list(kept.get("lines", [])))
+
+
+def forget_after(file: Path, step: int) -> None:
+    """Drop the lines of a samples.jsonl from a step on, and what a kill left of a last one."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n") and json.loads(line)["step"] < step:
+            kept.append(line)
+    durable.write_text(file, "".join(kept))

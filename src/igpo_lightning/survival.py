@@ -1,0 +1,158 @@
+"""Lightning callbacks that keep a run alive, exact, or at least explain its end."""
+
+import logging
+import os
+import signal
+import subprocess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from igpo_lightning import distributed, durable
+from igpo_lightning.checkpointing import RunCheckpoints
+from igpo_lightning.diffusion.noise import stable_seed
+from igpo_lightning.errors import RunError
+
+log = logging.getLogger(__name__)
+
+
+class SeedSteps(Callback):
+    """Make dropout a function of (seed, step, rank), so that a resumed run draws the same.
+
+    Dropout is all that draws from torch's global generator; everything else has keys of its own.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Seed the step."""
+        torch.manual_seed(
+            stable_seed(self.seed, "dropout", trainer.global_step, distributed.rank())
+        )
+
+
+class SaveOnSignal(Callback):
+    """On SIGTERM, SIGUSR1 or SIGUSR2 save after the current step, requeue under SLURM, and stop.
+
+    Lightning's own handler saves in the middle of a step, where the inner updates of a rollout are
+    not all done; this one waits for the step's end. What handled a signal before (submitit, which
+    requeues its own jobs) is called after the checkpoint is on the disk.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+    def __init__(self, checkpoints: RunCheckpoints) -> None:
+        self.checkpoints = checkpoints
+        self.received: int | None = None
+        self.before: dict[int, Any] = {}
+
+    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Remember who handled the signals, before Lightning adds itself."""
+        if stage == "fit":
+            self.before = {number: signal.getsignal(number) for number in self.SIGNALS}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Take the signals over."""
+        for number in self.SIGNALS:
+            signal.signal(number, self._note)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Give them back."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Stop after the step, or after the evaluation that follows it."""
+        if not self.checkpoints.evaluation_due(trainer):
+            self._stop(trainer)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Stop after an evaluation in training."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._stop(trainer)
+
+    def _stop(self, trainer: lightning.Trainer) -> None:
+        """Save and end, if any rank was told to.
+
+        Raises:
+            RunError: The checkpoint is written.
+        """
+        numbers = [n for n in distributed.gather_objects(self.received) if n is not None]
+        if not numbers:
+            return
+        self.checkpoints.save(trainer)
+        name = signal.Signals(numbers[0]).name
+        requeued = requeue() if trainer.is_global_zero else None
+        handler = self.before.get(self.received or 0)
+        if callable(handler) and self.received != signal.SIGTERM:
+            handler(self.received, None)
+        raise RunError(
+            f"{name}: saved {self.checkpoints.path(trainer.global_step)}"
+            + (f", requeued SLURM job {requeued}" if requeued else "")
+            + "; the same command goes on from there",
+            status=128 + numbers[0],
+        )
+
+
+def requeue() -> str | None:
+    """Put this SLURM job back into the queue, unless submitit does; returns its number.
+
+    None outside of SLURM's batch jobs.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or "SUBMITIT_EXECUTOR" in os.environ:
+        return None
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    if array is not None:
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        answer = subprocess.run(
+            ["scontrol", "requeue", job], check=False, capture_output=True, text=True
+        )
+    except OSError as error:
+        log.warning("cannot requeue SLURM job %s: %s", job, error)
+        return None
+    if answer.returncode:
+        log.warning("cannot requeue SLURM job %s: %s", job, answer.stderr.strip())
+        return None
+    return job
+
+
+class StopOnNonFinite(Callback):
+    """End a run whose loss or gradient was NaN or infinite several updates in a row.
+
+    The modules skip and count such updates (see `optimization.clipped_step`).
+    """
+
+    def __init__(self, limit: int, folder: Path) -> None:
+        self.limit, self.folder = limit, folder
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the count.
+
+        Raises:
+            RunError: It is too high; the step's prompts are saved.
+        """
+        if pl_module.skipped_in_row < self.limit:
+            return
+        ranks = distributed.gather_objects(pl_module.prompts(batch))
+        file = self.folder / "nonfinite_prompts.txt"
+        if trainer.is_global_zero:
+            durable.write_text(file, "\n\n".join(text for texts in ranks for text in texts) + "\n")
+        raise RunError(
+            f"loss or gradient was NaN or infinite in {pl_module.skipped_in_row} updates in a row "
+            f"(trainer.max_skipped={self.limit}), at optimizer step {trainer.global_step}. The "
+            f"step's prompts are in {file}; lower optimizer.lr, or look for what the model cannot "
+            "read in them"
+        )

@@ -1,0 +1,131 @@
+"""Runs the command line in forked processes, so that a run need not import torch again.
+
+Reads one JSON object a line: `args` of the command line, `log` for what it prints, and `faults`:
+what happens at the n-th call of a function. Answers each with the exit status (negative: a signal).
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import lightning  # noqa: F401
+import matplotlib.pyplot as plt  # noqa: F401
+
+from igpo_lightning import cli
+from igpo_lightning.evaluation import module as evaluation
+from igpo_lightning.rewards import Verdict
+from igpo_lightning.stages import evaluate, finetune, reinforce  # noqa: F401
+
+
+class CoinPool:
+    """Grades by a checksum of the text: groups of a random policy are mixed, and learn."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def grade(self, items: list[tuple[str, str]]) -> list[Verdict]:
+        right = [zlib.crc32(text.encode()) % 3 == 0 for _, text in items]
+        return [Verdict(r, None if r else "wrong") for r in right]
+
+    def close(self) -> None:
+        pass
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _user_signal() -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def _fail_on_full_disk() -> None:
+    import errno
+
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _out_of_memory() -> None:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+ACTIONS: dict[str, Callable[[], None]] = {
+    "kill": _kill,
+    "terminate": _terminate,
+    "usr1": _user_signal,
+    "disk_full": _fail_on_full_disk,
+    "out_of_memory": _out_of_memory,
+}
+
+
+def inject(target: str, call: int, action: str) -> None:
+    """Do something before the n-th call (from 1) of `package.module:Class.function`."""
+    path, _, names = target.partition(":")
+    owner: Any = importlib.import_module(path)
+    *parents, name = names.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    original, calls = getattr(owner, name), 0
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            ACTIONS[action]()
+        return original(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def run(request: dict[str, Any]) -> None:
+    """In the forked process: never returns."""
+    with open(request["log"], "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    evaluation.GradingPool = CoinPool  # type: ignore[misc]
+    for fault in request["faults"]:
+        inject(**fault)
+    if request.get("limit_file_size"):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit_file_size"],) * 2)
+    sys.argv = ["igpo-lightning", *request["args"]]
+    status = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        status = int(end.code or 0)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        status = 99
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def serve() -> None:
+    """Answer until the input ends."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            run(request)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

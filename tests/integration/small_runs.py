@@ -1,0 +1,61 @@
+"""Whole runs through the command line, with faults at chosen places."""
+
+import csv
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MODEL = "model.init=random trainer.threads=1 optimizer.lr=1e-3 logger=[csv]"
+DATA = "data.train_size=16 data.eval_size=16 eval.limit=4"
+SAMPLER = "sampler.completion_length=16 sampler.block_length=8 sampler.steps=4"
+HINTS = "inpaint.chunk_min=2 inpaint.chunk_max=3"
+SMALL = (*MODEL.split(), *DATA.split(), *SAMPLER.split(), *HINTS.split())
+ROLLOUTS = "stage.prompts_per_step=2 stage.group_size=3 stage.inner_updates=2 stage.steps=5"
+PACE = "stage.checkpoint_every=1 stage.eval_every=2 stage.log_samples_every=1"
+RL = (*SMALL, *ROLLOUTS.split(), *PACE.split())
+TRACES = "stage=sft stage.batch_size=4 stage.steps=6 stage.checkpoint_every=2"
+SFT = (*SMALL, *TRACES.split())
+
+
+@dataclass
+class Runs:
+    """Starts runs of a random model and shows what they left."""
+
+    server: subprocess.Popen[str]
+    model: Path
+
+    def start(self, folder: Path, *args: str, **request: Any) -> int:
+        """The exit status of a run; `folder` is its run folder."""
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        given = [*args, f"model.path={self.model}", f"hydra.run.dir={folder}"]
+        log = str(folder.with_suffix(".log"))
+        line = {"args": given, "log": log, "faults": [], **request}
+        self.server.stdin.write(json.dumps(line) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+    def log(self, folder: Path) -> str:
+        """What the runs in a folder printed."""
+        return folder.with_suffix(".log").read_text()
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """All that a run computed, as texts; only times of the clock are left out."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = [
+            {k: v for k, v in row.items() if v and not k.startswith("time/")}
+            for row in csv.DictReader(file)
+        ]
+    weights = (folder / "export" / "model.safetensors").read_bytes()
+    samples = folder / "samples.jsonl"
+    summary = json.loads((folder / "summary.json").read_text())
+    return {
+        "metrics": rows,
+        "weights": weights,
+        "samples": samples.read_text() if samples.exists() else None,
+        "summary": {k: v for k, v in summary.items() if not k.startswith("time/")},
+    }

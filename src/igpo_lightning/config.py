@@ -322,6 +322,12 @@ class ExportStage(StageConfig):
 
 
 @dataclass
+class ReportStage(StageConfig):
+    name: str = "report"
+    samples: int = 400  # logged training samples in the viewer, over all runs; evaluations add half
+
+
+@dataclass
 class Config:
     """The whole configuration; groups in the order of conf/config.yaml."""
 
@@ -341,6 +347,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)  # name: Lightning logger (_target_)
     seed: int = 0  # every random choice follows from it
+    path: str | None = None  # stage=report: folder of a run or of a sweep
     checkpoint: str | None = None  # stage=export: a run's Lightning checkpoint, file or folder
     dry_run: bool = False  # print parameters, FLOPs and memory of the run, and stop
     # auto: from the newest sound checkpoint in this run's folder, if there is one | null: from the
@@ -360,6 +367,7 @@ STAGES: dict[str, type[StageConfig]] = {
         RewriteStage,
         TokenizerStage,
         ExportStage,
+        ReportStage,
     )
 }
 
@@ -862,6 +870,14 @@ def _validate_stage(config: DictConfig) -> None:
             "null",
             "name a checkpoint, for example checkpoint=RUN/checkpoints/last.ckpt",
         )
+    if config.stage.name == "report":
+        _require(
+            config.path is not None,
+            "path",
+            "null",
+            "name the folder of a run or of a sweep, for example path=runs/rl_arithmetic/DATE",
+        )
+        _require_at_least(config, 1, "stage.samples")
     if config.stage.name not in ("rl", "sft", "eval", "generate"):
         _require(
             not config.dry_run,

@@ -15,6 +15,7 @@ _FILES = {
     "rewrite": "rewrite",
     "tokenizer": "tokenizer",
     "export": "export",
+    "report": "report",
 }
 _PLANNED = ("rl", "sft", "eval", "generate")  # stages that run a model
 

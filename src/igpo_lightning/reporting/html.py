@@ -1,0 +1,239 @@
+"""The report: one HTML file about a run or a sweep that opens from disk and needs no network."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from igpo_lightning.evaluation.metrics import Accuracy
+from igpo_lightning.reporting import report_plots
+from igpo_lightning.reporting.intervals import SeedMean, seed_mean
+from igpo_lightning.reporting.metrics_file import column
+from igpo_lightning.reporting.plots import GREEN, ORANGE
+from igpo_lightning.reporting.run_data import RunData, read_run, read_sweep, varied_keys
+from igpo_lightning.reporting.viewer_samples import viewer_samples
+
+REPORT_FILE = "report.html"
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        label: The overrides that tell it from the other settings.
+        runs: Its runs, of whatever status.
+    """
+
+    label: str
+    runs: tuple[RunData, ...]
+
+    def summary_mean(self, *keys: str) -> SeedMean | None:
+        """Mean over the finished runs of a number of summary.json, found under nested keys."""
+        return seed_mean([value for run in self.runs if (value := _nested(run, *keys)) is not None])
+
+
+def _nested(run: RunData, *keys: str) -> float | None:
+    node: Any = run.summary
+    for key in keys:
+        node = (node or {}).get(key)
+    return None if node is None else float(node)
+
+
+def group_settings(runs: Sequence[RunData]) -> list[Setting]:
+    """The settings of a sweep, in the order of their first runs."""
+    keys = [key for key in varied_keys(runs) if key != SEED]
+    groups: dict[str, list[RunData]] = {}
+    for run in runs:
+        label = ", ".join(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides)
+        groups.setdefault(label or ("all runs" if len(runs) > 1 else "run"), []).append(run)
+    return [Setting(label, tuple(members)) for label, members in groups.items()]
+
+
+def best_settings(settings: Sequence[Setting]) -> list[Setting]:
+    """The settings that pictures draw: all, or the most accurate ones, in their own order."""
+
+    def accuracy_of(setting: Setting) -> float:
+        result = setting.summary_mean("after", "mean")
+        return -1.0 if result is None else result.mean
+
+    best = sorted(settings, key=accuracy_of, reverse=True)[: report_plots.DRAWN]
+    return [setting for setting in settings if setting in best]
+
+
+def percent(value: float | None) -> str:
+    """A share for people."""
+    return "not measured" if value is None else f"{100 * value:.1f} %"
+
+
+def interval(entry: Mapping[str, Any] | None) -> str:
+    """An accuracy of summary.json with its interval."""
+    return str(Accuracy(**entry)) if entry else "not measured"
+
+
+def seed_interval(result: SeedMean | None) -> str:
+    """A mean over seeds with its interval."""
+    if result is None:
+        return "not measured"
+    if result.half is None:
+        return f"{100 * result.mean:.1f} % (one seed, no interval)"
+    return f"{100 * result.mean:.1f} % ± {100 * result.half:.1f} ({result.count} seeds)"
+
+
+def config_rows(runs: Sequence[RunData]) -> list[tuple[str, list[str], bool]]:
+    """(key, its values over the runs, whether they differ), first the keys that differ."""
+    configs = [run.config for run in runs if run.config]
+    keys = sorted({key for config in configs for key in config})
+    rows = []
+    for key in keys:
+        values = list(dict.fromkeys(str(config.get(key, "(absent)")) for config in configs))
+        rows.append((key, values, len(values) > 1))
+    return sorted(rows, key=lambda row: not row[2])
+
+
+def pictures(settings: Sequence[Setting]) -> list[str]:
+    """Every picture that the runs have numbers for, as SVG."""
+    drawn = best_settings(settings)
+    groups = [(setting.label, setting.runs) for setting in drawn]
+
+    def over_settings(title: str, metric: str, share: bool = False) -> str | None:
+        return report_plots.curve(title, [(*group, metric) for group in groups], share)
+
+    found = [
+        over_settings("held-out accuracy during training", "eval/accuracy", share=True),
+        over_settings("training accuracy before injection", "reward/accuracy_before", share=True),
+        over_settings("mean reward before injection", "reward/mean_before"),
+    ]
+    if len(drawn) == 1:
+        runs = drawn[0].runs
+        wrong = [
+            ("before injection", runs, "group/all_wrong_before"),
+            ("after injection", runs, "group/all_wrong_after"),
+        ]
+        hints = [
+            ("right answers among hinted samples", runs, "hint/correct_share"),
+            ("hint ratio", runs, "hint/ratio_mean"),
+        ]
+        found.append(report_plots.curve("share of all-wrong groups", wrong, share=True))
+        found.append(report_plots.curve("hinted samples", hints, share=True))
+    else:
+        found.append(over_settings("all-wrong groups before injection", "group/all_wrong_before"))
+        found.append(over_settings("all-wrong groups after injection", "group/all_wrong_after"))
+    found += [
+        report_plots.hint_fraction(_hint_points(settings)),
+        _all_wrong_bars(drawn),
+        over_settings("KL to the reference", "policy/kl"),
+        over_settings("gradient norm before clipping", "policy/grad_norm"),
+        over_settings("entropy of the policy (nats a token)", "rollout/entropy"),
+        over_settings("fine-tuning loss (nats a token)", "sft/loss"),
+        over_settings("validation loss (nats a token)", "sft/val_loss"),
+        _time_bars(drawn),
+    ]
+    return [picture for picture in found if picture is not None]
+
+
+def _hint_points(settings: Sequence[Setting]) -> list[tuple[float, float, str, SeedMean]]:
+    """(lowest ratio, highest, label, accuracy) of each setting that measured its accuracy."""
+    points = []
+    for setting in settings:
+        config = next((run.config for run in setting.runs if run.config), {})
+        result = setting.summary_mean("after", "mean")
+        if result is None or "inpaint.trigger" not in config:
+            continue
+        if config["inpaint.trigger"] == "never" or config["inpaint.extra_samples"] == "plain":
+            low = high = 0.0
+        elif config["inpaint.ratio"] is not None:
+            low = high = float(config["inpaint.ratio"])
+        else:
+            low, high = float(config["inpaint.ratio_low"]), float(config["inpaint.ratio_high"])
+        points.append((low, high, setting.label, result))
+    # One ratio in all settings says nothing about ratios.
+    return points if len({point[:2] for point in points}) > 1 else []
+
+
+def _all_wrong_bars(settings: Sequence[Setting]) -> str | None:
+    values: dict[str, dict[str, float]] = {}
+    for setting in settings:
+        row = {when: setting.summary_mean(f"group/all_wrong_{when}") for when in _WHEN}
+        values[setting.label] = {when: r.mean for when, r in row.items() if r is not None}
+    title = "all-wrong groups, mean over the run"
+    return report_plots.bars(title, values, _WHEN, "share of groups")
+
+
+_WHEN = {"before": ORANGE, "after": GREEN}
+
+
+def _time_bars(settings: Sequence[Setting]) -> str | None:
+    values: dict[str, dict[str, float]] = {}
+    for setting in settings:
+        values[setting.label] = {}
+        for phase in report_plots.PHASES:
+            times = [
+                t for run in setting.runs for t in column(list(run.metrics), f"time/{phase}")[1]
+            ]
+            if times:
+                values[setting.label][phase] = sum(times) / len(times)
+    return report_plots.bars("time of a step by phase", values, report_plots.PHASES, "seconds")
+
+
+def _template(name: str) -> str:
+    return (files("igpo_lightning.reporting") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _embedded(data: object) -> Markup:
+    """JSON that no text of a sample can break out of."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace("\u2028", "\\u2028"))
+
+
+def render(folder: Path, sample_limit: int) -> str:
+    """The page about a run folder or a sweep folder."""
+    is_sweep = holds_sweep(folder)
+    runs = read_sweep(folder) if is_sweep else [read_run(folder)]
+    settings = group_settings(runs)
+    samples, logged = viewer_samples(runs, sample_limit)
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "interval": interval,
+        "seed_interval": seed_interval,
+    }
+    return environment.get_template("report.html").render(
+        title=folder.resolve().name,
+        is_sweep=is_sweep,
+        runs=runs,
+        settings=settings,
+        drawn=report_plots.DRAWN,
+        varied=varied_keys(runs),
+        config_rows=config_rows(runs),
+        pictures=[Markup(picture) for picture in pictures(settings)],
+        samples=_embedded(samples),
+        shown=len(samples),
+        logged=logged,
+    )
+
+
+def holds_sweep(folder: Path) -> bool:
+    """Whether a folder holds runs instead of being one."""
+    own = any((folder / name).exists() for name in ("metrics.csv", "summary.json", "samples.jsonl"))
+    return not own and bool(read_sweep(folder))
+
+
+def write_report(folder: Path, sample_limit: int) -> Path:
+    """Write report.html into the folder; returns its place."""
+    page = render(folder, sample_limit)
+    file = folder / REPORT_FILE
+    file.write_text(page, encoding="utf-8")
+    return file

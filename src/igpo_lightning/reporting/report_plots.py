@@ -1,0 +1,163 @@
+"""The report's pictures: SVG whose text and axes take the colour of the page around them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from igpo_lightning.reporting.intervals import SeedMean
+from igpo_lightning.reporting.metrics_file import column
+from igpo_lightning.reporting.plots import BLUE, GREEN, ORANGE, PURPLE
+from igpo_lightning.reporting.run_data import RunData
+
+# Okabe and Ito's palette without yellow, which vanishes on white, and without black.
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00")
+DASHES = ("-", "--", ":", "-.")  # a line is known by its dashes too, not by its colour alone
+DRAWN = 8  # settings in one picture; more cannot be told apart
+_INK = "#010203"  # stands for the page's text colour until the SVG is written
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#808080",
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    **{
+        key: _INK
+        for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    },
+}
+PHASES = {"rollout": BLUE, "grading": ORANGE, "update": GREEN}
+
+
+def _svg(figure: Figure, salt: str) -> str:
+    """The figure as an <svg> element without size, so that it fills its place."""
+    buffer = io.StringIO()
+    # The salt keeps the ids of several pictures on one page apart.
+    with matplotlib.rc_context({"svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(_INK, "currentColor")
+
+
+def band(
+    runs: Sequence[RunData], name: str
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Steps, and at each the mean, lowest and highest value of the runs that have one."""
+    at: dict[float, list[float]] = {}
+    for run in runs:
+        for step, value in zip(*column(list(run.metrics), name), strict=True):
+            at.setdefault(step, []).append(value)
+    steps = sorted(at)
+    means = [sum(at[step]) / len(at[step]) for step in steps]
+    return steps, means, [min(at[step]) for step in steps], [max(at[step]) for step in steps]
+
+
+def curve(
+    title: str, lines: Sequence[tuple[str, Sequence[RunData], str]], share: bool = False
+) -> str | None:
+    """Curves over steps; None where no run measured any of it.
+
+    Args:
+        title: Of the picture.
+        lines: (label, runs that are seeds of one setting, metric) for each line.
+        share: The values are shares, drawn from 0 to 1.
+    """
+    drawn = 0
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+        for place, (label, runs, name) in enumerate(lines):
+            steps, means, low, high = band(runs, name)
+            if not steps:
+                continue
+            drawn += 1
+            colour = COLOURS[place % len(COLOURS)]
+            marker = "o" if len(steps) < 12 else None
+            dashes = DASHES[place % len(DASHES)]
+            axes.plot(steps, means, dashes, color=colour, label=label, marker=marker, markersize=3)
+            if len(runs) > 1:
+                axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+        if share:
+            axes.set_ylim(-0.02, 1.02)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.ticklabel_format(axis="y", useOffset=False)
+        if drawn > 1 or (drawn and len(lines) > 1):
+            axes.legend()
+        if not drawn:
+            plt.close(figure)
+            return None
+        return _svg(figure, title)
+
+
+def bars(
+    title: str, values: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], unit: str
+) -> str | None:
+    """Bars: for each label (a setting) one for each series; None without any value."""
+    if not any(values.values()):
+        return None
+    with matplotlib.rc_context(_STYLE):
+        height = 1.3 + 0.22 * len(values) * max(len(row) for row in values.values())
+        figure, axes = plt.subplots(figsize=(5.4, max(1.8, height)), layout="constrained")
+        thickness = 0.8 / len(colours)
+        for place, (name, colour) in enumerate(colours.items()):
+            rows = [i for i, row in enumerate(values.values()) if name in row]
+            lengths = [list(values.values())[i][name] for i in rows]
+            positions = [i + (place + 0.5) * thickness - 0.4 for i in rows]
+            drawn = axes.barh(positions, lengths, thickness * 0.9, color=colour, label=name)
+            axes.bar_label(drawn, fmt=lambda v: f" {v:.3g}", fontsize=7)
+        axes.set_yticks(range(len(values)), list(values))
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.12)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_xlabel(unit)
+        figure.legend(loc="outside lower center", ncols=len(colours))
+        return _svg(figure, title)
+
+
+def hint_fraction(points: Sequence[tuple[float, float, str, SeedMean]]) -> str | None:
+    """Accuracy over the hint ratio eta, as the paper draws it.
+
+    Args:
+        points: (lowest ratio, highest ratio, label, accuracy) for each setting; a setting with a
+            range is drawn as wide as its range.
+
+    Returns:
+        The picture; None with fewer than two settings, which would compare nothing.
+    """
+    if len(points) < 2:
+        return None
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+        for place, (fixed, colour) in enumerate(((True, BLUE), (False, ORANGE))):
+            chosen = sorted((p for p in points if (p[0] == p[1]) == fixed), key=lambda p: p[:2])
+            if not chosen:
+                continue
+            axes.errorbar(
+                [(low + high) / 2 for low, high, _, _ in chosen],
+                [result.mean for *_, result in chosen],
+                xerr=[(high - low) / 2 for low, high, _, _ in chosen],
+                yerr=[result.half or 0.0 for *_, result in chosen],
+                fmt="o-" if fixed else "s",
+                color=colour,
+                capsize=3,
+                label=("one ratio", "drawn from a range")[place],
+            )
+        axes.set_xlim(-0.05, 1.05)
+        axes.set_title("accuracy after training over the hint ratio", fontsize=10, loc="left")
+        axes.set_xlabel("hint ratio (0: no hints)")
+        axes.legend()
+        return _svg(figure, "hint ratio")

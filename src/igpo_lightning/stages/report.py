@@ -1,0 +1,29 @@
+"""stage=report: one HTML file about a finished, running or failed run, or about a sweep."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.reporting.html import write_report
+from igpo_lightning.reporting.run_data import run_folders
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Write report.html into the folder that `path` names; returns its place.
+
+    Raises:
+        ConfigError: `path` is not the folder of a run or of a sweep.
+    """
+    folder = Path(config.path)
+    marks = (".hydra", "config.yaml", "summary.json", "metrics.csv")
+    if not folder.is_dir():
+        raise ConfigError(f"path={folder} is no folder; name a run or a sweep below runs/")
+    if not any((folder / mark).exists() for mark in marks) and not run_folders(folder):
+        raise ConfigError(
+            f"path={folder} holds neither a run (config.yaml, metrics.csv) nor runs in sub-folders"
+        )
+    file = write_report(folder, config.stage.samples)
+    print(f"report: {file}")
+    return {"report": str(file)}

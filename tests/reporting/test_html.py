@@ -1,0 +1,146 @@
+"""The report as text: what it counts, what it shows of runs that failed, and that it is whole."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from igpo_lightning.reporting.html import group_settings, holds_sweep, render, write_report
+from igpo_lightning.reporting.intervals import SeedMean, seed_mean
+from igpo_lightning.reporting.report_plots import band
+from igpo_lightning.reporting.run_data import natural_order, read_run, read_sweep, varied_keys
+from igpo_lightning.reporting.viewer_samples import live_tokens, spread, viewer_samples
+from tests.reporting.run_folder import write_run
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Ratios 0.2 and 1.0 with seeds 0 and 1: one run failed, one was cut off, one never began."""
+    folder = tmp_path / "sweep"
+    for ratio, seed, status in (
+        (0.2, 0, "finished"),
+        (0.2, 1, "failed"),
+        (1.0, 0, "finished"),
+        (1.0, 1, "finished"),
+        (1.0, 10, "unfinished"),
+    ):
+        overrides = [f"inpaint.ratio={ratio}", f"seed={seed}", "stage.steps=20"]
+        write_run(folder / ",".join(overrides), overrides, status, seed, ratio)
+    planned = [["inpaint.ratio=0.2", "seed=0", "stage.steps=20"]]  # known, in another order
+    planned += [["seed=7", "stage.steps=20", "inpaint.ratio=0.2"]]
+    (folder / "planned.json").write_text(json.dumps(planned))
+    return folder
+
+
+def test_no_run_is_dropped(sweep: Path) -> None:
+    runs = read_sweep(sweep)
+    assert [run.status for run in runs] == [
+        *("finished", "failed", "missing", "finished", "finished", "unfinished")
+    ]
+    assert runs[1].error == "RuntimeError: out of memory"
+    assert varied_keys(runs) == ["inpaint.ratio", "seed"]
+    page = render(sweep, 400)
+    assert "3 of 6 runs finished" in page
+    for status in ("failed", "missing", "unfinished"):
+        assert page.count(f'<tr class="{status}">') == 1
+    assert "RuntimeError: out of memory" in page
+
+
+def test_settings_leave_the_seed_out_and_average_finished_runs(sweep: Path) -> None:
+    """Ratio 1.0: accuracies 0.60 and 0.61; mean 0.605, standard error 0.01 / sqrt(2) / sqrt(2)."""
+    low, high = group_settings(read_sweep(sweep))
+    assert (low.label, high.label) == ("inpaint.ratio=0.2", "inpaint.ratio=1.0")
+    assert low.summary_mean("after", "mean") == SeedMean(0.6, None, 1)
+    result = high.summary_mean("after", "mean")
+    assert result is not None
+    assert result.mean == pytest.approx(0.605)
+    assert result.half == pytest.approx(12.706 * 0.005)  # t with one degree of freedom
+    assert result.count == 2
+
+
+def test_means_over_seeds() -> None:
+    assert seed_mean([]) is None
+    # 1, 2, 3: variance 1, standard error 1 / sqrt(3); t with two degrees of freedom is 4.303.
+    result = seed_mean([1, 2, 3])
+    assert result == SeedMean(2, pytest.approx(4.303 / 3**0.5), 3)
+    many = seed_mean([0.0, 1.0] * 50)  # variance 25 / 99
+    assert many is not None
+    assert many.half == pytest.approx(1.96 * (25 / 99 / 100) ** 0.5)
+
+
+def test_bands_reach_over_the_seeds(sweep: Path) -> None:
+    """At step 0 the accuracies of seeds 0 and 1 are 0.3 + 0.02 sin(0) and 0.3 + 0.02 sin(1)."""
+    runs = [run for run in read_sweep(sweep) if run.status == "finished"]
+    steps, means, low, high = band(runs, "eval/accuracy")
+    assert steps == [0, 5, 10, 15]
+    assert (low[0], high[0]) == pytest.approx((0.3, 0.31683), abs=1e-5)
+    assert means[0] == pytest.approx((0.3 + 0.3 + 0.31683) / 3, abs=1e-5)
+
+
+def test_the_page_stands_alone(sweep: Path) -> None:
+    page = render(sweep, 400)
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert addresses
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    assert "@import" not in page
+    assert "<script src" not in page
+    assert 'class="differs"><th scope="row">inpaint.ratio</th><td>0.2 · 1.0</td>' in page
+
+
+def test_a_single_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", ["inpaint.ratio=0.4"], ratio=0.4)
+    assert not holds_sweep(run)
+    file = write_report(run, 400)
+    page = file.read_text(encoding="utf-8")
+    assert file == run / "report.html"
+    assert "60.0 % [55.0, 65.0]" in page
+    assert "22 of 22 logged samples" in page
+    for title in ("share of all-wrong groups", "hinted samples", "time of a step by phase"):
+        assert title in page
+    data = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    assert data is not None
+    samples = json.loads(data.group(1))
+    assert samples[0]["question"] == "What is 0 + 1? <b>&amp;</b></script>"
+    assert samples[3]["hints"] == [0, 3, 6, 9, 12, 15, 18, 21]
+    assert samples[0]["live"] == 22
+
+
+def test_a_run_that_measured_nothing_has_a_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", ["seed=1"], "failed")
+    page = render(run, 400)
+    assert "No metrics were logged." in page
+    assert "No samples were logged." in page
+    assert "out of memory" in page
+
+
+def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [])
+    with (run / "samples.jsonl").open("a") as file:
+        file.write('{"step": 20, "id": "cut o')
+    assert viewer_samples([read_run(run)], 400)[1] == 22
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 8), st.integers(1, 60))
+def test_samples_are_whole_steps_spread_to_the_last(steps: int, rows: int, limit: int) -> None:
+    records = [{"step": step, "row": row} for step in range(steps) for row in range(rows)]
+    kept = spread(records, limit)
+    assert len(kept) == min(limit, len(records)) or len(kept) % rows == 0
+    assert 0 < len(kept) <= limit
+    assert kept[-1]["step"] == steps - 1
+    assert [r for r in records if r in kept] == kept
+
+
+def test_live_tokens_end_with_the_text() -> None:
+    # Empty strings are parts of a character whose text comes with its last token.
+    assert live_tokens(["a", "", "é", "<eos>"], "aé") == 3
+    assert live_tokens(["<eos>", "<eos>"], "") == 0
+    assert live_tokens(["a", "b"], "ab") == 2
+
+
+def test_order_of_names_counts() -> None:
+    names = ["seed=10", "seed=9", "lr=1"]
+    assert sorted(names, key=natural_order) == ["lr=1", "seed=9", "seed=10"]

@@ -16,7 +16,7 @@ from igpo_lightning.models.checkpoint import read_tensors, save_weights
 
 def write(folder: Path, model, shard_size: str = "5GB") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(model.config))
+    (folder / "config.json").write_text(json.dumps(model.raw_config))
     save_weights(model.checkpoint_names(model.state_dict()), folder, shard_size)
     return folder
 

@@ -82,10 +82,10 @@ def test_a_folder_without_config_and_an_unreachable_id_say_so(tmp_path: Path) ->
 
 
 def test_switches_that_no_released_model_has_are_refused(native, tmp_path: Path) -> None:
-    llada = native("llada").config
+    llada = native("llada").raw_config
     with pytest.raises(ConfigError, match=r"alibi=True; supported: False"):
         load_backbone(folder_of(tmp_path, **llada | {"alibi": True}), random_init=True)
-    dream = native("dream").config
+    dream = native("dream").raw_config
     with pytest.raises(ConfigError, match=r"rope_scaling=\{'factor': 2\}; supported: None"):
         load_backbone(folder_of(tmp_path, **dream | {"rope_scaling": {"factor": 2}}))
     without = {key: value for key, value in llada.items() if key != "n_layers"}
@@ -94,7 +94,7 @@ def test_switches_that_no_released_model_has_are_refused(native, tmp_path: Path)
 
 
 def test_random_weights_follow_from_the_seed_alone(native, tmp_path: Path) -> None:
-    path = folder_of(tmp_path, **native("llada").config)
+    path = folder_of(tmp_path, **native("llada").raw_config)
     torch.manual_seed(5)
     state = torch.get_rng_state()
     models = [load_backbone(path, random_init=True, seed=seed) for seed in (0, 0, 1)]
@@ -134,7 +134,7 @@ def test_a_missing_mask_token_says_what_to_set() -> None:
 
 
 def test_overrides_reach_the_model_and_must_fit_it(native, tmp_path: Path) -> None:
-    path = folder_of(tmp_path, **native("llada").config)
+    path = folder_of(tmp_path, **native("llada").raw_config)
     overrides = {"mask_token_id": 39, "eot_token_id": 6, "eos_token_id": None}
     model = load_backbone(path, random_init=True, token_overrides=overrides)
     assert (model.mask_token_id, model.eot_token_id, model.eos_token_id) == (39, 6, 1)

@@ -157,7 +157,13 @@ def test_the_schema_knows_every_objective_without_importing_it():
 def model_folder(tmp_path_factory) -> Path:
     """An untrained model of a few thousand parameters, in the layout of any checkpoint."""
     folder = tmp_path_factory.mktemp("model")
-    TinyConfig(len(TOKENIZER), 16, 1, 2, 32).save_pretrained(folder)
+    TinyConfig(
+        vocab_size=len(TOKENIZER),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    ).save_pretrained(folder)
     TOKENIZER.save_pretrained(folder)
     return folder
 

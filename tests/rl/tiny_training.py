@@ -92,7 +92,15 @@ def problem(name: str, trace: str | None = TRACE) -> EncodedProblem:
 def backbone(seed: int = 0) -> TinyBackbone:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return TinyBackbone(TinyConfig(len(TOKENIZER), 16, 1, 2, 32))
+        return TinyBackbone(
+            TinyConfig(
+                vocab_size=len(TOKENIZER),
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=32,
+            )
+        )
 
 
 SETTINGS = RLSettings(

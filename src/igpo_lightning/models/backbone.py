@@ -81,7 +81,7 @@ class BackboneModule(nn.Module):
     """What training adds to `Backbone`: parameters, and the units that they are handled in.
 
     Attributes:
-        config: The content of config.json, kept as it was read so that exports carry it on.
+        raw_config: The content of config.json, kept as it was read so that exports carry it on.
         hidden_size: D, channels of what `encode` returns.
         eot_token_id: Ends a turn; None where the model has no such token.
         gradient_checkpointing: Recompute each block in the backward pass.
@@ -95,10 +95,16 @@ class BackboneModule(nn.Module):
     source: str | None = None
 
     def __init__(
-        self, config: dict[str, Any], tokens: TokenIds, vocab_size: int, hidden_size: int
+        self,
+        raw_config: dict[str, Any],
+        tokens: TokenIds,
+        vocab_size: int,
+        hidden_size: int,
+        *of_other_base: Any,
     ) -> None:
-        super().__init__()
-        self.config = config
+        # Nothing for nn.Module; the configuration where PreTrainedModel is the other base class.
+        super().__init__(*of_other_base)
+        self.raw_config = raw_config
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.mask_token_id = tokens.mask

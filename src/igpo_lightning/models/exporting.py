@@ -51,7 +51,7 @@ def save_export(
 
 def _export_config(model: BackboneModule, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """config.json as it was read; its dtype is the weights', and its code is found on the hub."""
-    config = dict(model.config)
+    config = dict(model.raw_config)
     config.pop("quantization_config", None)
     for key in ("torch_dtype", "dtype"):
         if key in config:

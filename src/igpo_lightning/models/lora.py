@@ -55,8 +55,8 @@ def add_lora(model: BackboneModule, settings: LoraSettings, seed: int) -> None:
     unknown = sorted(set(names) - set(model.linear_names))
     if unknown:
         raise ConfigError(
-            f"model.lora.targets={unknown}: the blocks of this {model.config['model_type']} model "
-            f"have {', '.join(model.linear_names)}"
+            f"model.lora.targets={unknown}: the blocks of this {model.raw_config['model_type']} "
+            f"model have {', '.join(model.linear_names)}"
         )
     inside = {id(part) for part in model.blocks.modules()}
     targets = [

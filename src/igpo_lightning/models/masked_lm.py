@@ -228,13 +228,13 @@ class TransformersBackbone(BackboneModule):
         """
         if cache is not None:
             raise ValueError(
-                f"the {self.config['model_type']} backbone keeps no key-values; use cache=none"
+                f"the {self.raw_config['model_type']} backbone keeps no key-values; use cache=none"
             )
         batch, length = input_ids.shape
         if self._positions is not None and length > self._positions:
             raise ValueError(
                 f"a canvas of {length} tokens is longer than the {self._positions} positions of "
-                f"the {self.config['model_type']} backbone"
+                f"the {self.raw_config['model_type']} backbone"
             )
         if attention_mask is None:
             positions = torch.arange(length, device=input_ids.device).expand(batch, length)

@@ -2,16 +2,17 @@
 
 Pre-norm blocks with rotary positions (Su et al., 2021), RMSNorm (Zhang & Sennrich, 2019) and SwiGLU
 (Shazeer, 2020), full attention and no biases: LLaDA's architecture at a thousandth of the size.
+It is a `PreTrainedModel`, and importing this file teaches transformers' AutoModel its type.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
 
 from igpo_lightning.models.special_tokens import TokenIds, token_ids
 from igpo_lightning.models.transformer import Frame, Heads, NativeBackbone, attend
@@ -19,9 +20,10 @@ from igpo_lightning.models.transformer import Frame, Heads, NativeBackbone, atte
 MODEL_TYPE = "igpo_tiny"
 
 
-@dataclass(frozen=True)
-class TinyConfig:
+class TinyConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Sizes and special tokens of the embedded backbone, as saved in its config.json."""
+
+    model_type: ClassVar[str] = MODEL_TYPE
 
     vocab_size: int = 512
     hidden_size: int = 128
@@ -38,14 +40,13 @@ class TinyConfig:
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> "TinyConfig":
-        """Read config.json; entries that are not sizes of this model are another reader's."""
-        return cls(**{f.name: raw[f.name] for f in fields(cls) if f.name in raw})
+        """Read config.json; entries that are not sizes of this model are carried along."""
+        return cls(**{key: value for key, value in raw.items() if key != "model_type"})
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"model_type": MODEL_TYPE, **asdict(self)}, indent=2)
-        (Path(folder) / "config.json").write_text(text + "\n")
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What goes into config.json: a function of the model alone, not of a library's version."""
+        entries = super().to_diff_dict()
+        return {key: value for key, value in entries.items() if key != "transformers_version"}
 
 
 class TinyBlock(nn.Module):
@@ -72,10 +73,13 @@ class TinyBlock(nn.Module):
         return x + self.down(F.silu(gate) * up)
 
 
-class TinyBackbone(NativeBackbone):
+class TinyBackbone(NativeBackbone, PreTrainedModel):  # type: ignore[no-untyped-call]
     """The embedded masked diffusion model; see `Backbone` for the interface."""
 
     linear_names: ClassVar = ("qkv", "attention_out", "gate_up", "down")
+    config_class = TinyConfig
+    supports_gradient_checkpointing = True
+    _input_embed_layer = "embed"
 
     def __init__(
         self,
@@ -83,10 +87,9 @@ class TinyBackbone(NativeBackbone):
         tokens: TokenIds | None = None,
         raw_config: dict[str, Any] | None = None,
     ) -> None:
-        raw = raw_config or {"model_type": MODEL_TYPE, **asdict(config)}
         super().__init__(
-            raw,
-            tokens or token_ids(MODEL_TYPE, asdict(config)),
+            raw_config or config.to_diff_dict(),
+            tokens or token_ids(MODEL_TYPE, config.to_dict()),
             config.vocab_size,
             config.hidden_size,
             Heads(
@@ -96,6 +99,7 @@ class TinyBackbone(NativeBackbone):
             ),
             config.rope_theta,
             config.initializer_range,
+            config,
         )
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(TinyBlock(config) for _ in range(config.num_hidden_layers))
@@ -103,6 +107,10 @@ class TinyBackbone(NativeBackbone):
         self.tied = config.tie_word_embeddings
         if not self.tied:
             self.unembed = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def init_weights(self) -> None:
+        """Random weights at the end of construction, drawn as in every native backbone."""
         self.initialize()
 
     @property
@@ -124,3 +132,7 @@ class TinyBackbone(NativeBackbone):
     def head(self) -> nn.Module:
         """The layer that makes logits."""
         return self.embedding if self.tied else self.unembed
+
+
+AutoConfig.register(MODEL_TYPE, TinyConfig)
+AutoModel.register(TinyConfig, TinyBackbone)

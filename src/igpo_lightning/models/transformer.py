@@ -129,15 +129,16 @@ class NativeBackbone(BackboneModule):
 
     def __init__(
         self,
-        config: dict[str, Any],
+        raw_config: dict[str, Any],
         tokens: TokenIds,
         vocab_size: int,
         hidden_size: int,
         heads: Heads,
         rope_theta: float,
         initializer_std: float,
+        *of_other_base: Any,
     ) -> None:
-        super().__init__(config, tokens, vocab_size, hidden_size)
+        super().__init__(raw_config, tokens, vocab_size, hidden_size, *of_other_base)
         self.heads = heads
         self.rope_theta = rope_theta
         self.initializer_std = initializer_std

@@ -21,7 +21,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     texts = ["Start 12; A+5; B-3", "12+34=46; 46-5=41"]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_export(TinyBackbone(TinyConfig(300, 16, 1, 2, 32)), train_tokenizer(texts, 300), model)
+        sizes = TinyConfig(
+            vocab_size=300,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+        )
+        save_export(TinyBackbone(sizes), train_tokenizer(texts, 300), model)
     source = Path(__file__).resolve().parents[2] / "src"
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("run_server.py"))],

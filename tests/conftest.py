@@ -24,3 +24,24 @@ def shared_data() -> Path:
 def shared_golden() -> Path:
     """The folder of reference values that lives beside the repository, where there is one."""
     return _shared("golden")
+
+
+_skipped_beside_data: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note tests that were skipped although the folder they need is there."""
+    if report.skipped and "shared" in report.keywords and SHARED.is_dir():
+        _skipped_beside_data.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Such a skip is a failure: it would hide that real data no longer flows."""
+    if _skipped_beside_data and not hasattr(session.config, "workerinput"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which."""
+    for name in _skipped_beside_data:
+        terminalreporter.write_line(f"skipped although {SHARED} is there: {name}", red=True)

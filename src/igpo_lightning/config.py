@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igpo_lightning.data.reading import KINDS
 from igpo_lightning.data.sources import Source
+from igpo_lightning.data.synthetic import MAX_LEVEL
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewards.extraction import STRATEGIES, STRATEGY_ORDER
 
@@ -313,6 +314,11 @@ class TokenizerStage(StageConfig):
     output: str = MISSING  # folder for the tokenizer and config.json of an untrained tiny model
     vocab_size: int = 512  # at most this many tokens
     examples: int = 4000  # embedded problems that merges are learned from
+    hidden_size: int = 64  # of the untrained model, D
+    layers: int = 4  # transformer blocks
+    heads: int = 4  # attention heads; divides hidden_size
+    intermediate_size: int = 192  # of the MLP
+    initializer_range: float = 0.1  # standard deviation of weights; wide for a narrow model
 
 
 @dataclass
@@ -807,6 +813,20 @@ def _validate_data(config: DictConfig) -> None:
     _require_choice(config, "prompt.long_traces", ("cut", "drop"))
     _require_at_least(config, 1, "data.limit")
     _require(
+        all(1 <= level <= MAX_LEVEL for level in data.levels)
+        and (bool(data.levels) or data.name != "arithmetic"),
+        "data.levels",
+        data.levels,
+        f"give levels from 1 to {MAX_LEVEL}, for example [1,2,3]",
+    )
+    _require(
+        len(data.terse_share) in (0, len(data.levels))
+        and all(0 <= share <= 1 for share in data.terse_share),
+        "data.terse_share",
+        data.terse_share,
+        f"give a share from 0 to 1 for each of data.levels={data.levels}, or none",
+    )
+    _require(
         data.name != "mixture" or bool(data.parts),
         "data.parts",
         data.parts,
@@ -858,7 +878,7 @@ def _validate_stage(config: DictConfig) -> None:
             "prompt" in config.stage and not _missing(config.stage, "prompt"),
             "stage.prompt",
             "???",
-            "give the question, for example stage.prompt='Start 12; A+5; B-3'",
+            "give the question, for example stage.prompt='A+3 B-2 from 12'",
         )
         _require_at_least(config, 0, "stage.hint_position")
     if config.stage.name == "inspect":

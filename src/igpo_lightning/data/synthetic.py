@@ -1,36 +1,52 @@
 r"""The embedded task: chains of additions and subtractions, generated on the spot.
 
-    question  Start 12 A+5 B-3 C+9 D+4
-    trace     A17 B14 C23 \boxed{27}
+    question  A+12 B-21 C+30 from 45
+    trace     A+12=57; B-21=36; C+30=\boxed{66}
 
-A letter names what came before it plus or minus one digit; every running value stays between 10
-and 99. The trace states each intermediate result once and the last one only in the box, so that no
-result can be copied from its next mention: the model has to learn the sums.
+A letter names what came before it plus or minus a number of two digits, none above 3; nothing is
+ever carried or borrowed, and every running value has two digits. What makes it learnable for a
+small masked denoiser: few facts; no result is stated twice (it would learn to copy, never to add);
+and a line's operands stand at the same distance in every line, the first one included, whose start
+is the last word of the question.
 """
 
 import hashlib
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from igpo_lightning.data.problem import Problem
+from igpo_lightning.errors import ConfigError
 
 MAX_LEVEL = 4
-_SMALLEST, _LARGEST = 10, 99  # running values: always two digits, two tokens
-_NAMES = "ABCDEFGH"
+_LARGEST_DIGIT = 3  # of a step: few facts, which a small model learns in minutes
+_PATIENCE = 1000  # draws without a new problem after which a level counts as used up
+_NAMES = "ABCDE"
+_FACTS_SHARE, _LADDER_SHARE = 0.1, 0.5  # of training
+_TERSE_FROM = 0.7  # of training: the skill comes first, the habit of leaving it out last
+_SUMS_SHARE = 0.3  # of examples while the ladder is climbed
 # Which part of all chains a split may draw from; the parts are disjoint.
 _SHARES = {"test": 0.1, "validation": 0.1, "train": 0.8}
 
 
+def _draw_step(value: int, draw: random.Random) -> int:
+    """A signed step that neither carries nor borrows and leaves two digits."""
+    tens, units = divmod(value, 10)
+    while True:
+        sign = draw.choice((1, -1))
+        by_tens, by_units = draw.randint(0, _LARGEST_DIGIT), draw.randint(0, _LARGEST_DIGIT)
+        fits = 1 <= tens + sign * by_tens <= 9 and 0 <= units + sign * by_units <= 9
+        if fits and (by_tens or by_units):
+            return sign * (10 * by_tens + by_units)
+
+
 def _draw_chain(level: int, draw: random.Random) -> tuple[int, list[int]]:
-    """A start and 2 * level signed steps."""
-    start = value = draw.randint(_SMALLEST, _LARGEST)
+    """A start and `level + 1` signed steps."""
+    start = value = draw.randint(10, 99)
     steps = []
-    for _ in range(2 * level):
-        step = draw.choice(
-            [s for s in range(-9, 10) if s != 0 and _SMALLEST <= value + s <= _LARGEST]
-        )
-        value += step
-        steps.append(step)
+    for _ in range(level + 1):
+        steps.append(_draw_step(value, draw))
+        value += steps[-1]
     return start, steps
 
 
@@ -45,27 +61,33 @@ def _split_of(question: str) -> str:
     return "train"
 
 
-def _render(start: int, steps: Sequence[int], level: int) -> Problem:
-    question = f"Start {start} " + " ".join(
-        f"{name}{step:+d}" for name, step in zip(_NAMES, steps, strict=False)
-    )
+def _render(start: int, steps: Sequence[int]) -> Problem:
+    named = [f"{name}{step:+03d}" for name, step in zip(_NAMES, steps, strict=False)]
+    question = " ".join(named) + f" from {start}"
     lines, value = [], start
-    for name, step in zip(_NAMES, steps[:-1], strict=False):
+    for line, step in zip(named, steps, strict=True):
         value += step
-        lines.append(f"{name}{value} ")
-    answer = str(value + steps[-1])
+        lines.append(f"{line}={value}")
+    lines[-1] = f"{named[-1]}=\\boxed{{{value}}}"
     return Problem(
         id="arithmetic-" + hashlib.blake2b(question.encode(), digest_size=6).hexdigest(),
         question=question,
-        solution="".join(lines) + f"\\boxed{{{answer}}}",
-        answer=answer,
-        level=level,
+        solution="; ".join(lines),
+        answer=str(value),
+        level=len(steps) - 1,
     )
+
+
+def _single_sum(draw: random.Random) -> Problem:
+    """One line of a trace as a problem of its own, without a box: the ladder's lowest rung."""
+    whole = _render(*_draw_chain(0, draw))
+    line = str(whole.solution).replace("\\boxed{", "").replace("}", "")
+    return replace(whole, solution=line)
 
 
 def _draw_problem(split: str, level: int, draw: random.Random) -> Problem:
     while True:
-        problem = _render(*_draw_chain(level, draw), level)
+        problem = _render(*_draw_chain(level, draw))
         if _split_of(problem.question) == split:
             return problem
 
@@ -78,14 +100,27 @@ def arithmetic_problems(
     Args:
         split: "train", "validation" or "test"; no chain is in two of them, whatever the seed.
         size: Number of problems.
-        levels: Levels to draw from, 1 to `MAX_LEVEL`; a problem of level l has 2 l steps.
+        levels: Levels to draw from, 1 to `MAX_LEVEL`: level l has l + 1 steps.
         seed: Equal seeds give equal problems.
+
+    Raises:
+        ConfigError: A level does not have that many problems (level 1: 90 or so in a tenth).
     """
     draw = random.Random(f"arithmetic-{split}-{seed}")
     problems: dict[str, Problem] = {}
-    while len(problems) < size:
-        problem = _draw_problem(split, levels[len(problems) % len(levels)], draw)
-        problems.setdefault(problem.id, problem)
+    for index in range(size):
+        level = levels[index % len(levels)]
+        for _ in range(_PATIENCE):
+            problem = _draw_problem(split, level, draw)
+            if problem.id not in problems:
+                break
+        else:
+            raise ConfigError(
+                f"data.levels={list(levels)}: level {level} has too few chains for {size} "
+                f"different {split} problems; ask for fewer (data.train_size, data.eval_size) or "
+                "leave it out"
+            )
+        problems[problem.id] = problem
     return list(problems.values())
 
 
@@ -104,15 +139,19 @@ def arithmetic_sft_example(
         levels: Levels to draw from, easiest first.
         terse_share: For each of `levels` the share of examples whose trace is the bare boxed
             answer; empty for none. It makes a policy that can reason but seldom does where
-            problems are long: what reinforcement learning then has to bring out.
-        progress: Share of training done, in [0, 1]: in the first half the levels come in one by
-            one (the difficulty ladder).
+            problems are long, which reinforcement learning then has to bring out. Before
+            `_TERSE_FROM` there are none.
+        progress: Share of training done, in [0, 1], by which the difficulty ladder is climbed:
+            single sums for the first `_FACTS_SHARE`; then one level after the other, with sums
+            among them; all levels and nothing else from `_LADDER_SHARE` on.
     """
     draw = random.Random(f"arithmetic-sft-{seed}-{index}")
-    open_levels = max(1, min(len(levels), 1 + int(2 * progress * len(levels))))
-    place = draw.randrange(open_levels)
+    if progress < _FACTS_SHARE or (progress < _LADDER_SHARE and draw.random() < _SUMS_SHARE):
+        return _single_sum(draw)
+    climbed = (progress - _FACTS_SHARE) / (_LADDER_SHARE - _FACTS_SHARE)
+    place = draw.randrange(min(len(levels), 1 + int(climbed * len(levels))))
     problem = _draw_problem("train", levels[place], draw)
-    if terse_share and draw.random() < terse_share[place]:
+    if terse_share and progress >= _TERSE_FROM and draw.random() < terse_share[place]:
         bare = f"\\boxed{{{problem.answer}}}"
         return Problem(problem.id, problem.question, bare, problem.answer, problem.level)
     return problem

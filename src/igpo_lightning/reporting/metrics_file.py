@@ -1,9 +1,10 @@
-"""Reading back what Lightning's CSVLogger wrote."""
+"""The names of a run's files, and reading back what Lightning's CSVLogger wrote."""
 
 import csv
 from pathlib import Path
 
 METRICS_FILE = "metrics.csv"
+SUMMARY_FILE = "summary.json"
 
 
 def _number(text: str) -> float:

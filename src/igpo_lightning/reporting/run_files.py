@@ -9,9 +9,7 @@ from typing import Any
 from igpo_lightning import durable
 from igpo_lightning.distributed import rank
 from igpo_lightning.evaluation.metrics import Accuracy
-from igpo_lightning.reporting.metrics_file import METRICS_FILE, column, read_metrics
-
-SUMMARY_FILE = "summary.json"
+from igpo_lightning.reporting.metrics_file import METRICS_FILE, SUMMARY_FILE, column, read_metrics
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.table import Table
 
-from igpo_lightning.reporting.run_files import SUMMARY_FILE
+# Hydra loads callbacks before it composes: nothing heavy may be imported up here.
+from igpo_lightning.reporting.metrics_file import SUMMARY_FILE
 
 _COLUMNS = ("before", "after", "low", "high", "all-wrong before", "all-wrong after")
 
@@ -60,12 +59,18 @@ class SweepTable(Callback):  # type: ignore[misc]
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
-        shown = [n for n in names if n != "run"]
-        table = Table(title=f"{len(rows)} runs", title_justify="left", title_style="bold")
-        for name in shown:
-            table.add_column(name)
-        for row in rows:
-            table.add_row(*(_cell(row.get(name)) for name in shown))
-        console = Console()
-        console.print(table)
-        console.print(f"sweep folder: {folder}", soft_wrap=True, highlight=False)
+        _print_table(rows, [n for n in names if n != "run"], folder)
+
+
+def _print_table(rows: list[dict[str, Any]], shown: list[str], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{len(rows)} runs", title_justify="left", title_style="bold")
+    for name in shown:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in shown))
+    console = Console()
+    console.print(table)
+    console.print(f"sweep folder: {folder}", soft_wrap=True, highlight=False)

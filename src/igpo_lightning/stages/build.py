@@ -63,6 +63,10 @@ def quiet_libraries() -> None:
         ".*is supposed to be called every.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*GPU available but not used.*",
+        ".*overridden .transfer_batch_to_device. in .LightningModule.*",
+        ".*Total length of .DataLoader. across ranks is zero.*",
+        ".*in eval mode at the start of training.*",
+        ".*Using ModelCheckpoint with manual optimization.*",
     ):
         warnings.filterwarnings("ignore", pattern)
 

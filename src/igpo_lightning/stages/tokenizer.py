@@ -30,6 +30,11 @@ def run(config: DictConfig) -> dict[str, Any]:
         mask_token_id=tokenizer.mask_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        hidden_size=stage.hidden_size,
+        num_hidden_layers=stage.layers,
+        num_attention_heads=stage.heads,
+        intermediate_size=stage.intermediate_size,
+        initializer_range=stage.initializer_range,
     )
     sizes.save_pretrained(stage.output)
     print(f"tokenizer with {len(tokenizer)} tokens and config.json in {Path(stage.output)}")

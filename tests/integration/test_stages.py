@@ -1,0 +1,167 @@
+"""Every stage through the real command line, from a folder that is not the checkout."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from igpo_lightning.models import load_backbone, load_tokenizer
+
+# A run of seconds: two rollout steps, two prompts, four samples each.
+SHORT_RL = (
+    "stage.steps=2",
+    "stage.prompts_per_step=2",
+    "stage.group_size=4",
+    "stage.inner_updates=2",
+    "stage.checkpoint_every=1",
+    "stage.log_samples_every=1",
+    "data.train_size=8",
+    "eval.limit=8",
+    "hydra.run.dir=run",
+)
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def records(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_rl_leaves_all_that_it_names(igpo, tmp_path: Path) -> None:
+    done = igpo(*SHORT_RL)
+    run = tmp_path / "run"
+    for part in ("held-out problems", "all-wrong groups", "time in rollout", "run folder: "):
+        assert part in done.stdout
+    assert "[" in done.stdout.split("held-out problems")[1].splitlines()[0]  # an interval
+    for name in ("metrics.csv", "config.yaml", "samples.jsonl", "curves.png", "summary.json"):
+        assert (run / name).stat().st_size > 0, name
+    assert list((run / "tensorboard").glob("events.*"))
+    assert (run / "checkpoints" / "last.ckpt").exists()
+    assert OmegaConf.load(run / "config.yaml").stage.group_size == 4
+
+    rows = [row for row in metrics(run) if row.get("group/all_wrong_before")]
+    assert [int(row["step"]) for row in rows] == [0, 1]
+    for row in rows:
+        before, after = float(row["group/all_wrong_before"]), float(row["group/all_wrong_after"])
+        assert 0 <= after <= before <= 1
+    samples = records(run / "samples.jsonl")
+    assert len(samples) == 2 * 2 * 4  # steps, prompts, group
+    assert {len({s["id"] for s in samples if s["step"] == step}) for step in (0, 1)} == {2}
+
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["before"]["problems"] == summary["after"]["problems"] == 8
+    assert len(records(run / "eval_before.jsonl")) == len(records(run / "eval_after.jsonl")) == 8
+
+    trained, start = load_backbone(str(run / "export")), load_backbone("tiny")
+    names = dict(start.named_parameters())
+    moved = [n for n, p in trained.named_parameters() if not torch.equal(p, names[n])]
+    assert moved, "training changed no parameter"
+    text = "A+3 from 12"
+    assert load_tokenizer(str(run / "export"))(text) == load_tokenizer("tiny")(text)
+
+
+def test_grpo_has_no_hints(igpo, tmp_path: Path) -> None:
+    igpo(*SHORT_RL, "inpaint=none", "objective=grpo", "stage.eval_before=false")
+    rows = [row for row in metrics(tmp_path / "run") if row.get("group/all_wrong_before")]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["group/all_wrong_before"] == row["group/all_wrong_after"]
+    assert all(not any(s.get("hint") or "") for s in records(tmp_path / "run" / "samples.jsonl"))
+
+
+def test_a_resumed_run_logs_what_an_unbroken_one_logs(igpo, tmp_path: Path) -> None:
+    changes = ("stage.eval_before=false", "stage.eval_after=false", "stage.steps=3")
+    igpo(*SHORT_RL, *changes, "hydra.run.dir=whole")
+    igpo(*SHORT_RL, *changes, "hydra.run.dir=parts", "stage.steps=2")
+    igpo(*SHORT_RL, *changes, "hydra.run.dir=parts", "resume=parts")
+    whole, parts = metrics(tmp_path / "whole"), metrics(tmp_path / "parts")
+    assert len(whole) == len(parts) == 3
+    for one, other in zip(whole, parts, strict=True):
+        for name in one:
+            if not name.startswith("time/"):
+                assert one[name] == other[name], name
+
+
+def test_sft_trains_and_resumes(igpo, tmp_path: Path) -> None:
+    short = (
+        "stage=sft",
+        "stage.batch_size=8",
+        "stage.val_every=4",
+        "stage.val_limit=8",
+        "stage.checkpoint_every=4",
+        "model.init=random",
+        "data.eval_size=8",
+        "eval.limit=4",
+        "hydra.run.dir=run",
+    )
+    igpo(*short, "stage.steps=8")
+    done = igpo(*short, "stage.steps=12", "resume=run")
+    assert "validation loss" in done.stdout
+    losses = [float(r["sft/val_loss"]) for r in metrics(tmp_path / "run") if r.get("sft/val_loss")]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    assert load_backbone(str(tmp_path / "run" / "export")).mask_token_id == 0
+
+
+def test_eval_reports_an_interval_and_keeps_every_sample(igpo, tmp_path: Path) -> None:
+    done = igpo(
+        "stage=eval",
+        "data.eval_size=10",
+        "eval.samples=3",
+        "eval.temperature=0.7",
+        "hydra.run.dir=run",
+    )
+    assert "avg@3 on 10 held-out problems" in done.stdout
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    assert len(samples) == 30
+    assert all(s["correct"] == (s["reason"] is None) for s in samples)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["after"]
+    assert summary["low"] <= summary["mean"] <= summary["high"]
+    assert summary["mean"] == pytest.approx(sum(s["correct"] for s in samples) / 30)
+
+
+def test_generate_keeps_the_hint_and_shows_the_order(igpo) -> None:
+    prompt = "stage.prompt='A+3 B-2 C+4 from 12'"
+    done = igpo("stage=generate", prompt, "stage.hint='A+3=15; B-2=13'")
+    assert "A+3=15; B-2=13" in done.stdout
+    assert "unmasked at step:" in done.stdout
+    assert igpo("stage=generate", prompt, "stage.hint='A+3=15; B-2=13'").stdout == done.stdout
+    refused = igpo(
+        "stage=generate", prompt, "stage.hint='A+3=15; B-2=13'", "stage.hint_position=30", code=2
+    )
+    assert "stage.hint_position=30" in refused.stderr
+    assert "sampler.completion_length=40" in refused.stderr
+
+
+def test_a_sweep_leaves_one_table(igpo, tmp_path: Path) -> None:
+    done = igpo(
+        "-m",
+        "inpaint.ratio=0.0,0.6",
+        "seed=0,1",
+        *SHORT_RL[:-1],
+        "stage.steps=1",
+        "stage.eval_before=false",
+        "hydra.sweep.dir=sweep",
+    )
+    with (tmp_path / "sweep" / "sweep.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert {(row["inpaint.ratio"], row["seed"]) for row in rows} == {
+        (ratio, seed) for ratio in ("0.0", "0.6") for seed in ("0", "1")
+    }
+    assert {row["status"] for row in rows} == {"finished"}
+    assert "4 runs" in done.stdout
+
+
+@pytest.mark.parametrize("stage", ["rl", "eval", "sft"])
+def test_without_data_the_command_says_how_to_provide_it(igpo, tmp_path: Path, stage: str) -> None:
+    refused = igpo(f"stage={stage}", "data=amc", code=2, env={"HF_HOME": str(tmp_path)})
+    for part in ("data=amc", "data.path", "IGPO_DATA_DIR", "AI-MO/"):
+        assert part in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 
 from igpo_lightning.models import load_backbone, load_tokenizer
 
-# A run of seconds: two rollout steps, two prompts, four samples each.
+# A run of seconds: two rollout steps, four prompts, four samples each.
 SHORT_RL = (
     "stage.steps=2",
-    "stage.prompts_per_step=2",
+    "stage.prompts_per_step=4",
     "stage.group_size=4",
     "stage.inner_updates=2",
     "stage.checkpoint_every=1",
@@ -51,8 +51,8 @@ def test_rl_leaves_all_that_it_names(igpo, tmp_path: Path) -> None:
         before, after = float(row["group/all_wrong_before"]), float(row["group/all_wrong_after"])
         assert 0 <= after <= before <= 1
     samples = records(run / "samples.jsonl")
-    assert len(samples) == 2 * 2 * 4  # steps, prompts, group
-    assert {len({s["id"] for s in samples if s["step"] == step}) for step in (0, 1)} == {2}
+    assert len(samples) == 2 * 4 * 4  # steps, prompts, group
+    assert {len({s["id"] for s in samples if s["step"] == step}) for step in (0, 1)} == {4}
 
     summary = json.loads((run / "summary.json").read_text())
     assert summary["before"]["problems"] == summary["after"]["problems"] == 8
@@ -88,9 +88,10 @@ def test_a_resumed_run_logs_what_an_unbroken_one_logs(igpo, tmp_path: Path) -> N
                 assert one[name] == other[name], name
 
 
-def test_sft_trains_and_resumes(igpo, tmp_path: Path) -> None:
-    short = (
+def test_sft_trains(igpo, tmp_path: Path) -> None:
+    done = igpo(
         "stage=sft",
+        "stage.steps=12",
         "stage.batch_size=8",
         "stage.val_every=4",
         "stage.val_limit=8",
@@ -100,8 +101,6 @@ def test_sft_trains_and_resumes(igpo, tmp_path: Path) -> None:
         "eval.limit=4",
         "hydra.run.dir=run",
     )
-    igpo(*short, "stage.steps=8")
-    done = igpo(*short, "stage.steps=12", "resume=run")
     assert "validation loss" in done.stdout
     losses = [float(r["sft/val_loss"]) for r in metrics(tmp_path / "run") if r.get("sft/val_loss")]
     assert len(losses) == 3
@@ -133,10 +132,10 @@ def test_generate_keeps_the_hint_and_shows_the_order(igpo) -> None:
     assert "unmasked at step:" in done.stdout
     assert igpo("stage=generate", prompt, "stage.hint='A+3=15; B-2=13'").stdout == done.stdout
     refused = igpo(
-        "stage=generate", prompt, "stage.hint='A+3=15; B-2=13'", "stage.hint_position=30", code=2
+        "stage=generate", prompt, "stage.hint='A+3=15; B-2=13'", "stage.hint_position=40", code=2
     )
-    assert "stage.hint_position=30" in refused.stderr
-    assert "sampler.completion_length=40" in refused.stderr
+    assert "stage.hint_position=40" in refused.stderr
+    assert "sampler.completion_length=48" in refused.stderr
 
 
 def test_a_sweep_leaves_one_table(igpo, tmp_path: Path) -> None:

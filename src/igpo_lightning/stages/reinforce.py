@@ -25,8 +25,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     # Long traces are inpaint.long_traces' business, unless their problems are not wanted at all.
     length = config.sampler.completion_length
     train = encode(config, read_problems(config, "train"), tokenizer, length, cut=False)
-    held_out_problems = read_problems(config, config.eval.split, config.eval.limit)
-    held_out = encode(config, held_out_problems, tokenizer)
+    problems = read_problems(config, config.eval.split)
+    held_out = encode(config, problems[: config.eval.limit], tokenizer)
     build.save_resolved(config, folder)
 
     samples = SampleFile(folder / "samples.jsonl")
@@ -80,7 +80,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         return {}
     plot_rl_curves(folder)
     summary = write_summary(folder, before=before, after=after)
-    print_rl_table(folder, summary, total=len(held_out_problems))
+    print_rl_table(folder, summary, total=len(problems))
     return summary
 
 

@@ -1,4 +1,4 @@
-"""Every command in README and docs composes to a valid configuration, and every link leads somewhere."""
+"""Every command in README and docs composes, and every link leads somewhere."""
 
 import re
 import shlex

@@ -23,7 +23,7 @@ _LARGEST_DIGIT = 3  # of a step: few facts, which a small model learns in minute
 _PATIENCE = 1000  # draws without a new problem after which a level counts as used up
 _NAMES = "ABCDE"
 _FACTS_SHARE, _LADDER_SHARE = 0.1, 0.5  # of training
-_TERSE_FROM = 0.7  # of training: the skill comes first, the habit of leaving it out last
+_TERSE_FROM = 0.5  # of training: the skill comes first, the habit of leaving it out last
 _SUMS_SHARE = 0.3  # of examples while the ladder is climbed
 # Which part of all chains a split may draw from; the parts are disjoint.
 _SHARES = {"test": 0.1, "validation": 0.1, "train": 0.8}

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from igpo_lightning.reporting.metrics_file import METRICS_FILE, read_metrics
-from igpo_lightning.reporting.run_files import SUMMARY_FILE
+from igpo_lightning.reporting.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics
 
 FAILURE_FILE = "failure.txt"  # traceback of a run of a sweep that failed
 PLANNED_FILE = "planned.json"  # override lists of every run that a sweep was asked for

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from igpo_lightning.config import CONF, validate
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.reporting.run_files import SUMMARY_FILE
+from igpo_lightning.reporting.metrics_file import SUMMARY_FILE
 from igpo_lightning.stages import build
 
 log = logging.getLogger(__name__)

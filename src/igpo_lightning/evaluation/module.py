@@ -18,6 +18,7 @@ from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
 from igpo_lightning.evaluation.runner import Completions, complete, decode_live
 from igpo_lightning.models import BackboneModule
+from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.rewards import GradingPool, Verdict
 from igpo_lightning.rewards.extraction import STRATEGY_ORDER
 from igpo_lightning.rewards.worker import Grader
@@ -68,6 +69,7 @@ class EvaluationModule(lightning.LightningModule):
         self.samples: list[dict[str, Any]] = []
         self.seconds: dict[str, float] = defaultdict(float)
         self._pool: GradingPool | None = None
+        save_trained_only(self)
 
     def configure_model(self) -> None:
         """Share the parameters over the mesh that ModelParallelStrategy lays out."""

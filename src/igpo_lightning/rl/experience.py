@@ -1,7 +1,6 @@
 """A rollout made ready for its updates: masks, old and reference scores, and what counts."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -176,17 +175,3 @@ class ExperienceModule(RolloutModule):
         canvas = int(prompts.sum()) + len(prompts) * rollout.completion_ids.shape[1]
         self.work["passes/update"] += masked_inputs
         self.work["tokens/update"] += masked_inputs * canvas
-
-    # ---- checkpoints: the reference is what training started from, not state ------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the frozen reference out: it is rebuilt from `model.path`."""
-        state = checkpoint["state_dict"]
-        for name in [name for name in state if name.startswith("reference.")]:
-            del state[name]
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Complete the loaded state with the reference that this run was built with."""
-        if self.reference is not None:
-            own = self.reference.state_dict(prefix="reference.")
-            checkpoint["state_dict"].update(own)

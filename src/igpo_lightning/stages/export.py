@@ -61,7 +61,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     of_run = run_config(checkpoint, config)
     model = build.build_backbone(of_run, device="meta")
     absent = set(model.state_dict()) - set(weights)
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if absent or of_run.model.quantization != "none":
         # What was never trained need not be in the checkpoint: it is read from model.path.
         model = build.build_backbone(of_run)
@@ -72,7 +72,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         if weights[name].shape != own[name].shape
     ]
     source = f"{of_run.model.path} with checkpoint={checkpoint}"
-    report_misfits(source, absent - frozen, set(weights) - set(own), misshapen)
+    report_misfits(source, absent & trained, set(weights) - set(own), misshapen)
     folder = Path(config.stage.output or build.run_folder() / "export")
     save_export(model, build.build_tokenizer(of_run), folder, own | weights)
     print(f"{checkpoint} as a model's folder in {folder}")

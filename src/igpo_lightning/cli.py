@@ -13,6 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igpo_lightning.config import CONF, STAGES, register_schemas, validate
 from igpo_lightning.errors import ConfigError, RunError
+from igpo_lightning.sweeping import register_resolvers, run_once
+
+# Not in main: a launcher's processes import this module and never call it.
+register_resolvers()
 
 
 def dispatch(config: DictConfig) -> dict[str, Any] | None:
@@ -24,7 +28,11 @@ def dispatch(config: DictConfig) -> dict[str, Any] | None:
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _run(config: DictConfig) -> dict[str, Any] | None:
+def _run(config: DictConfig) -> dict[str, Any] | float | None:
+    return run_once(config, _checked)
+
+
+def _checked(config: DictConfig) -> dict[str, Any] | None:
     validate(config)
     return dispatch(config)
 

@@ -62,7 +62,7 @@ def write_run(
         f"  extra_samples: hinted\n  ratio: {ratio_text}\n  ratio_low: 0.2\n  ratio_high: 0.6\n"
     )
     if status == "failed":
-        (folder / "failure.txt").write_text("Traceback\nRuntimeError: out of memory\n")
+        (folder / "failure.txt").write_text("RuntimeError: out of memory\n\nTraceback\n")
         return folder
     rows = []
     for step in range(steps):

@@ -11,7 +11,7 @@ import yaml
 
 from igpo_lightning.reporting.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics
 
-FAILURE_FILE = "failure.txt"  # traceback of a run of a sweep that failed
+FAILURE_FILE = "failure.txt"  # a failed run of a sweep: the error in a line, and the traceback
 PLANNED_FILE = "planned.json"  # override lists of every run that a sweep was asked for
 FINISHED, FAILED, UNFINISHED, MISSING = "finished", "failed", "unfinished", "missing"
 # The C loader reads a run's configuration ten times as fast, where PyYAML was built with it.
@@ -28,7 +28,7 @@ class RunData:
         status: finished (it has a summary) | failed (it left a traceback) | unfinished (running
             or killed) | missing (a sweep asked for it, and it never began).
         overrides: What the command line asked for, key: value.
-        error: Last line of a failed run's traceback.
+        error: First line of a failed run's failure.txt.
         config: The resolved configuration, flat: dotted key: value; empty where there is none.
         summary: summary.json.
         metrics: Lines of metrics.csv.
@@ -86,7 +86,7 @@ def read_run(folder: Path, name: str | None = None) -> RunData:
         folder=folder,
         status=status,
         overrides=parse_overrides(_overrides(folder)),
-        error=lines[-1] if lines else None,
+        error=lines[0] if lines else None,
         config=_flat(_yaml(config)) if config.exists() else {},
         summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {},
         metrics=read_metrics(folder / METRICS_FILE),
@@ -124,7 +124,8 @@ def read_sweep(folder: Path) -> list[RunData]:
         if overrides not in known:
             name = ",".join(sorted(items))
             runs.append(RunData(name, folder / name, MISSING, overrides))
-    return sorted(runs, key=lambda run: natural_order(run.name))
+    keys = varied_keys(runs)
+    return sorted(runs, key=lambda r: [natural_order(r.overrides.get(key, "")) for key in keys])
 
 
 def varied_keys(runs: Sequence[RunData]) -> list[str]:

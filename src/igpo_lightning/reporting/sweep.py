@@ -1,76 +1,73 @@
-"""One table over the runs of a Hydra multirun."""
+"""What a Hydra multirun begins and ends with: what was asked for; one table and one page.
 
-import csv
+Hydra loads callbacks before it composes: nothing heavy may be imported up here.
+"""
+
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-# Hydra loads callbacks before it composes: nothing heavy may be imported up here.
-from igpo_lightning.reporting.metrics_file import SUMMARY_FILE
+from igpo_lightning.reporting.run_data import FINISHED, PLANNED_FILE, read_planned, read_sweep
 
-_COLUMNS = ("before", "after", "low", "high", "all-wrong before", "all-wrong after")
-
-
-def collect_runs(folder: Path) -> list[dict[str, Any]]:
-    """One row for each run of a sweep folder; a run without a summary is marked as failed."""
-    rows = []
-    for run in sorted(folder.glob("*/.hydra/overrides.yaml")):
-        items = [str(item) for item in OmegaConf.load(run)]
-        overrides = dict(item.split("=", 1) for item in items if "=" in item)
-        row: dict[str, Any] = {"run": run.parents[1].name, **overrides, "status": "failed"}
-        summary_file = run.parents[1] / SUMMARY_FILE
-        if summary_file.exists():
-            summary = json.loads(summary_file.read_text())
-            before, after = summary.get("before") or {}, summary.get("after") or {}
-            row |= {
-                "status": "finished",
-                "before": before.get("mean"),
-                "after": after.get("mean"),
-                "low": after.get("low"),
-                "high": after.get("high"),
-                "all-wrong before": summary.get("group/all_wrong_before"),
-                "all-wrong after": summary.get("group/all_wrong_after"),
-            }
-        rows.append(row)
-    return sorted(rows, key=lambda row: (len(row["run"].split("_")[0]), row["run"]))
+PAGE_SAMPLES = 400
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{100 * value:.1f} %" if isinstance(value, float) else str(value)
+def planned_runs(config: DictConfig) -> list[list[str]]:
+    """The override lists that a command line asks for; empty where a sweeper finds them itself."""
+    sweeper = config.hydra.sweeper
+    if not str(sweeper.get("_target_")).endswith("BasicSweeper"):
+        return []
+    parameters = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    overrides = parser.parse_overrides([*parameters, *config.hydra.overrides.task])
+    return [list(items) for items in BasicSweeper.split_arguments(overrides, None)[0]]
+
+
+def write_planned(folder: Path, planned: Sequence[Sequence[str]]) -> None:
+    """Add runs to those that the sweep of a folder was asked for."""
+    runs = {tuple(sorted(items)): list(items) for items in [*read_planned(folder), *planned]}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PLANNED_FILE).write_text(json.dumps(list(runs.values()), indent=1) + "\n")
 
 
 class SweepTable(Callback):  # type: ignore[misc]
-    """Hydra callback: after the last run, print the table and write sweep.csv."""
+    """Hydra callback: remembers what was asked for, and after the last run shows what came out."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write down the runs, so that one that never begins is missed."""
+        write_planned(Path(config.hydra.sweep.dir), planned_runs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Collect what the runs left behind."""
+        """Write and print the table, write the page, and end with status 1 if a run failed."""
+        from rich.console import Console
+
+        from igpo_lightning.reporting.html import write_report
+        from igpo_lightning.reporting.sweep_table import sweep_table, write_sweep_table
+
         folder = Path(config.hydra.sweep.dir)
-        rows = collect_runs(folder)
-        if not rows:
-            return
-        names = list(dict.fromkeys(key for row in rows for key in row))
-        names = [n for n in names if n not in _COLUMNS] + [n for n in _COLUMNS if n in names]
-        with (folder / "sweep.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
-        _print_table(rows, [n for n in names if n != "run"], folder)
-
-
-def _print_table(rows: list[dict[str, Any]], shown: list[str], folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{len(rows)} runs", title_justify="left", title_style="bold")
-    for name in shown:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in shown))
-    console = Console()
-    console.print(table)
-    console.print(f"sweep folder: {folder}", soft_wrap=True, highlight=False)
+        runs = read_sweep(folder)
+        write_sweep_table(folder, runs)
+        console = Console()
+        console.print(sweep_table(runs))
+        for run in runs:
+            if run.error is not None:
+                console.print(f"{run.name}: {run.error}", style="red", soft_wrap=True)
+        page = write_report(folder, PAGE_SAMPLES)
+        console.print(f"sweep folder: {folder}", soft_wrap=True, highlight=False)
+        console.print(f"report: {page}", soft_wrap=True, highlight=False)
+        others = [run for run in runs if run.status != FINISHED]
+        if others:
+            print(
+                f"error: {len(others)} of {len(runs)} runs did not finish; their folders say why; "
+                f"the same command with hydra.sweep.dir={folder} runs these alone",
+                file=sys.stderr,
+            )
+            sys.exit(1)

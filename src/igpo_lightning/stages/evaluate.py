@@ -8,6 +8,7 @@ from igpo_lightning.data.datamodules import EvaluationData
 from igpo_lightning.evaluation.module import EvaluationModule
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_eval_table
+from igpo_lightning.reporting.tensorboard import log_results
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import encode, read_problems
 
@@ -32,5 +33,6 @@ def run(config: DictConfig) -> dict[str, Any]:
         return {}
     SampleFile(folder / "samples.jsonl").write(module.samples)
     summary = write_summary(folder, before=None, after=module.accuracy)
+    log_results(trainer.loggers, config, summary, folder)
     print_eval_table(folder, config.data.name, summary, module.samples, total=len(problems))
     return summary

@@ -14,6 +14,7 @@ from igpo_lightning.data.synthetic import arithmetic_sft_example
 from igpo_lightning.reporting.plots import plot_sft_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_sft_table
+from igpo_lightning.reporting.tensorboard import log_results
 from igpo_lightning.sft.module import SFTModule, SFTSettings
 from igpo_lightning.sft.noising import NoiseSettings
 from igpo_lightning.stages import build, resuming
@@ -138,5 +139,6 @@ def run(config: DictConfig) -> dict[str, Any]:
         return {}
     plot_sft_curves(folder)
     summary = write_summary(folder, before=None, after=after)
+    log_results(trainer.loggers, config, summary, folder)
     print_sft_table(folder, summary)
     return summary

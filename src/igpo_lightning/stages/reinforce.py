@@ -11,6 +11,7 @@ from igpo_lightning.models import save_export
 from igpo_lightning.reporting.plots import plot_rl_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_rl_table
+from igpo_lightning.reporting.tensorboard import log_results
 from igpo_lightning.rl.module import RLModule
 from igpo_lightning.stages import build, resuming
 from igpo_lightning.stages.problems import encode, example_stream, read_problems
@@ -80,6 +81,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         return {}
     plot_rl_curves(folder)
     summary = write_summary(folder, before=before, after=after)
+    log_results(trainer.loggers, config, summary, folder)
     print_rl_table(folder, summary, total=len(problems))
     return summary
 

@@ -1,0 +1,48 @@
+"""TensorBoard's view of a finished run: settings with final metrics, and the curves."""
+
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from igpo_lightning.reporting.plots import plot_rl_curves
+from igpo_lightning.reporting.tensorboard import final_metrics, log_results, settings
+from tests.reporting.run_folder import accuracy, write_run
+
+CONFIG = OmegaConf.create(
+    {"seed": 3, "data": {"levels": [1, 2], "path": None}, "logger": {"csv": {"name": "x"}}}
+)
+
+
+def test_settings_are_flat_and_plain() -> None:
+    assert settings(CONFIG) == {"seed": 3, "data.levels": "[1, 2]"}
+
+
+def test_final_metrics_have_names_of_their_own() -> None:
+    summary = {"before": None, "after": accuracy(0.5), "group/all_wrong_after": 0.25}
+    assert final_metrics(summary) == {
+        "final/accuracy_after": 0.5,
+        "final/accuracy_after_low": 0.45,
+        "final/accuracy_after_high": 0.55,
+        "final/group_all_wrong_after": 0.25,
+    }
+
+
+def test_what_is_logged_can_be_read_back(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [])
+    plot_rl_curves(run)
+    board = TensorBoardLogger(run, name="tensorboard", version="")
+    other = CSVLogger(tmp_path, name="other")  # takes no pictures, and is left alone
+    log_results([board, other], CONFIG, {"after": accuracy(0.5)}, run)
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert events.Scalars("final/accuracy_after")[0].value == pytest.approx(0.5)
+    picture = events.Images("curves")[0]
+    assert (picture.width, picture.height) == (1100, 704)  # 10 x 6.4 inches at 110 dots
+    content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    parsed = plugin_data_pb2.HParamsPluginData.FromString(content)
+    assert parsed.session_start_info.hparams["seed"].number_value == 3
+    assert not (tmp_path / "other").exists()

@@ -1,6 +1,7 @@
 """The command line: compose the configuration, check it, dispatch one stage."""
 
 import difflib
+import errno
 import logging
 import os
 import sys
@@ -81,6 +82,22 @@ def explain(error: BaseException) -> str:
     return str(error).strip()
 
 
+# Full, over quota, not writable, a folder that is a file, a file that is larger than allowed.
+_STORAGE_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR),
+)
+
+
+def _storage_advice(error: OSError) -> str:
+    full = error.errno in _STORAGE_ERRORS[:3]
+    fix = "make room there" if full else "make it writable, or choose another hydra.run.dir"
+    return (
+        f"cannot write {error.filename or 'to the disk'}: {error.strerror}; {fix}. What was saved "
+        "before is kept: the same command goes on from the last checkpoint"
+    )
+
+
 def main() -> None:
     """Entry point of `python -m igpo_lightning` and of the console script."""
     # Hydra then raises instead of printing, so that mistakes read alike and bugs keep a traceback.
@@ -93,6 +110,11 @@ def main() -> None:
     except RunError as stopped:
         print(f"error: {stopped}", file=sys.stderr)
         sys.exit(stopped.status)
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise
+        print(f"error: {_storage_advice(error)}", file=sys.stderr)
+        sys.exit(1)
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(2)

@@ -227,6 +227,9 @@ class TrainerConfig:
     threads: int | None = None  # torch threads of a process; null leaves torch's choice
     keep_last: int = 2  # newest checkpoints that are kept, beside that of the best evaluation
     max_skipped: int = 10  # updates in a row with NaN or inf after which a run stops
+    replicas: int = 1  # fsdp: copies of the model that processes share (hybrid: one a node)
+    cpu_offload: bool = False  # fsdp: weights, gradients, optimizer states in the CPU's memory
+    gather_rollouts: bool = False  # fsdp: hold all weights while sampling (see the plan)
     timeout: float = 1800.0  # seconds that ranks wait for each other before they give up
 
 
@@ -738,6 +741,20 @@ def _validate_training(config: DictConfig) -> None:
         )
         _validate_rewards(config)
     world = config.trainer.devices * config.trainer.num_nodes
+    sharded, trainer = config.trainer.strategy == "fsdp", config.trainer
+    _require(
+        trainer.replicas >= 1 and world % trainer.replicas == 0,
+        "trainer.replicas",
+        trainer.replicas,
+        f"must divide the {world} processes (trainer.devices * trainer.num_nodes)",
+    )
+    for name, neutral in (("replicas", 1), ("cpu_offload", False), ("gather_rollouts", False)):
+        _require(
+            sharded or trainer[name] == neutral,
+            f"trainer.{name}",
+            trainer[name],
+            f"is for trainer.strategy=fsdp; leave it at {neutral} with {trainer.strategy}",
+        )
     for name in ("prompts_per_step", "batch_size"):
         if name in config.stage:
             _require(

@@ -1,11 +1,16 @@
 """The only file that calls torch.distributed: what ranks tell each other outside of training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
+
+# Sharded models whose parameters every rank holds for the time being, see `gathered`.
+_GATHERED: WeakSet[torch.nn.Module] = WeakSet()
 
 
 def is_distributed() -> bool:
@@ -57,7 +62,39 @@ def lockstep(model: torch.nn.Module) -> Callable[[bool], bool] | None:
     """
     from torch.distributed.fsdp import FSDPModule
 
-    return any_rank if isinstance(model, FSDPModule) else None
+    shared = isinstance(model, FSDPModule) and model not in _GATHERED
+    return any_rank if shared else None
+
+
+@contextmanager
+def gathered(model: torch.nn.Module, keep: bool) -> Iterator[None]:
+    """Within it, every rank holds all of a sharded model's parameters, gathered once.
+
+    Forward passes then need no collectives, so ranks may differ in their number. All ranks must
+    enter and leave.
+
+    Args:
+        model: A backbone; without effect where it is not sharded.
+        keep: Whether there is memory for it; without, each block is gathered when it runs.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    if not keep or not isinstance(model, FSDPModule):
+        yield
+        return
+    parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    _GATHERED.add(model)
+    try:
+        yield
+    finally:
+        _GATHERED.discard(model)
+        for part in parts:
+            part.reshard()
+            # As `fully_shard` sets it: the root's own parameters stay for the backward pass.
+            part.set_reshard_after_forward(part is not model, recurse=False)
 
 
 def whole_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -91,17 +128,50 @@ def read_sharded(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
-def shard(model: torch.nn.Module, mesh: Any) -> None:
+def sharding_mesh(mesh: Any) -> Any:
+    """The mesh to shard over, of Lightning's (data_parallel, tensor_parallel).
+
+    Its second dimension, where it has more than one member, holds the shards of one replica, and
+    the first the replicas (hybrid sharding: parameters are gathered within a node only).
+    """
+    return mesh if mesh["tensor_parallel"].size() > 1 else mesh["data_parallel"]
+
+
+def shard(
+    model: torch.nn.Module,
+    mesh: Any,
+    compute_dtype: torch.dtype | None = None,
+    cpu_offload: bool = False,
+) -> None:
     """Share a backbone's parameters over a device mesh with FSDP2, one unit for each block.
 
     Idempotent. `encode`, `project` and `head_weight` gather the parameters as `forward` does.
+
+    Args:
+        model: The backbone.
+        mesh: One dimension: shards. Two: replicas of shards.
+        compute_dtype: Parameters are gathered in it, gradients reduced in float32; None for the
+            parameters' own.
+        cpu_offload: Keep parameters, gradients and optimizer states in the CPU's memory.
     """
-    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import (
+        CPUOffloadPolicy,
+        FSDPModule,
+        MixedPrecisionPolicy,
+        OffloadPolicy,
+        fully_shard,
+        register_fsdp_forward_method,
+    )
 
     if isinstance(model, FSDPModule):
         return
+    precision = MixedPrecisionPolicy()
+    if compute_dtype is not None:
+        precision = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
+    pinned = torch.cuda.is_available()
+    offload = CPUOffloadPolicy(pin_memory=pinned) if cpu_offload else OffloadPolicy()
     for block in model.blocks:  # type: ignore[union-attr]
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+        fully_shard(block, mesh=mesh, mp_policy=precision, offload_policy=offload)
+    fully_shard(model, mesh=mesh, mp_policy=precision, offload_policy=offload)
     for method in ("encode", "project", "head_weight"):
         register_fsdp_forward_method(model, method)

@@ -1,13 +1,15 @@
 """Runs the command line in forked processes, so that a run need not import torch again.
 
-Reads one JSON object a line: `args` of the command line, `log` for what it prints, and `faults`:
-what happens at the n-th call of a function. Answers each with the exit status (negative: a signal).
+Reads one JSON object a line: `args` of the command line, `log` for what it prints, `ranks`, the
+number of processes (started as torchrun does), and `faults`: what happens at the n-th call of a
+function. Answers each with the exit status of every rank (negative: a signal).
 """
 
 import importlib
 import json
 import os
 import signal
+import socket
 import sys
 import zlib
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from typing import Any
 
 import lightning  # noqa: F401
 import matplotlib.pyplot as plt  # noqa: F401
+import peft.tuners.lora  # noqa: F401
+from lightning.pytorch.utilities import rank_zero_only
 
 from igpo_lightning import cli
 from igpo_lightning.evaluation import module as evaluation
@@ -70,7 +74,7 @@ ACTIONS: dict[str, Callable[[], None]] = {
 
 
 def inject(target: str, call: int, action: str) -> None:
-    """Do something before the n-th call (from 1) of `package.module:Class.function`."""
+    """Do something before the n-th call (from 1; 0: every) of `package.module:Class.function`."""
     path, _, names = target.partition(":")
     owner: Any = importlib.import_module(path)
     *parents, name = names.split(".")
@@ -81,21 +85,37 @@ def inject(target: str, call: int, action: str) -> None:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == call:
+        due = call in (0, calls)
+        if due and action != "nan":
             ACTIONS[action]()
-        return original(*args, **kwargs)
+        result = original(*args, **kwargs)
+        return result * float("nan") if due and action == "nan" else result
 
     setattr(owner, name, wrapped)
 
 
-def run(request: dict[str, Any]) -> None:
+def run(request: dict[str, Any], rank: int, port: int) -> None:
     """In the forked process: never returns."""
+    signal.alarm(request["seconds"])  # ranks that wait for each other in vain
+    if request["ranks"] > 1:
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(request["ranks"]),
+            "LOCAL_WORLD_SIZE": str(request["ranks"]),
+            "GROUP_RANK": "0",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "TORCHELASTIC_RUN_ID": "test",
+        }
     with open(request["log"], "a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    rank_zero_only.rank = rank  # torchrun's processes read it when they import Lightning
     evaluation.GradingPool = CoinPool  # type: ignore[misc]
     for fault in request["faults"]:
-        inject(**fault)
+        if fault.pop("rank", rank) == rank:
+            inject(**fault)
     if request.get("limit_file_size"):
         import resource
 
@@ -120,11 +140,17 @@ def serve() -> None:
     """Answer until the input ends."""
     for line in sys.stdin:
         request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            run(request)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        children = []
+        for rank in range(request["ranks"]):
+            child = os.fork()
+            if child == 0:
+                run(request, rank, port)
+            children.append(child)
+        statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(statuses), flush=True)
 
 
 if __name__ == "__main__":

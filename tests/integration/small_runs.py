@@ -26,17 +26,28 @@ class Runs:
     server: subprocess.Popen[str]
     model: Path
 
-    def start(self, folder: Path, *args: str, **request: Any) -> int:
-        """The exit status of a run; `folder` is its run folder."""
+    def start(self, folder: Path, *args: str, at: Path | None = None, **request: Any) -> int:
+        """The exit status of a run; `folder` is its run folder, unless it is `at` another.
+
+        Of several ranks the first one's that is not 0.
+        """
         assert self.server.stdin is not None
         assert self.server.stdout is not None
         folder.mkdir(parents=True, exist_ok=True)
-        given = [*args, f"model.path={self.model}", f"hydra.run.dir={folder}"]
+        given = [*args, f"model.path={self.model}", f"hydra.run.dir={at or folder}"]
         log = str(folder.with_suffix(".log"))
-        line = {"args": given, "log": log, "faults": [], **request}
+        line = {
+            "args": given,
+            "log": log,
+            "faults": [],
+            "ranks": 1,
+            "seconds": 60 if request.get("ranks", 1) > 1 else 300,
+            **request,
+        }
         self.server.stdin.write(json.dumps(line) + "\n")
         self.server.stdin.flush()
-        return int(self.server.stdout.readline())
+        statuses = json.loads(self.server.stdout.readline())
+        return int(next((status for status in statuses if status), 0))
 
     def log(self, folder: Path) -> str:
         """What the runs in a folder printed."""

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from igpo_lightning.data.prompts import EncodedProblem
 
+COMPANY = -1  # in place of a row's index: it does not count
+
 
 @dataclass(frozen=True)
 class PromptBatch:
@@ -33,7 +35,8 @@ class TraceBatch:
 
     Attributes:
         step: The global step.
-        row_indices: [B], positions in the stream of examples over all ranks.
+        row_indices: [B], positions in the stream of examples over all ranks; `COMPANY` for a row
+            that only keeps ranks in step.
         places: [B], places among the rows of this step over all ranks, from 0.
         step_rows: How many rows the step has over all ranks.
         prompt_ids: [B, P], padded on the left.

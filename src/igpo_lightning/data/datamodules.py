@@ -4,6 +4,7 @@ Lightning does not move a plain loader forward on resume. Here the batch of a st
 (seed, step), and the loader starts at the step that the run has reached.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import (
+    COMPANY,
     PromptBatch,
     TraceBatch,
     TraceLayout,
@@ -45,7 +47,9 @@ class _Range:
         return iter(range(self.start, self.stop))
 
     def __len__(self) -> int:
-        return max(0, self.stop - self.start)
+        # Lightning counts a resumed epoch's batches from the epoch's start, and would begin a new
+        # epoch, with batches that it had, once it has counted to a shorter length.
+        return self.stop
 
 
 def _loader(make_batch: Callable[[int], Any], start: int, stop: int) -> DataLoader[Any]:
@@ -157,13 +161,14 @@ class TraceData(lightning.LightningDataModule):
         They are padded in full whatever the layout, so that losses compare between layouts.
         """
         rank, world = distributed.rank(), distributed.world_size()
-        usable = len(self.validation) // world * world
-        mine = list(range(rank, usable, world))
-        size = self.train_batch_size
-        parts = [mine[start : start + size] for start in range(0, len(mine), size)]
+        count, size = len(self.validation), self.train_batch_size
+        mine = range(rank, count, world)
+        batches = math.ceil(math.ceil(count / world) / size)  # of the rank with the most rows
 
         def make(number: int) -> TraceBatch:
-            rows = [(i, i, self.validation[i]) for i in parts[number]]
-            return collate_traces(0, rows, usable, self.layout.completion_length, self.layout)
+            rows = [(i, i, self.validation[i]) for i in mine[number * size : (number + 1) * size]]
+            # A rank without a row left keeps the others company.
+            rows = rows or [(COMPANY, 0, self.validation[0])]
+            return collate_traces(0, rows, count, self.layout.completion_length, self.layout)
 
-        return _loader(make, 0, len(parts))
+        return _loader(make, 0, batches)

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
+from igpo_lightning.checkpointing import ShardedStrategy
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.diffusion.noise import stable_seed
 from igpo_lightning.diffusion.sampler import SamplerConfig
@@ -73,8 +74,26 @@ class EvaluationModule(lightning.LightningModule):
 
     def configure_model(self) -> None:
         """Share the parameters over the mesh that ModelParallelStrategy lays out."""
-        if self.device_mesh is not None:
-            distributed.shard(self.backbone, self.device_mesh["data_parallel"])
+        self.shard(self.backbone)
+
+    def shard(self, model: BackboneModule) -> None:
+        """Share a model's parameters as the strategy says; without effect under other ones."""
+        strategy = self.trainer.strategy if self._trainer is not None else None
+        if self.device_mesh is not None and isinstance(strategy, ShardedStrategy):
+            distributed.shard(
+                model,
+                distributed.sharding_mesh(self.device_mesh),
+                compute_dtype=strategy.compute_dtype,
+                cpu_offload=strategy.cpu_offload,
+            )
+
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        """Around denoising: sharded parameters stay gathered where the strategy has the memory."""
+        strategy = self.trainer.strategy
+        keep = isinstance(strategy, ShardedStrategy) and strategy.gather_rollouts
+        with distributed.gathered(self.backbone, keep):
+            yield
 
     @property
     def pool(self) -> GradingPool:
@@ -120,15 +139,16 @@ class EvaluationModule(lightning.LightningModule):
             stable_seed(settings.seed, "evaluation", encoded.problem.id, sample)
             for encoded, sample in zip(batch.problems, batch.sample_indices, strict=True)
         ]
-        completions = complete(
-            self.backbone,
-            batch.problems,
-            seeds,
-            settings.sampler,
-            self.device,
-            settings.batch_size,
-            any_rank=distributed.lockstep(self.backbone),
-        )
+        with self.sampling():
+            completions = complete(
+                self.backbone,
+                batch.problems,
+                seeds,
+                settings.sampler,
+                self.device,
+                settings.batch_size,
+                any_rank=distributed.lockstep(self.backbone),
+            )
         golds = [encoded.problem.gold for encoded in batch.problems]
         texts, verdicts = self.grade(completions, golds)
         rows = zip(

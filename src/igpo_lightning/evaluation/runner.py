@@ -1,5 +1,6 @@
 """Generate, decode and grade a batch: what evaluation and rollouts share."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,10 @@ from igpo_lightning.diffusion.cache import keep_company
 from igpo_lightning.diffusion.forward_process import live_mask
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, denoise
+from igpo_lightning.errors import RunError
 from igpo_lightning.models.backbone import Backbone
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,12 @@ def complete(
     lengths = [len(p.prompt_ids) + config.completion_length for p in problems]
     batches = micro_batches(lengths, batch_size, config.token_budget)
     missing = max(0, (passes or 0) - len(batches)) if any_rank is None else 0
-    outputs = []
-    for rows in batches + batches[-1:] * missing:
+    outputs: list[DenoiseOutput] = []
+    order: list[int] = []
+
+    def run(rows: list[int]) -> DenoiseOutput:
         padding = prompt_ids.shape[1] - max(len(problems[row].prompt_ids) for row in rows)
-        output = denoise(
+        return denoise(
             model,
             prompt_ids[rows, padding:],
             config,
@@ -102,13 +108,50 @@ def complete(
             # Between micro-batches no rank waits for another.
             any_rank=None if any_rank is None else (lambda works: works and any_rank(True)),
         )
-        outputs.append(output)
+
+    queue = list(batches)
+    while queue:
+        rows = queue.pop(0)
+        done = _unless_out_of_memory(run, rows, splits=any_rank is None)
+        if done is None:
+            queue[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+            continue
+        outputs.append(done)
+        order += rows
+    company = [run(rows) for _ in range(missing)]
     while any_rank is not None and any_rank(False):
         keep_company(model, prompt_ids[:1])
-    order = [row for rows in batches for row in rows]
-    joined = _joined(outputs[: len(batches)], order)
-    passes_made = sum(output.forward_passes for output in outputs)
+    joined = _joined(outputs, order)
+    passes_made = sum(output.forward_passes for output in [*outputs, *company])
     return Completions(prompt_ids, prompt_mask, replace(joined, forward_passes=passes_made))
+
+
+def _unless_out_of_memory(
+    run: Callable[[list[int]], DenoiseOutput], rows: list[int], splits: bool
+) -> DenoiseOutput | None:
+    """A micro-batch's output; None where the memory was too small and its halves may be tried.
+
+    Args:
+        run: Denoises rows.
+        rows: The micro-batch.
+        splits: Whether it may be split. Ranks that share the model's weights are within a common
+            forward pass, which one of them cannot leave.
+
+    Raises:
+        RunError: The memory is too small and the micro-batch cannot be split.
+    """
+    try:
+        return run(rows)
+    except torch.OutOfMemoryError as error:
+        if len(rows) == 1 or not splits:
+            raise RunError(
+                f"out of memory with {len(rows)} rows a denoising pass; lower "
+                "stage.rollout_batch_size or eval.batch_size, or set sampler.token_budget"
+            ) from error
+    # Only here the traceback, and with it the tensors of the attempt, are gone.
+    torch.cuda.empty_cache()
+    log.warning("out of memory with %d rows a denoising pass: going on with half", len(rows))
+    return None
 
 
 def _joined(outputs: list[DenoiseOutput], order: list[int]) -> DenoiseOutput:

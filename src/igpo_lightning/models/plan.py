@@ -33,6 +33,7 @@ class Workload:
         reference_copy: A frozen copy of the weights is kept for the KL penalty.
         rollout_logits: Float32 numbers that the sampler holds around a call of the head.
         train_logits: Float32 numbers that the loss holds around a call of the head.
+        gather_rollouts: Sharded weights are held in whole while sampling.
     """
 
     prompt_length: int
@@ -45,6 +46,7 @@ class Workload:
     reference_copy: bool
     rollout_logits: int = 0
     train_logits: int = 0
+    gather_rollouts: bool = False
 
     @property
     def canvas(self) -> int:
@@ -207,6 +209,8 @@ def make_plan(model: BackboneModule, work: Workload) -> Plan:
     rollout = work.rollout_logits * torch.float32.itemsize + (
         work.rollout_rows * work.canvas * work.compute_bytes * counts.kept_channels
     )
+    if work.gather_rollouts:
+        rollout += gathered_bytes(counts, work)
     memory["rollout"] = rollout if work.rollout_rows else 0
     memory["update"] = update if training else 0
     return Plan(
@@ -216,6 +220,11 @@ def make_plan(model: BackboneModule, work: Workload) -> Plan:
         memory=memory,
         total=standing + max(memory["rollout"], memory["update"]),
     )
+
+
+def gathered_bytes(counts: Counts, work: Workload) -> int:
+    """All weights as a rank holds them where they stay gathered while it samples."""
+    return counts.parameters * work.compute_bytes
 
 
 def bytes_of(precision: str) -> int:

@@ -74,8 +74,8 @@ class ExperienceModule(RolloutModule):
     def configure_model(self) -> None:
         """Shard policy and reference alike."""
         super().configure_model()
-        if self.reference is not None and self.device_mesh is not None:
-            distributed.shard(self.reference, self.device_mesh["data_parallel"])
+        if self.reference is not None:
+            self.shard(self.reference)
 
     @torch.no_grad()
     def score_rollout(self, batch: PromptBatch, rollout: Rollout, advantages: Tensor) -> Experience:

@@ -239,7 +239,7 @@ class RolloutModule(EvaluationModule):
         """Complete one row for each problem, G rows for each in turn."""
         settings, size = self.settings, self.settings.group_size
         seeds = [self.row_seed(step, p, i % size, purpose) for i, p in enumerate(problems)]
-        with self.phase("rollout"), without_dropout(self.backbone):
+        with self.phase("rollout"), without_dropout(self.backbone), self.sampling():
             completions = complete(
                 self.backbone,
                 problems,

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
-from igpo_lightning.data.collate import TraceBatch
+from igpo_lightning.data.collate import COMPANY, TraceBatch
 from igpo_lightning.diffusion.likelihood import token_scores
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
@@ -133,7 +133,8 @@ class SFTModule(EvaluationModule):
             super().validation_step(batch, batch_idx)
             return
         loss = self.loss(batch, slice(None), "validation").item()
-        self.validation_losses.append((loss, len(batch.row_indices)))
+        counted = sum(index != COMPANY for index in batch.row_indices)
+        self.validation_losses.append((loss, counted))
 
     def on_validation_epoch_end(self) -> None:
         """Mean validation loss over all ranks, or the accuracy where problems were answered."""

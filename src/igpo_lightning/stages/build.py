@@ -257,9 +257,16 @@ def _strategy(config: DictConfig) -> str | Strategy:
     trainer = config.trainer
     timeout = datetime.timedelta(seconds=trainer.timeout)
     if trainer.strategy == "fsdp":
-        world = trainer.devices * trainer.num_nodes
+        offloads = trainer.cpu_offload and trainer.accelerator == "gpu"
         return checkpointing.ShardedStrategy(
-            data_parallel_size=world, tensor_parallel_size=1, timeout=timeout
+            replicas=trainer.replicas,
+            shards=trainer.devices * trainer.num_nodes // trainer.replicas,
+            timeout=timeout,
+            compute_dtype=torch.bfloat16 if trainer.precision == "bf16-mixed" else None,
+            cpu_offload=trainer.cpu_offload,
+            gather_rollouts=trainer.gather_rollouts,
+            # Gradients that live on the CPU are reduced and clipped there.
+            process_group_backend="cpu:gloo,cuda:nccl" if offloads else None,
         )
     if trainer.strategy == "ddp":
         return DDPStrategy(timeout=timeout)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from igpo_lightning.diffusion.head_scores import CHUNK_ELEMENTS
 from igpo_lightning.diffusion.token_choice import CHUNK, HEAD_CHUNK
-from igpo_lightning.models.plan import Plan, Workload, bytes_of, make_plan
+from igpo_lightning.models.plan import Plan, Workload, bytes_of, gathered_bytes, make_plan
 from igpo_lightning.stages import build
 
 GIB = 2**30
@@ -52,6 +52,7 @@ def workload(config: DictConfig, vocab_size: int) -> Workload:
         reference_copy=reference,
         rollout_logits=2 * min(positions * vocab_size, HEAD_CHUNK[device]) + 4 * CHUNK[device],
         train_logits=train_logits,
+        gather_rollouts=trainer.gather_rollouts,
     )
 
 
@@ -92,3 +93,11 @@ def _show(config: DictConfig, work: Workload, plan: Plan) -> None:
             table.add_row(label, f"{size / GIB:.2f}")
     table.add_row("estimated peak", f"{plan.total / GIB:.2f}")
     console.print(table)
+    if work.sharded and work.rollout_rows:
+        whole = gathered_bytes(counts, work) / GIB
+        held = "of which" if work.gather_rollouts else "beside which"
+        console.print(
+            f"  trainer.gather_rollouts={str(work.gather_rollouts).lower()}: the rollout needs "
+            f"{plan.memory['rollout'] / GIB:.2f} GiB, {held} all weights in whole "
+            f"{'are' if work.gather_rollouts else 'would be'} {whole:.2f} GiB"
+        )

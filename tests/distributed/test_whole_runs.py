@@ -1,0 +1,147 @@
+"""Whole runs on two processes: the same numbers as one, under every strategy, and no waiting."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_runs import RL, SFT, Runs
+
+# A hang ends after the server's 60 seconds with the status of SIGALRM, which no test accepts.
+QUIET = ("stage.eval_every=0", "stage.eval_before=false", "stage.log_samples_every=1")
+# A random model is almost equally sure of all tokens. Committed by confidence, near ties would fall
+# to the rounding of a sum over ranks, and one token decides what follows.
+ORDER = ("sampler.remasking=random", "optimizer.lr=1e-4")
+ARGS = (*RL, *QUIET, *ORDER, "stage.prompts_per_step=4", "stage.steps=5")
+TWO = ("trainer.devices=2",)
+LORA = ("model.lora.enabled=true", "model.lora.rank=2")
+
+
+def weights(folder: Path) -> torch.Tensor:
+    state = load_file(folder / "export" / "model.safetensors")
+    return torch.cat([state[name].flatten().float() for name in sorted(state)])
+
+
+def lines(folder: Path, *prefixes: str) -> list[dict[str, float]]:
+    """The metrics with these prefixes."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [
+            {k: float(v) for k, v in row.items() if v and k.startswith(prefixes)}
+            for row in csv.DictReader(file)
+        ]
+
+
+def samples(folder: Path) -> list[str]:
+    return (folder / "samples.jsonl").read_text().splitlines()
+
+
+def same(one: Path, two: Path) -> None:
+    """Equal choices, and parameters and losses equal to within float32's rounding."""
+    exact = ("group/", "reward/", "hint/", "rollout/length", "rollout/eos_rate")
+    for a, b in zip(lines(one, *exact), lines(two, *exact), strict=True):
+        assert b == pytest.approx(a, abs=1e-6)
+    for a, b in zip(lines(one, "policy/"), lines(two, "policy/"), strict=True):
+        assert b == pytest.approx(a, rel=1e-3, abs=1e-5)
+    torch.testing.assert_close(weights(two), weights(one), atol=1e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def one(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process with 4 prompts a step."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    assert runs.start(folder, *ARGS) == 0, runs.log(folder)
+    return folder
+
+
+def test_two_ranks_of_ddp_learn_what_one_process_does(
+    runs: Runs, one: Path, tmp_path: Path
+) -> None:
+    """2 x 2 prompts; started as torchrun starts them."""
+    assert runs.start(tmp_path / "ddp", *ARGS, *TWO, "trainer.strategy=ddp", ranks=2) == 0, (
+        runs.log(tmp_path / "ddp")
+    )
+    same(one, tmp_path / "ddp")
+    # The first rank's samples are those of the first two prompts, token by token.
+    first = [line for line in samples(one) if line in set(samples(tmp_path / "ddp"))]
+    assert len(first) == len(samples(tmp_path / "ddp")) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gather", ["true", "false"])
+def test_two_ranks_of_fsdp_learn_what_one_process_does(
+    runs: Runs, one: Path, tmp_path: Path, gather: str
+) -> None:
+    folder, fsdp = tmp_path / "fsdp", ("trainer.strategy=fsdp", f"trainer.gather_rollouts={gather}")
+    assert runs.start(folder, *ARGS, *TWO, *fsdp, ranks=2) == 0, runs.log(folder)
+    same(one, folder)
+    assert "trainer.gather_rollouts" in runs.log(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("trainer.cpu_offload=true",),
+        ("model.gradient_checkpointing=true",),
+        ("trainer.replicas=2",),
+        LORA,
+        (*LORA, "trainer.strategy=ddp", "trainer.gather_rollouts=false"),
+    ],
+)
+def test_every_option_learns_the_same(runs: Runs, tmp_path: Path, options: tuple[str, ...]) -> None:
+    args = (*ARGS, "stage.steps=2")
+    fsdp = ("trainer.strategy=fsdp", "trainer.gather_rollouts=true")
+    alone = [o for o in options if not o.startswith("trainer")]
+    assert runs.start(tmp_path / "one", *args, *alone) == 0, runs.log(tmp_path / "one")
+    assert runs.start(tmp_path / "two", *args, *TWO, *fsdp, *options, ranks=2) == 0, runs.log(
+        tmp_path / "two"
+    )
+    same(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_fine_tuning_learns_the_same_on_two_ranks(
+    runs: Runs, tmp_path: Path, strategy: str
+) -> None:
+    args = (*SFT, "stage.val_every=3", "stage.val_limit=5", "stage.eval_after=false")
+    assert runs.start(tmp_path / "one", *args) == 0, runs.log(tmp_path / "one")
+    two = (*TWO, f"trainer.strategy={strategy}")
+    assert runs.start(tmp_path / "two", *args, *two, ranks=2) == 0, runs.log(tmp_path / "two")
+    torch.testing.assert_close(
+        weights(tmp_path / "two"), weights(tmp_path / "one"), atol=2e-4, rtol=0
+    )
+    for a, b in zip(lines(tmp_path / "one", "sft/"), lines(tmp_path / "two", "sft/"), strict=True):
+        assert b == pytest.approx(a, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_run_killed_on_two_ranks_goes_on_on_one(
+    runs: Runs, one: Path, tmp_path: Path, strategy: str
+) -> None:
+    """Both ranks are killed in step 4; the run is finished by one process."""
+    folder, two = tmp_path / "run", (*TWO, f"trainer.strategy={strategy}")
+    fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 7, "action": "kill"}
+    assert runs.start(folder, *ARGS, *two, ranks=2, faults=[fault]) == -9
+    assert (folder / "checkpoints" / "step-6.ckpt").exists()
+    alone = () if strategy == "ddp" else ("trainer.strategy=fsdp",)
+    assert runs.start(folder, *ARGS, *alone) == 0, runs.log(folder)
+    same(one, folder)
+
+
+@pytest.mark.slow
+def test_damaged_shards_are_found_and_the_folder_before_used(
+    runs: Runs, one: Path, tmp_path: Path
+) -> None:
+    folder, two = tmp_path / "run", (*TWO, "trainer.strategy=fsdp")
+    fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 7, "action": "kill"}
+    assert runs.start(folder, *ARGS, *two, ranks=2, faults=[fault]) == -9
+    shard = next((folder / "checkpoints" / "step-6.ckpt").glob("*.distcp"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert runs.start(folder, *ARGS, *two, ranks=2) == 0, runs.log(folder)
+    assert "step-6.ckpt is damaged" in runs.log(folder)
+    same(one, folder)

@@ -145,3 +145,13 @@ def test_damaged_shards_are_found_and_the_folder_before_used(
     assert runs.start(folder, *ARGS, *two, ranks=2) == 0, runs.log(folder)
     assert "step-6.ckpt is damaged" in runs.log(folder)
     same(one, folder)
+
+
+@pytest.mark.slow
+def test_a_lost_rank_does_not_leave_the_other_waiting(runs: Runs, tmp_path: Path) -> None:
+    """Rank 1 is killed in its third update; rank 0 ends by an error, not by the 60 seconds."""
+    fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 3, "action": "kill"}
+    ddp = (*TWO, "trainer.strategy=ddp")
+    lost = [{**fault, "rank": 1}]
+    assert runs.start(tmp_path / "run", *ARGS, *ddp, ranks=2, faults=lost) == 99
+    assert "Connection closed by peer" in runs.log(tmp_path / "run")

@@ -1,8 +1,13 @@
 """Fixtures that every room's tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# One thread a process, here and in the processes that tests start: sums keep one order, and the
+# tests that run beside each other do not fight for cores. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -187,7 +187,7 @@ def test_hidden_long_prompts_are_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
     write(folder / "gsm8k.test.jsonl", [("a", "Short?"), ("b", "long " * 700)])
-    given = config("data=gsm8k")
+    given = config("data=gsm8k", "prompt.max_length=600")
     assert len(encode(given, read_problems(given, "test"), tokenizer)) == 1
     assert "gsm8k: 1 of 2 prompts longer than prompt.max_length=600 tokens: dropped" in caplog.text
     given = config("data=gsm8k", "prompt.long_prompts=cut")

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from igpo_lightning.config import register_schemas, validate
+from igpo_lightning.checks import validate
+from igpo_lightning.config import register_schemas
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig
 from igpo_lightning.evaluation.runner import complete, decode_live

@@ -11,8 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from igpo_lightning.checks import validate
 from igpo_lightning.cli import explain
-from igpo_lightning.config import CONF, STAGES, register_schemas, validate
+from igpo_lightning.config import CONF, STAGES, register_schemas
 from igpo_lightning.errors import ConfigError
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())

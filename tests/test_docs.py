@@ -9,7 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from igpo_lightning.config import CONF, register_schemas, validate
+from igpo_lightning.checks import validate
+from igpo_lightning.config import CONF, register_schemas
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -12,7 +12,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from igpo_lightning.config import CONF, STAGES, register_schemas, validate
+from igpo_lightning.checks import validate
+from igpo_lightning.config import CONF, STAGES, register_schemas
 from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.sweeping import register_resolvers, run_once
 

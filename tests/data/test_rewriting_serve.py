@@ -15,7 +15,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from igpo_lightning.config import CONF, register_schemas, validate
+from igpo_lightning.checks import validate
+from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.models.tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.slow

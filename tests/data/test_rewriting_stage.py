@@ -13,7 +13,8 @@ import pytest
 from completions_server import serve
 from hydra import compose, initialize_config_dir
 
-from igpo_lightning.config import CONF, register_schemas, validate
+from igpo_lightning.checks import validate
+from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tokenizer import train_tokenizer
 

@@ -7,7 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from igpo_lightning.config import LikelihoodConfig, register_schemas, validate
+from igpo_lightning.checks import validate
+from igpo_lightning.config import LikelihoodConfig, register_schemas
 from igpo_lightning.diffusion import LikelihoodSettings
 from igpo_lightning.errors import ConfigError
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from igpo_lightning.config import CONF, register_schemas, validate
+from igpo_lightning.checks import validate
+from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.stages import run
 from tests.reporting.run_folder import write_run

@@ -11,7 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tiny_training import TOKENIZER, PlannedPool
 
-from igpo_lightning.config import CONF, objective_names, register_schemas, validate
+from igpo_lightning.checks import validate
+from igpo_lightning.checks.method import objective_names
+from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.rl.objectives import OBJECTIVES

@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
-from igpo_lightning.config import CONF, named_data, register_schemas, validate
+from igpo_lightning.checks import validate
+from igpo_lightning.config import CONF, named_data, register_schemas
 from igpo_lightning.data import hub
 from igpo_lightning.data.sources import SplitNotFoundError
 from igpo_lightning.errors import ConfigError

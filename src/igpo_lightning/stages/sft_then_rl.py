@@ -11,7 +11,8 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from igpo_lightning.config import CONF, validate
+from igpo_lightning.checks import validate
+from igpo_lightning.config import CONF
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.reporting.metrics_file import SUMMARY_FILE
 from igpo_lightning.stages import build

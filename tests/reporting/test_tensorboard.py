@@ -33,7 +33,7 @@ def test_final_metrics_have_names_of_their_own() -> None:
 
 def test_what_is_logged_can_be_read_back(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [])
-    plot_rl_curves(run)
+    plot_rl_curves(run, {})
     board = TensorBoardLogger(run, name="tensorboard", version="")
     other = CSVLogger(tmp_path, name="other")  # takes no pictures, and is left alone
     log_results([board, other], CONFIG, {"after": accuracy(0.5)}, run)

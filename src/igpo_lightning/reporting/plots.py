@@ -36,16 +36,33 @@ def _finish(axes: Any, title: str, label: str) -> None:
         axes.legend(fontsize=8, frameon=False)
 
 
-def plot_rl_curves(folder: Path) -> None:
+def _plot_held_out(axes: Any, summary: dict[str, Any], steps: int) -> None:
+    """Accuracy on held-out problems before and after training, with its 95 % interval."""
+    ends = [(0, summary.get("before")), (steps, summary.get("after"))]
+    found = [(at, entry) for at, entry in ends if entry]
+    if found:
+        means = [entry["mean"] for _, entry in found]
+        below = [entry["mean"] - entry["low"] for _, entry in found]
+        above = [entry["high"] - entry["mean"] for _, entry in found]
+        axes.errorbar(
+            [at for at, _ in found],
+            means,
+            yerr=(below, above),
+            fmt="o--",
+            capsize=3,
+            color=ORANGE,
+            label="held-out problems, before and after",
+        )
+
+
+def plot_rl_curves(folder: Path, summary: dict[str, Any]) -> None:
     """Write curves.png: accuracy, all-wrong groups, policy health, time per phase."""
     rows = read_metrics(folder / METRICS_FILE)
     if not rows:
         return
     figure, grid = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained")
     _line(grid[0, 0], rows, "reward/accuracy", "training samples (after injection)", BLUE)
-    steps, values = column(rows, "eval/accuracy")
-    if steps:
-        grid[0, 0].plot(steps, values, "o--", color=ORANGE, label="held-out accuracy")
+    _plot_held_out(grid[0, 0], summary, len(column(rows, "reward/accuracy")[0]))
     grid[0, 0].set_ylim(0, 1)
     _finish(grid[0, 0], "accuracy", "rollout step")
     _line(grid[0, 1], rows, "group/all_wrong_before", "before injection", ORANGE)

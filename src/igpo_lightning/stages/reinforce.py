@@ -79,8 +79,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     export_model(trainer, module, folder / "export")
     if not trainer.is_global_zero:
         return {}
-    plot_rl_curves(folder)
     summary = write_summary(folder, before=before, after=after)
+    plot_rl_curves(folder, summary)
     log_results(trainer.loggers, config, summary, folder)
     print_rl_table(folder, summary, total=len(problems))
     return summary

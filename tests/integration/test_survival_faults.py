@@ -155,7 +155,7 @@ def test_updates_with_nan_are_skipped_counted_and_end_the_run(runs: Runs, tmp_pa
     text = runs.log(folder)
     assert "NaN or infinite in 4 updates in a row" in text
     assert "Traceback" not in text
-    assert "Start" in (folder / "nonfinite_prompts.txt").read_text()
+    assert " from " in (folder / "nonfinite_prompts.txt").read_text()
 
 
 def test_one_update_with_nan_is_left_out_and_counted(runs: Runs, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Under FSDP2 two ranks sample what one would, though each has its own number of passes to make."""
 
-import os
-import socket
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -57,10 +56,10 @@ def sample(model: TinyBackbone, config: SamplerConfig, rows: list[int]) -> Denoi
     return output.output
 
 
-def compare(rank: int, port: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def compare(rank: int, meeting: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=WORLD)
+    # Meeting in a file: a port that is free now may be taken when the ranks start.
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORLD)
     sharded = tiny()
     distributed.shard(sharded, dist.device_mesh.init_device_mesh("cpu", (WORLD,)))
     assert distributed.any_rank(rank == 1)
@@ -76,11 +75,8 @@ def compare(rank: int, port: int) -> None:
     dist.destroy_process_group()
 
 
-def test_ranks_with_different_work_finish_together() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(compare, (port,), nprocs=WORLD)
+def test_ranks_with_different_work_finish_together(tmp_path: Path) -> None:
+    mp.spawn(compare, (f"file://{tmp_path / 'meeting'}",), nprocs=WORLD)
 
 
 def test_a_model_that_is_whole_on_every_rank_needs_no_company() -> None:

@@ -81,7 +81,9 @@ def test_pauses_grow() -> None:
     with serve(lambda body, number: 500 if number < 2 else "fine") as seen:
         assert ask(seen.url) == ["fine"]
     first, second = (seen.times[i + 1] - seen.times[i] for i in range(2))
-    assert second > first > 0.3  # about 0.5 s and 1 s, each less up to a quarter
+    # 0.5 s and 1 s, each less up to a quarter; a busy machine can only make them longer.
+    assert first > 0.3
+    assert second > 0.7
 
 
 @pytest.mark.parametrize("status", [429, 500])

@@ -105,6 +105,9 @@ def test_sft_trains(igpo, tmp_path: Path) -> None:
     losses = [float(r["sft/val_loss"]) for r in metrics(tmp_path / "run") if r.get("sft/val_loss")]
     assert len(losses) == 3
     assert losses[-1] < losses[0]
+    (last,) = [row for row in metrics(tmp_path / "run") if row.get("eval/accuracy")]
+    after = json.loads((tmp_path / "run" / "summary.json").read_text())["after"]
+    assert (int(last["step"]), float(last["eval/accuracy"])) == (12, after["mean"])
     assert load_backbone(str(tmp_path / "run" / "export")).mask_token_id == 0
 
 

@@ -77,7 +77,8 @@ def test_what_decides_no_number_may_change(runs: Runs, killed: Path) -> None:
     assert runs.start(killed, *SHORT, *changes) == 0, runs.log(killed)
     names = sorted(p.name for p in (killed / "checkpoints").iterdir())
     assert names == ["last.ckpt", "step-12.ckpt"]
-    assert [row["step"] for row in results(killed)["metrics"]] == list("012345")
+    lines = [row for row in results(killed)["metrics"] if "policy/loss" in row]
+    assert [row["step"] for row in lines] == list("012345")
 
 
 def test_a_file_that_cannot_grow_ends_the_run_and_leaves_the_last_good_checkpoint(
@@ -142,7 +143,7 @@ def test_a_rollout_without_memory_goes_on_in_halves(
     expected, got = results(whole), results(tmp_path / "run")
     for rows in (expected["metrics"], got["metrics"]):
         for row in rows:
-            del row["passes/rollout"]  # two halves make more of them
+            row.pop("passes/rollout", None)  # two halves make more of them
     assert got == expected
 
 
@@ -162,6 +163,7 @@ def test_one_update_with_nan_is_left_out_and_counted(runs: Runs, tmp_path: Path)
     folder, args = tmp_path / "run", (*SHORT, "stage.steps=2")
     fault = {"target": "igpo_lightning.rl.module:weighted_loss", "call": 3, "action": "nan"}
     assert runs.start(folder, *args, faults=[fault]) == 0, runs.log(folder)
-    assert [row["policy/skipped"] for row in results(folder)["metrics"]] == ["0", "1"]
+    lines = [row for row in results(folder)["metrics"] if "policy/skipped" in row]
+    assert [row["policy/skipped"] for row in lines] == ["0", "1"]
     weights = load_file(folder / "export" / "model.safetensors")
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())

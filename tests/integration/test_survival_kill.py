@@ -59,8 +59,40 @@ def test_a_kill_in_an_update_changes_nothing(runs: Runs, tmp_path: Path) -> None
     assert runs.start(tmp_path / "killed", *args) == 0, runs.log(tmp_path / "killed")
     expected = results(tmp_path / "whole")
     assert results(tmp_path / "killed") == expected
-    assert len(expected["metrics"]) == 4
-    assert any(float(row["policy/grad_norm"]) > 0 for row in expected["metrics"])
+    norms = [float(r["policy/grad_norm"]) for r in expected["metrics"] if "policy/grad_norm" in r]
+    assert len(norms) == 4
+    assert any(norm > 0 for norm in norms)
+
+
+@pytest.mark.parametrize(
+    ("target", "call"),
+    [
+        # Two batches an evaluation: calls 3 and 4 are those of the one after the second step.
+        ("igpo_lightning.evaluation.module:EvaluationModule.validation_step", 4),
+        # Evaluated and logged, but not saved yet.
+        ("igpo_lightning.checkpointing:RunCheckpoints.on_validation_end", 2),
+    ],
+)
+def test_an_evaluation_that_a_kill_cut_off_is_made_again(
+    runs: Runs, tmp_path: Path, target: str, call: int
+) -> None:
+    """Of the policy after 0, 2 and 4 steps, each once, as in the run that was never killed."""
+    args = (*RL, "stage.steps=4", "eval.batch_size=2")
+    assert runs.start(tmp_path / "whole", *args) == 0, runs.log(tmp_path / "whole")
+    fault = {"target": target, "call": call, "action": "kill"}
+    assert runs.start(tmp_path / "killed", *args, faults=[fault]) == -9
+    assert runs.start(tmp_path / "killed", *args) == 0, runs.log(tmp_path / "killed")
+    expected = results(tmp_path / "whole")
+    assert results(tmp_path / "killed") == expected
+    lines = [row for row in expected["metrics"] if "eval/accuracy" in row]
+    assert [row["step"] for row in lines] == ["0", "2", "4"]
+    summary = expected["summary"]
+    ends = (summary["before"], summary["after"])
+    for line, end in zip((lines[0], lines[-1]), ends, strict=True):
+        assert float(line["eval/accuracy"]) == end["mean"]
+        assert float(line["eval/accuracy_low"]) == end["low"]
+        assert float(line["eval/accuracy_high"]) == end["high"]
+        assert int(line["eval/problems"]) == end["problems"] == 4
 
 
 @pytest.mark.slow

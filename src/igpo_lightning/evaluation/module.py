@@ -175,6 +175,22 @@ class EvaluationModule(lightning.LightningModule):
         self.accuracy = accuracy_of(self.samples)
         self.log("eval/accuracy", self.accuracy.mean, prog_bar=True, logger=False)
 
+    def log_accuracy(self, step: int) -> None:
+        """Write the accuracy with its interval to the loggers.
+
+        Args:
+            step: Steps that the policy has made; 0 for the one that training starts from.
+        """
+        assert self.accuracy is not None
+        values = {
+            "eval/accuracy": self.accuracy.mean,
+            "eval/accuracy_low": self.accuracy.low,
+            "eval/accuracy_high": self.accuracy.high,
+            "eval/problems": self.accuracy.problems,
+        }
+        for logger in self.loggers:
+            logger.log_metrics(values, step=step)
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         """Batches of problems stay as they are: rows become tensors where they are used."""
         if isinstance(batch, PromptBatch):

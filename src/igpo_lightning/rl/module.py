@@ -125,6 +125,12 @@ class RLModule(ExperienceModule):
             "policy/skipped": Measure("sum", int(skipped and distributed.rank() == 0)),
         }
 
+    def on_validation_epoch_end(self) -> None:
+        """Keep the accuracy of an evaluation in training, at the steps that the policy has made."""
+        super().on_validation_epoch_end()
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.log_accuracy(self.trainer.global_step // self.settings.inner_updates)
+
     # ---- parts ------------------------------------------------------------------------------
 
     def prompts(self, batch: PromptBatch) -> list[str]:

@@ -131,6 +131,7 @@ def run(config: DictConfig) -> dict[str, Any]:
             data = EvaluationData(held_out, config.eval.samples, config.eval.batch_size)
             trainer.validate(module, datamodule=data, verbose=False)
             SampleFile(folder / "eval_after.jsonl").write(module.samples)
+            module.log_accuracy(trainer.global_step)
             after = module.accuracy
     finally:
         module.close()

@@ -68,6 +68,9 @@ def run(config: DictConfig) -> dict[str, Any]:
             return accuracy_of(recorded) if recorded else None
         trainer.validate(module, datamodule=evaluation, verbose=False)
         file.write(module.samples)
+        # An evaluation in training that fell on the last step has logged the same numbers.
+        if when == "before" or not stage.eval_every or stage.steps % stage.eval_every:
+            module.log_accuracy(trainer.global_step // stage.inner_updates)
         return module.accuracy
 
     try:

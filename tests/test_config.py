@@ -154,12 +154,14 @@ def test_unknown_keys_and_wrong_types(
     [
         ("inpaint.ratio_low=0.9", "error: inpaint.ratio_low=0.9: is above inpaint.ratio_high=0.6"),
         ("stage.group_siz=4", "error: stage.group_siz=4: there is no key"),
+        ("objective=nonsense", "error: In 'config': Could not find 'objective/nonsense'"),
     ],
 )
 def test_a_mistake_is_told_before_anything_heavy_is_loaded(override: str, says: str) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "igpo_lightning", override]
+    command = [sys.executable, "-X", "importtime", "-m", "igpo_lightning", *override.split()]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 2
     assert says in done.stderr

@@ -111,11 +111,12 @@ def main() -> None:
     except RunError as stopped:
         print(f"error: {stopped}", file=sys.stderr)
         sys.exit(stopped.status)
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        # Before OSError, which Hydra's exception for a missing file is, too.
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:
             raise
         print(f"error: {_storage_advice(error)}", file=sys.stderr)
         sys.exit(1)
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        print(f"error: {explain(error)}", file=sys.stderr)
-        sys.exit(2)

@@ -47,6 +47,7 @@ class ModelConfig:
     eot_token_id: int | None = None  # likewise; ends a turn
     shifted: bool | None = None  # logits at i - 1 predict token i; null: by the model's type
     trust_remote_code: bool = False  # run the code of a checkpoint whose type nobody here knows
+    plugin: str | None = None  # .py file of your own that registers the model's type
 
 
 @dataclass
@@ -135,7 +136,7 @@ class FilterConfig:
 @dataclass
 class ObjectiveConfig:
     advantage: str = "mean"  # mean (IGPO) | std (GRPO) | loo (RLOO) | dr_grpo | wd1
-    loss: str = "clip"  # clip (PPO's surrogate) | log_likelihood (free of ratios)
+    loss: str = "clip"  # clip (PPO's surrogate) | log_likelihood (free of ratios) | a plugin's
     ratio: str = "sequence"  # importance ratio: sequence (IGPO) | token (GRPO)
     ratio_length: str = "counted"  # sequence ratio divides by: counted tokens | full (released)
     clip_low: float = 0.2  # epsilon below 1 (the paper: 0.2)
@@ -146,6 +147,7 @@ class ObjectiveConfig:
     normalization_length: int | None = None  # the constant in tokens; null: completion_length
     drop_uniform_groups: bool = False  # groups with equal rewards do not count (DAPO)
     count_after_eos: bool = False  # tokens after the first EOS count too (released)
+    plugin: str | None = None  # .py file of your own that registers the loss
 
 
 @dataclass
@@ -176,6 +178,7 @@ class RewardConfig:
     extraction: list[str] = field(
         default_factory=lambda: list(STRATEGY_ORDER)
     )  # how an answer is found, the first that finds one: quoted, box, tag, hash, stated, number
+    plugin: str | None = None  # .py file of your own that registers rewards
 
 
 @dataclass
@@ -386,14 +389,14 @@ def register_schemas() -> None:
         store.store(group="stage", name=f"{name}_schema", node=node)
 
 
-def data_folders() -> list[Path]:
-    """Folders with data/NAME.yaml: those of --config-dir first, then the shipped one."""
+def config_folders() -> list[Path]:
+    """Folders of config groups: those of --config-dir first, then the shipped one."""
     from hydra.core.hydra_config import HydraConfig
 
-    folders = [CONF / "data"]
+    folders = [CONF]
     if HydraConfig.initialized():
         sources = HydraConfig.get().runtime.config_sources
-        own = [Path(source.path) / "data" for source in sources if source.schema == "file"]
+        own = [Path(source.path) for source in sources if source.schema == "file" and source.path]
         folders = [folder for folder in own if folder not in folders] + folders
     return folders
 
@@ -408,7 +411,7 @@ def named_data(name: str, key: str) -> DataConfig:
     Raises:
         ConfigError: There is no such file, or it does not fit the schema.
     """
-    files = [file for folder in data_folders() for file in sorted(folder.glob("*.yaml"))]
+    files = [file for folder in config_folders() for file in sorted(folder.glob("data/*.yaml"))]
     file = next((file for file in files if file.stem == name), None)
     if file is None:
         known = ", ".join(sorted({file.stem for file in files}))

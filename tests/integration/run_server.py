@@ -1,8 +1,9 @@
 """Runs the command line in forked processes, so that a run need not import torch again.
 
 Reads one JSON object a line: `args` of the command line, `log` for what it prints, `ranks`, the
-number of processes (started as torchrun does), and `faults`: what happens at the n-th call of a
-function. Answers each with the exit status of every rank (negative: a signal).
+number of processes (started as torchrun does), `faults`: what happens at the n-th call of a
+function, and if need be `cwd`, `env` and `grades` (true: as users do). Answers each with the exit
+status of every rank (negative: a signal).
 """
 
 import importlib
@@ -108,11 +109,14 @@ def run(request: dict[str, Any], rank: int, port: int) -> None:
             "MASTER_PORT": str(port),
             "TORCHELASTIC_RUN_ID": "test",
         }
+    os.environ |= request.get("env", {})
+    os.chdir(request.get("cwd", "."))
     with open(request["log"], "a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     rank_zero_only.rank = rank  # torchrun's processes read it when they import Lightning
-    evaluation.GradingPool = CoinPool  # type: ignore[misc]
+    if not request.get("grades"):
+        evaluation.GradingPool = CoinPool  # type: ignore[misc]
     for fault in request["faults"]:
         if fault.pop("rank", rank) == rank:
             inject(**fault)

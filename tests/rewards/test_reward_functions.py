@@ -11,7 +11,7 @@ from igpo_lightning.rewards.functions import (
     Graded,
     combine_rewards,
     get_reward,
-    register,
+    register_reward,
     reward_names,
     reward_parts,
 )
@@ -61,14 +61,14 @@ def test_the_sum_is_linear_in_the_weights(flags, weight):
 def test_a_new_reward_is_one_registered_function():
     try:
 
-        @register("exclamation")
+        @register_reward("exclamation")
         def exclamation(item: Graded) -> float:
             return float("!" in item.text)
 
         assert reward_parts([graded("7!"), graded("7")], ["exclamation"]) == [[1.0], [0.0]]
         assert "exclamation" in reward_names()
         with pytest.raises(ValueError, match="registered already"):
-            register("exclamation")(exclamation)
+            register_reward("exclamation")(exclamation)
     finally:
         del _REWARDS["exclamation"]
 

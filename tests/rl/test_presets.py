@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from tiny_training import TOKENIZER, PlannedPool
 
 from igpo_lightning.checks import validate
-from igpo_lightning.checks.method import objective_names
 from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tiny import TinyConfig
+from igpo_lightning.plugins import known_names
 from igpo_lightning.rl.objectives import OBJECTIVES
 from igpo_lightning.stages import sft_then_rl
 from igpo_lightning.stages.sft_then_rl import part_overrides
@@ -132,7 +132,7 @@ def test_igpo_released_has_every_departure_and_nothing_else():
         ("inpaint.rounds=0", r"inpaint.rounds=0: give at least 1"),
         ("stage.group_size=1", r"stage.group_size=1: a group needs at least 2"),
         ("objective.loss=hope", r"objective.loss=hope: use one of clip, log_likelihood"),
-        ("+reward.weights.charm=1", r"reward.weights.charm: no reward has this name; known are"),
+        ("+reward.weights.charm=1", r"reward.weights.charm=1.0: no reward has this name; use"),
         ("filter.keep_fraction=0", r"filter.keep_fraction=0.0: must be above 0"),
     ],
 )
@@ -149,7 +149,7 @@ def test_values_that_do_not_fit_together():
 
 
 def test_the_schema_knows_every_objective_without_importing_it():
-    assert objective_names() == tuple(OBJECTIVES)
+    assert known_names(composed(), "objective") == tuple(OBJECTIVES)
 
 
 # ---- the embedded run with each preset -----------------------------------------------------------

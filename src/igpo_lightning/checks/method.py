@@ -1,11 +1,9 @@
 """Checks of the method: hints, objective, rewards, likelihood."""
 
-import re
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from igpo_lightning.checks.basics import require, require_at_least, require_choice, require_within
+from igpo_lightning.plugins import known_names
 
 
 def check_inpaint(config: DictConfig) -> None:
@@ -73,18 +71,18 @@ def check_inpaint(config: DictConfig) -> None:
         )
 
 
-def objective_names() -> tuple[str, ...]:
-    """The registered objectives, read from their source: importing it would load torch."""
-    source = (Path(__file__).parents[1] / "rl" / "objectives.py").read_text(encoding="utf-8")
-    return tuple(re.findall(r'^@register_objective\("(\w+)"\)$', source, re.MULTILINE))
-
-
 def check_objective(config: DictConfig) -> None:
     """Filter, advantage, objective and what they need of each other."""
     objective = config.objective
     require_choice(config, "filter.kind", ("entropy", "entropy_all", "threshold", "none"))
     require_choice(config, "objective.advantage", ("mean", "std", "loo", "dr_grpo", "wd1"))
-    require_choice(config, "objective.loss", objective_names())
+    names = known_names(config, "objective")
+    require(
+        objective.loss in names,
+        "objective.loss",
+        objective.loss,
+        f"use one of {', '.join(names)}, or one of your own from objective.plugin=FILE.py",
+    )
     require_choice(config, "objective.ratio", ("sequence", "token"))
     require_choice(config, "objective.ratio_length", ("counted", "full"))
     require_choice(config, "objective.kl", ("k1", "k2", "k3", "none"))
@@ -108,8 +106,6 @@ def check_objective(config: DictConfig) -> None:
 
 def check_rewards(config: DictConfig) -> None:
     """At least one reward, and every name registered."""
-    from igpo_lightning.rewards.functions import get_reward
-
     weights = config.reward.weights
     require(
         bool(weights),
@@ -117,8 +113,15 @@ def check_rewards(config: DictConfig) -> None:
         weights,
         "name at least one reward, for example reward=correctness",
     )
-    for name in weights:
-        get_reward(name)
+    names = known_names(config, "reward")
+    for name, weight in weights.items():
+        require(
+            name in names,
+            f"reward.weights.{name}",
+            weight,
+            f"no reward has this name; use one of {', '.join(names)}, or one of your own from "
+            "reward.plugin=FILE.py",
+        )
 
 
 def check_likelihood(config: DictConfig) -> None:

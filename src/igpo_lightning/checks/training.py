@@ -4,12 +4,14 @@ from omegaconf import DictConfig
 
 from igpo_lightning.checks.basics import require, require_at_least, require_choice, require_within
 from igpo_lightning.checks.method import check_rewards
+from igpo_lightning.plugins import known_names
 from igpo_lightning.rewards.extraction import STRATEGIES
 
 
 def check_model(config: DictConfig) -> None:
     """Weights, adapters, quantization and precision."""
     model, lora = config.model, config.model.lora
+    known_names(config, "model")  # its plugin, if it has one
     require_choice(config, "model.quantization", ("none", "8bit", "4bit"))
     require(
         bool(model.path), "model.path", "''", "name a folder in Hugging Face layout or a hub id"

@@ -2,7 +2,7 @@
 
 from igpo_lightning.models.backbone import Backbone, BackboneModule, KeyValueCache
 from igpo_lightning.models.exporting import save_export
-from igpo_lightning.models.loading import load_backbone
+from igpo_lightning.models.loading import load_backbone, register_backbone
 from igpo_lightning.models.tokenizer_files import load_tokenizer
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "KeyValueCache",
     "load_backbone",
     "load_tokenizer",
+    "register_backbone",
     "save_export",
 ]

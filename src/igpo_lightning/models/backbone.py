@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from igpo_lightning.models.special_tokens import TokenIds
@@ -87,12 +88,14 @@ class BackboneModule(nn.Module):
         gradient_checkpointing: Recompute each block in the backward pass.
         linear_names: Last names of the blocks' linear layers, which LoRA adapts by default.
         source: The folder or hub id that it was loaded from; None for one made from scratch.
+        initializer_std: Of random weight matrices.
     """
 
     linear_names: ClassVar[tuple[str, ...]]
     supports_cache = False
     gradient_checkpointing = False
     source: str | None = None
+    initializer_std: float = 0.02
 
     def __init__(
         self,
@@ -116,6 +119,15 @@ class BackboneModule(nn.Module):
     @abstractmethod
     def blocks(self) -> nn.ModuleList:
         """The transformer blocks, first to last: the units of sharding and checkpointing."""
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Random weights: matrices normal, norms one, biases zero."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=self.initializer_std, generator=generator)
+                else:
+                    parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
     def checkpoint_blocks(self) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""

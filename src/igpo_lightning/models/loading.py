@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,16 +15,35 @@ from igpo_lightning.models.configuration import read_config, resolve
 from igpo_lightning.models.quantization import quantize_blocks, require_bitsandbytes
 from igpo_lightning.models.special_tokens import token_ids
 from igpo_lightning.models.tokenizer_files import load_tokenizer, tokenizer_ids
-from igpo_lightning.models.transformer import NativeBackbone
 
 # model_type of config.json -> (reader of its sizes, class). A new native architecture is one line.
-NATIVE: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[..., NativeBackbone]]] = {
+NATIVE: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[..., BackboneModule]]] = {
     tiny.MODEL_TYPE: (tiny.TinyConfig.read, tiny.TinyBackbone),
     llada.MODEL_TYPE: (llada.LladaConfig.read, llada.LladaBackbone),
     dream.MODEL_TYPE: (dream.DreamConfig.read, dream.DreamBackbone),
 }
 ARCHITECTURES = Path(__file__).parent / "architectures"  # config.json of public models, by name
 VOCABULARY_MULTIPLE = 64  # a grown embedding keeps the head's matrix product aligned
+Builder = TypeVar("Builder", bound=Callable[..., BackboneModule])
+
+
+def register_backbone(model_type: str) -> Callable[[Builder], Builder]:
+    """Make a class of your own known as this `model_type` of config.json.
+
+    It is built as `Class(config, tokens)` on the meta device, from the content of config.json and
+    its `TokenIds`, and filled from the safetensors beside, whose names are its parameters'.
+
+    Raises:
+        ConfigError: The type is taken.
+    """
+
+    def add(backbone: Builder) -> Builder:
+        if model_type in NATIVE:
+            raise ConfigError(f"model_type {model_type!r} is taken by {NATIVE[model_type][1]}")
+        NATIVE[model_type] = dict, lambda config, tokens, _: backbone(config, tokens)
+        return backbone
+
+    return add
 
 
 def load_backbone(
@@ -130,8 +149,9 @@ def check_supported(name: str, raw: Mapping[str, Any], trust_remote_code: bool) 
     own = ", ".join(sorted([*NATIVE, *masked_lm.DECODERS]))
     if not raw.get("auto_map"):
         raise ConfigError(
-            f"model.path={name} has model_type={model_type!r}; supported: {own}, and every type "
-            "that transformers has as a masked LM (bert, roberta, modernbert, ...)"
+            f"model.path={name} has model_type={model_type!r}; supported: {own}, every type that "
+            "transformers has as a masked LM (bert, roberta, modernbert, ...), and those that "
+            "model.plugin=FILE.py registers"
         )
     if not trust_remote_code:
         raise ConfigError(
@@ -147,7 +167,6 @@ def _materialize(
     """Give a model on the meta device room on another, and random weights."""
     model.to(dtype).to_empty(device=device)
     if torch.device(device).type != "meta":
-        assert isinstance(model, NativeBackbone)
         model.initialize(torch.Generator(device).manual_seed(seed))
 
 

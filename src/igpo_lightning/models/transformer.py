@@ -120,7 +120,6 @@ class NativeBackbone(BackboneModule):
     Attributes:
         heads: Attention heads of every block.
         rope_theta: Base of the rotary positions.
-        initializer_std: Of random weight matrices.
         shifted: Whether the checkpoint's logits at i - 1 predict token i; hidden from callers.
     """
 
@@ -175,15 +174,6 @@ class NativeBackbone(BackboneModule):
             return None
         # A view, since FSDP hangs hooks on what a forward method returns, for good on a parameter.
         return weight.view_as(weight)
-
-    def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Random weights: matrices normal, norms one, biases zero."""
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                if parameter.dim() > 1:
-                    parameter.normal_(std=self.initializer_std, generator=generator)
-                else:
-                    parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
     def encode(
         self,

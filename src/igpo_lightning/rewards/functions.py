@@ -1,8 +1,8 @@
 """Rewards by name: functions of a graded completion, added up with the weights of conf/reward.
 
-A new reward is one registered function:
+A new reward is one registered function, here or in a file that `reward.plugin` names:
 
-    @register("exclamation")
+    @register_reward("exclamation")
     def exclamation(graded: Graded) -> float:
         return float("!" in graded.text)
 
@@ -39,7 +39,7 @@ _REWARDS: dict[str, Reward] = {}
 _TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
 
-def register(name: str) -> Callable[[Reward], Reward]:
+def register_reward(name: str) -> Callable[[Reward], Reward]:
     """Make a reward known as `reward.weights.NAME`; it has to give a finite number.
 
     Raises:
@@ -84,13 +84,13 @@ def combine_rewards(parts: Sequence[Sequence[float]], weights: Mapping[str, floa
     return [sum(w * part for w, part in zip(factors, row, strict=True)) for row in parts]
 
 
-@register("correctness")
+@register_reward("correctness")
 def correctness(graded: Graded) -> float:
     """1 where the final answer is right, else 0 (arXiv 2509.10396, Algorithm 1)."""
     return float(graded.verdict.correct)
 
 
-@register("format_tags")
+@register_reward("format_tags")
 def format_tags(graded: Graded) -> float:
     """Up to 0.75 for the tags of the prompt's format (the paper's released code).
 
@@ -100,7 +100,7 @@ def format_tags(graded: Graded) -> float:
     return 0.75 * sum(graded.text.count(tag) == 1 for tag in _TAGS) / len(_TAGS)
 
 
-@register("length")
+@register_reward("length")
 def length(graded: Graded) -> float:
     """The share of the completion that is used, in (0, 1]: a negative weight favours brevity."""
     return graded.tokens / graded.completion_length

@@ -1,6 +1,7 @@
 """Policy objectives and the KL penalty to the reference policy.
 
-A new objective is one function here, registered by its name, and one file in conf/objective.
+A new objective is one function, registered by its name here or in a file that `objective.plugin`
+names, and one YAML file in conf/objective or in a config folder of your own.
 """
 
 from collections.abc import Callable
@@ -78,9 +79,15 @@ OBJECTIVES: dict[str, Objective] = {}
 
 
 def register_objective(name: str) -> Callable[[Objective], Objective]:
-    """Make an objective known as `objective.loss=NAME`."""
+    """Make an objective known as `objective.loss=NAME`.
+
+    Raises:
+        ValueError: The name is taken.
+    """
 
     def add(function: Objective) -> Objective:
+        if name in OBJECTIVES:
+            raise ValueError(f"objective {name!r} is registered already")
         OBJECTIVES[name] = function
         return function
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from igpo_lightning.plugins import load_plugins
+
 _FILES = {
     "rl": "reinforce",
     "sft": "finetune",
@@ -22,6 +24,7 @@ _PLANNED = ("rl", "sft", "eval", "generate")  # stages that run a model
 
 def run(config: DictConfig) -> dict[str, Any] | None:
     """Say what the configured stage will cost, and run it; returns its headline numbers."""
+    load_plugins(config)
     if config.stage.name in _PLANNED:
         plan: dict[str, Any] = import_module("igpo_lightning.stages.plan").announce(config)
         if config.dry_run:

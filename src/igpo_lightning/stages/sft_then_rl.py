@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF
+from igpo_lightning.config import CONF, config_folders
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.reporting.metrics_file import SUMMARY_FILE
 from igpo_lightning.stages import build
@@ -40,8 +40,7 @@ def run_part(name: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     Raises:
         ConfigError: The part failed; it has said why.
     """
-    sources = HydraConfig.get().runtime.config_sources
-    own = [s.path for s in sources if s.schema == "file" and Path(s.path) != CONF and s.path]
+    own = [folder for folder in config_folders() if folder != CONF]
     command = [sys.executable, "-m", "igpo_lightning", *(f"--config-dir={path}" for path in own)]
     command += [*overrides, f"hydra.run.dir={folder}"]
     log.info("%s: %s", name, " ".join(command[1:]))

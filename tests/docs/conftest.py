@@ -1,0 +1,81 @@
+"""A desk to try the docs' commands on: a folder that looks like the checkout, and toy data."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.docs.commands import ROOT
+
+SERVER = ROOT / "tests" / "integration" / "run_server.py"
+SMALL_RUN = (
+    *("stage.steps=1", "stage.prompts_per_step=2", "stage.group_size=2", "stage.inner_updates=1"),
+    *("data.train_size=8", "data.eval_size=8", "eval.limit=4", "trainer.threads=1"),
+)
+
+
+@dataclass
+class Desk:
+    """Runs the command line in forked processes of one server, in a folder like the checkout."""
+
+    folder: Path
+    server: subprocess.Popen[str]
+
+    def run(self, *args: str, ranks: int = 1) -> tuple[int, str]:
+        """The exit status of `python -m igpo_lightning ARGS`, and what it printed."""
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        log = self.folder / "log"
+        log.unlink(missing_ok=True)
+        request = {"args": args, "log": str(log), "faults": [], "ranks": ranks, "seconds": 280}
+        place = {"cwd": str(self.folder), "grades": True, "env": {"COLUMNS": "140"}}
+        self.server.stdin.write(json.dumps(request | place) + "\n")
+        self.server.stdin.flush()
+        statuses = json.loads(self.server.stdout.readline())
+        return next((status for status in statuses if status), 0), log.read_text()
+
+
+def toy_rows(name: str) -> Iterator[str]:
+    """Problems in the common form, with traces."""
+    for i in range(12):
+        row = {"id": f"{name}-{i}", "question": f"What is {i} + 3?", "answer": str(i + 3)}
+        yield json.dumps(row | {"solution": f"{i}+3=\\boxed{{{i + 3}}}"})
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """Holds what the pages name: a finished run as RUN, data of every source in FOLDER."""
+    folder = tmp_path_factory.mktemp("desk")
+    for entry in ROOT.iterdir():
+        if entry.name not in ("runs", ".git", ".venv"):
+            (folder / entry.name).symlink_to(entry)
+    data = folder / "FOLDER"
+    data.mkdir()
+    for file in (ROOT / "conf" / "data").glob("*.yaml"):
+        for split in ("train", "test"):
+            (data / f"{file.stem}.{split}.jsonl").write_text("\n".join(toy_rows(file.stem)))
+    outside = {"IGPO_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "OPENAI_MODEL": "a-model"}
+    server = subprocess.Popen(
+        [sys.executable, str(SERVER)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **outside, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )
+    desk = Desk(folder, server)
+    status, log = desk.run(*SMALL_RUN, "hydra.run.dir=runs/RUN")
+    assert status == 0, log
+    (folder / "RUN").symlink_to(folder / "runs" / "RUN")
+    (folder / "runs" / "rl_arithmetic").mkdir(exist_ok=True)
+    (folder / "runs" / "rl_arithmetic" / "DATE").symlink_to(folder / "runs" / "RUN")
+    yield desk
+    assert server.stdin is not None
+    server.stdin.close()
+    server.wait()
+    shutil.rmtree(folder / "runs")

@@ -1,30 +1,32 @@
 #!/bin/sh
-# SFT on rewritten traces against SFT on the long ones: equal steps, data, model and seeds.
-#   experiments/rewriting/run.sh [OUTPUT [STEPS [SEEDS]]]
-# Prints one line a run; OUTPUT/KIND_SEED/summary.json holds it too.
+# SFT on rewritten traces against SFT on the original, long ones, then GRPO and IGPO from each.
+# About 45 minutes on one core. Finished runs are skipped when it is started again.
 set -eu
-output=${1:-runs/rewriting} steps=${2:-3000} seeds=${3:-"0 1 2"}
-python=${PYTHON:-python}
+python=${PYTHON:-python} output=runs/experiments/rewriting
+run="$python -m igpo_lightning"
 
-"$python" experiments/rewriting/make_long_traces.py "$output"
-"$python" -m igpo_lightning stage=rewrite rewriter=extractive data=jsonl data.name=short \
-    "data.path=$output/long/train.jsonl" data.validation_share=0 data.overlap=ignore \
-    "model.path=$output/student" stage.max_tokens=32 "stage.output=$output/short"
-mv "$output/short/short.train.jsonl" "$output/short/train.jsonl"
-cp "$output/long/test.jsonl" "$output/short/test.jsonl"
+if [ ! -f "$output/rewritten/train.jsonl" ]; then
+    "$python" experiments/rewriting/make_long_traces.py "$output"
+    $run stage=rewrite rewriter=extractive data=jsonl data.name=rewritten \
+        "data.path=$output/original/train.jsonl" data.validation_share=0 data.overlap=ignore \
+        stage.max_tokens=47 "stage.output=$output/rewrite"
+    mkdir -p "$output/rewritten"
+    cp "$output/original/test.jsonl" "$output/rewritten/test.jsonl"
+    cp "$output/rewrite/rewritten.train.jsonl" "$output/rewritten/train.jsonl"
+fi
 
-for seed in $seeds; do
-    for kind in short long; do
-        # Long traces have at most 52 tokens: all of them fit, the answer included.
-        "$python" -m igpo_lightning stage=sft data=jsonl "data.name=$kind" prompt=none \
-            "data.path='$output/$kind/{split}.jsonl'" data.validation_share=0.02 data.overlap=ignore \
-            "model.path=$output/student" model.init=random logger=csv "seed=$seed" \
-            sampler.completion_length=56 sampler.block_length=56 sampler.steps=28 \
-            "stage.steps=$steps" "stage.val_every=$steps" "stage.checkpoint_every=$steps" \
-            optimizer.lr=3e-3 optimizer.warmup_steps=50 optimizer.decay_share=0.2 \
-            optimizer.weight_decay=0.01 optimizer.grad_norm=1.0 eval.batch_size=256 \
-            "hydra.run.dir=$output/${kind}_$seed"
-        printf '%s seed %s: ' "$kind" "$seed"
-        cat "$output/${kind}_$seed/summary.json"
-    done
+# Equal steps, problems, seeds and starting policy; every trace fits whole into the 128 tokens of SFT.
+$run -m experiment=length_aligned_sft model=tiny trainer=cpu data=jsonl data.name=rewritten,original \
+    "data.path='$output/\${data.name}/{split}.jsonl'" prompt=none data.overlap=ignore \
+    sampler.completion_length=48 sampler.block_length=8 sampler.steps=24 sampler.temperature=1.0 \
+    stage.max_length=128 stage.padding=longest stage.eos_tail=6 stage.steps=300 stage.batch_size=64 \
+    stage.train_batch_size=64 stage.val_every=300 optimizer.lr=1e-3 optimizer.warmup_steps=20 \
+    "seed=range(5)" "hydra.sweep.dir=$output/sft" "hydra.sweep.subdir='\${data.name}_\${seed}'"
+for traces in rewritten original; do
+    # The same policies with room for a long trace.
+    $run -m stage=eval "model.path='$output/sft/${traces}_\${seed}/export'" "data.levels=[3]" \
+        eval.limit=256 sampler.completion_length=128 sampler.steps=64 "seed=range(5)" \
+        "hydra.sweep.dir=$output/long_evaluation"
+    $run -m experiment=hard_exploration "model.path='$output/sft/${traces}_\${seed}/export'" \
+        "data.levels=[3]" inpaint=none,partial "seed=range(5)" "hydra.sweep.dir=$output/rl"
 done

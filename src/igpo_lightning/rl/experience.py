@@ -168,10 +168,13 @@ class ExperienceModule(RolloutModule):
             entropy=torch.cat(entropies) if entropies else None,
         )
 
-    def count_update(self, inputs: MaskedInputs, rows: slice, rollout: Rollout) -> None:
-        """Count forward passes and the real tokens in them."""
+    def count_update(
+        self, inputs: MaskedInputs, rows: slice, rollout: Rollout, trained: bool = False
+    ) -> None:
+        """Count forward passes and the real tokens in them; a backward pass computes two more."""
         masked_inputs = inputs.masks.shape[1]
         prompts = rollout.prompt_mask[rows]
         canvas = int(prompts.sum()) + len(prompts) * rollout.completion_ids.shape[1]
         self.work["passes/update"] += masked_inputs
         self.work["tokens/update"] += masked_inputs * canvas
+        self.work["compute/update"] += masked_inputs * canvas * (3 if trained else 1)

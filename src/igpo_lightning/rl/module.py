@@ -110,7 +110,7 @@ class RLModule(ExperienceModule):
                 self.manual_backward(loss)
                 total += loss.detach()
                 parts.append(update_measures(terms, loss_mask, rollout.hint_mask[rows]))
-                self.count_update(experience.inputs, rows, rollout)
+                self.count_update(experience.inputs, rows, rollout, trained=True)
             norm, skipped = clipped_step(
                 optimizer,
                 self.lr_schedulers(),

@@ -224,6 +224,7 @@ class RolloutModule(EvaluationModule):
                     self.backbone, prompt_ids, masked, inputs, prompt_mask, with_entropy=True
                 )
             self.work["passes/rollout"] += 1
+            self.work["compute/rollout"] += masked.numel() + prompt_ids.numel()
             assert scores.entropy is not None
             entropies.append(scores.entropy.cpu())
         return torch.cat(entropies)[: len(groups)]  # the rest only kept the ranks in step
@@ -253,6 +254,7 @@ class RolloutModule(EvaluationModule):
             )
         self.work["passes/rollout"] += completions.output.forward_passes
         self.work["tokens/rollout"] += int((~completions.output.hint_mask).sum())
+        self.work["compute/rollout"] += completions.output.body_tokens
         return completions
 
     def generate(

@@ -1,0 +1,252 @@
+"""Compares the settings of a sweep, seed by seed, and writes an experiment's results.
+
+    python experiments/compare.py SWEEP EXPERIMENT --baseline SETTING [--name SETTING=TEXT ...]
+
+EXPERIMENT/results/NAME.json holds every number, NAME.png the curves; the table goes to
+EXPERIMENT/README.md between the marks of NAME. Intervals are 95 % of Student's t over seeds.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from igpo_lightning.reporting.comparison import (
+    COMPUTED,
+    GENERATED,
+    Setting,
+    accuracy_curve,
+    curve_over,
+    mean_height,
+    mean_of,
+    paired_difference,
+    settings_of,
+    spent,
+    value_at,
+)
+from igpo_lightning.reporting.intervals import SeedMean, seed_mean
+from igpo_lightning.reporting.metrics_file import column
+from igpo_lightning.reporting.report_plots import COLOURS, DASHES
+from igpo_lightning.reporting.run_data import RunData, read_sweep
+
+BUDGETS = {
+    "tokens": (GENERATED, "generated tokens"),
+    "compute": (COMPUTED, "tokens through the model"),
+}
+Measure = Callable[[RunData], float | None]
+
+
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("sweep", type=Path, help="folder of the sweep")
+    parser.add_argument("experiment", type=Path, help="folder that gets results/ and the table")
+    parser.add_argument("--results", default="results", help="name of the files and of the marks")
+    parser.add_argument("--baseline", required=True, help="setting that others are compared with")
+    parser.add_argument(
+        "--name", action="append", default=[], help="SETTING=TEXT, how a setting is called"
+    )
+    parser.add_argument("--budget", choices=BUDGETS, default="tokens", help="what is held equal")
+    parser.add_argument(
+        "--measure", action="append", default=[], help="METRIC=TEXT, a mean over steps to show too"
+    )
+    parser.add_argument("--title", default="", help="of the picture")
+    parser.add_argument("--command", required=True, help="what made the results, for the record")
+    return parser.parse_args()
+
+
+def measures_of(
+    settings: Sequence[Setting], arguments: argparse.Namespace
+) -> tuple[dict[str, Measure], float]:
+    """The measured numbers by heading, and the budget: the least that any run spent in all."""
+    metrics, unit = BUDGETS[arguments.budget]
+    budget = min(spent(run, metrics)[-1] for s in settings for run in s.runs.values())
+    chosen: dict[str, Measure] = {
+        "accuracy at the start": lambda run: accuracy_curve(run)[1][0],
+        "final accuracy": lambda run: accuracy_curve(run)[1][-1],
+        "mean over steps": lambda run: mean_height(*accuracy_curve(run)),
+        f"at {budget / 1000:.0f}k {unit}": lambda run: value_at(*curve_over(run, metrics), budget),
+        "all-wrong before": lambda run: run.summary.get("group/all_wrong_before"),
+        "all-wrong after": lambda run: run.summary.get("group/all_wrong_after"),
+        f"{unit}, k": lambda run: spent(run, metrics)[-1] / 1000,
+    }
+    for item in arguments.measure:
+        metric, _, heading = item.partition("=")
+        chosen[heading or metric] = lambda run, metric=metric: mean_of(run, metric)
+    return chosen, budget
+
+
+def results_of(
+    settings: Sequence[Setting], names: Mapping[str, str], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Everything that results/NAME.json holds."""
+    by_name = {setting.name: setting for setting in settings}
+    if arguments.baseline not in by_name:
+        sys.exit(f"error: no setting {arguments.baseline!r} in {list(by_name)}")
+    measures, budget = measures_of(settings, arguments)
+    baseline = by_name[arguments.baseline]
+    rows = []
+    for setting in settings:
+        row: dict[str, Any] = {"setting": setting.name, "name": names[setting.name]}
+        row["unfinished"] = list(setting.unfinished)
+        for heading, measure in measures.items():
+            values = setting.over_seeds(measure)
+            row[heading] = {"seeds": values, **_interval(seed_mean(list(values.values())))}
+            if setting is not baseline:
+                difference = paired_difference(values, baseline.over_seeds(measure))
+                row[heading]["difference"] = _interval(difference)
+        row["curves"] = {
+            seed: dict(zip(("step", "accuracy"), accuracy_curve(run), strict=True))
+            for seed, run in setting.runs.items()
+        }
+        rows.append(row)
+    return {
+        "command": arguments.command,
+        "baseline": names[arguments.baseline],
+        "budget": budget,
+        "settings": rows,
+    }
+
+
+def _interval(value: SeedMean | None) -> dict[str, float | None]:
+    return {} if value is None else {"mean": value.mean, "half": value.half}
+
+
+def _cell(entry: Mapping[str, Any], scale: float, signed: bool = False) -> str:
+    if "mean" not in entry:
+        return ""
+    sign = "+" if signed else ""
+    half = "" if entry["half"] is None else f" ± {scale * entry['half']:.1f}"
+    return f"{scale * entry['mean']:{sign}.1f}{half}"
+
+
+def table_of(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown table: shares in percent, other numbers as they are."""
+    rows = results["settings"]
+    headings = [key for key, entry in rows[0].items() if "seeds" in entry]
+    shown = []
+    for row in rows:
+        cells = [row["name"], str(len(row["curves"]))]
+        for heading in headings:
+            share = "accuracy" in heading or heading.startswith(("mean", "at ", "all-wrong"))
+            cells.append(_small(row[heading]) if not share else _cell(row[heading], 100))
+            if heading == "final accuracy":
+                cells.append(_cell(row[heading].get("difference", {}), 100, signed=True) or "-")
+        shown.append(cells)
+    titles = ["setting", "seeds"]
+    for heading in headings:
+        titles.append(heading)
+        if heading == "final accuracy":
+            titles.append(f"against {results['baseline']}")
+    lines = [titles, ["---"] * len(titles), *shown]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _small(entry: Mapping[str, Any]) -> str:
+    if "mean" not in entry:
+        return ""
+    half = "" if entry["half"] is None else f" ± {entry['half']:.2g}"
+    return f"{entry['mean']:.3g}{half}"
+
+
+def put_table(readme: Path, mark: str, table: str) -> None:
+    """Replace what stands between the marks of a README."""
+    text = readme.read_text(encoding="utf-8")
+    begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
+    if begin not in text or end not in text:
+        sys.exit(f"error: {readme} has no lines {begin.strip()!r} and {end!r} to put the table in")
+    head, rest = text.split(begin, 1)
+    readme.write_text(f"{head}{begin}{table}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+
+
+def _mean_band(
+    axes: Any, curves: Sequence[tuple[Sequence[float], Sequence[float]]], place: int, label: str
+) -> None:
+    """The mean over seeds with its 95 % interval, at as many places as the longest curve has."""
+    last = min(places[-1] for places, _ in curves)
+    grid = [last * i / 40 for i in range(41)]
+    found = [seed_mean([value_at(*curve, x) for curve in curves]) for x in grid]
+    means = [entry.mean for entry in found if entry]
+    halves = [entry.half or 0.0 for entry in found if entry]
+    colour = COLOURS[place % len(COLOURS)]
+    axes.plot(grid, means, DASHES[place // len(COLOURS) % len(DASHES)], color=colour, label=label)
+    low = [m - h for m, h in zip(means, halves, strict=True)]
+    high = [m + h for m, h in zip(means, halves, strict=True)]
+    axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def draw(
+    file: Path, settings: Sequence[Setting], names: Mapping[str, str], arguments: argparse.Namespace
+) -> None:
+    """The picture: accuracy over steps and over what was spent, all-wrong groups, final values."""
+    metrics, unit = BUDGETS[arguments.budget]
+    style: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+    with matplotlib.rc_context(style):
+        figure, grid = plt.subplots(2, 2, figsize=(10, 6.6), layout="constrained")
+        for place, setting in enumerate(settings):
+            runs, label = list(setting.runs.values()), names[setting.name]
+            _mean_band(grid[0, 0], [accuracy_curve(run) for run in runs], place, label)
+            _mean_band(grid[0, 1], [curve_over(run, metrics) for run in runs], place, label)
+            wrong = [column(list(run.metrics), "group/all_wrong_before") for run in runs]
+            _mean_band(grid[1, 0], [(x, _smooth(y)) for x, y in wrong], place, label)
+            finals = [accuracy_curve(run)[1][-1] for run in runs]
+            mean = seed_mean(finals)
+            colour = COLOURS[place % len(COLOURS)]
+            grid[1, 1].plot(finals, [place] * len(finals), "o", color=colour, alpha=0.35, ms=5)
+            if mean is not None:
+                grid[1, 1].errorbar(
+                    [mean.mean], [place], xerr=[mean.half or 0.0], fmt="|", color=colour, capsize=4
+                )
+        titles = (
+            (grid[0, 0], "held-out accuracy", "rollout steps"),
+            (grid[0, 1], "held-out accuracy", unit),
+            (grid[1, 0], "all-wrong groups as sampled (mean of 5 steps)", "rollout steps"),
+            (grid[1, 1], "final accuracy: seeds, mean, 95 % interval", "held-out accuracy"),
+        )
+        for axes, title, label in titles:
+            axes.set_title(title, fontsize=10, loc="left")
+            axes.set_xlabel(label)
+            axes.grid(alpha=0.25)
+        for axes in (grid[0, 0], grid[0, 1], grid[1, 0]):
+            axes.set_ylim(-0.02, 1.02)
+        grid[1, 1].set_xlim(-0.02, 1.02)
+        grid[1, 1].set_yticks(range(len(settings)), [names[s.name] for s in settings])
+        grid[1, 1].invert_yaxis()
+        grid[0, 0].legend(fontsize=8, frameon=False)
+        figure.suptitle(arguments.title, fontsize=11, x=0.01, ha="left")
+        figure.savefig(file, dpi=110)
+        plt.close(figure)
+
+
+def _smooth(values: Sequence[float], window: int = 5) -> list[float]:
+    parts = [values[max(0, i + 1 - window) : i + 1] for i in range(len(values))]
+    return [sum(part) / len(part) for part in parts]
+
+
+def main() -> None:
+    """Read the sweep, write the three files."""
+    arguments = read_arguments()
+    settings = settings_of(read_sweep(arguments.sweep))
+    if not settings or not all(setting.runs for setting in settings):
+        sys.exit(f"error: {arguments.sweep} holds a setting without a finished run")
+    called = dict(item.rpartition("=")[::2] for item in arguments.name)
+    names = {setting.name: called.get(setting.name, setting.name) for setting in settings}
+    results = results_of(settings, names, arguments)
+    folder = arguments.experiment / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{arguments.results}.json"
+    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    draw(file.with_suffix(".png"), settings, names, arguments)
+    put_table(arguments.experiment / "README.md", arguments.results, table_of(results))
+    print(table_of(results))
+
+
+if __name__ == "__main__":
+    main()

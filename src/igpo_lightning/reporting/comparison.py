@@ -1,0 +1,109 @@
+"""Comparing the settings of a sweep: curves, areas under them, and differences paired by seed.
+
+A setting is what runs share that differ in their seed alone. The seed decides the order of
+problems and all randomness of a run, so two settings are compared seed by seed: what makes a seed
+easy is common to both and drops out of the difference.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from igpo_lightning.reporting.intervals import SeedMean, seed_mean
+from igpo_lightning.reporting.metrics_file import column
+from igpo_lightning.reporting.run_data import FINISHED, RunData, varied_keys
+
+EVALUATED = "eval/accuracy"
+GENERATED = ("tokens/rollout",)
+COMPUTED = ("compute/rollout", "compute/update")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        name: The overrides that tell it apart, "key=value" joined by spaces.
+        runs: Finished runs by seed.
+        unfinished: Names of the runs that did not finish: they are missing in every number.
+    """
+
+    name: str
+    runs: Mapping[str, RunData]
+    unfinished: tuple[str, ...] = ()
+
+    def over_seeds(self, measure: Callable[[RunData], float | None]) -> dict[str, float]:
+        """A run's number by seed, where it has one."""
+        values = {seed: measure(run) for seed, run in self.runs.items()}
+        return {seed: value for seed, value in values.items() if value is not None}
+
+
+def settings_of(runs: Sequence[RunData]) -> list[Setting]:
+    """The settings of a sweep, in the order of its table."""
+    keys = [key for key in varied_keys(runs) if key != "seed"]
+    found: dict[str, list[RunData]] = {}
+    for run in runs:
+        name = " ".join(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides)
+        found.setdefault(name, []).append(run)
+    return [
+        Setting(
+            name,
+            {run.overrides.get("seed", "0"): run for run in members if run.status == FINISHED},
+            tuple(run.name for run in members if run.status != FINISHED),
+        )
+        for name, members in found.items()
+    ]
+
+
+def accuracy_curve(run: RunData) -> tuple[list[float], list[float]]:
+    """Rollout steps that the policy had made, and its held-out accuracy then."""
+    return column(list(run.metrics), EVALUATED)
+
+
+def spent(run: RunData, names: Sequence[str]) -> list[float]:
+    """What a run had spent after 0, 1, 2, ... rollout steps, by metrics that are added up."""
+    total = [0.0]
+    for row in run.metrics:
+        if all(name in row for name in names):
+            total.append(total[-1] + sum(row[name] for name in names))
+    return total
+
+
+def curve_over(run: RunData, names: Sequence[str]) -> tuple[list[float], list[float]]:
+    """The accuracy curve over what was spent instead of over steps."""
+    steps, values = accuracy_curve(run)
+    total = spent(run, names)
+    return [total[int(step)] for step in steps], values
+
+
+def mean_height(places: Sequence[float], values: Sequence[float]) -> float:
+    """Area under straight lines between points, over the width: the mean value on the way."""
+    if places[-1] == places[0]:
+        return values[-1]
+    points = list(zip(places, values, strict=True))
+    area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(points))
+    return area / (places[-1] - places[0])
+
+
+def value_at(places: Sequence[float], values: Sequence[float], place: float) -> float:
+    """The value on the straight line between the points around a place; the end values beyond."""
+    points = list(zip(places, values, strict=True))
+    if place <= points[0][0]:
+        return points[0][1]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if place <= x1:
+            return y0 + (y1 - y0) * (place - x0) / (x1 - x0)
+    return points[-1][1]
+
+
+def mean_of(run: RunData, name: str) -> float | None:
+    """A metric's mean over the steps that have it."""
+    _, values = column(list(run.metrics), name)
+    return sum(values) / len(values) if values else None
+
+
+def paired_difference(
+    values: Mapping[str, float], baseline: Mapping[str, float]
+) -> SeedMean | None:
+    """Mean over common seeds of (value - baseline), with its 95 % interval (paired t)."""
+    return seed_mean([values[seed] - baseline[seed] for seed in values if seed in baseline])

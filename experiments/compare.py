@@ -1,6 +1,6 @@
 """Compares the settings of a sweep, seed by seed, and writes an experiment's results.
 
-    python experiments/compare.py SWEEP EXPERIMENT --baseline SETTING [--name SETTING=TEXT ...]
+    python experiments/compare.py SWEEP EXPERIMENT --baseline NAME --name PATTERN=NAME ...
 
 EXPERIMENT/results/NAME.json holds every number, NAME.png the curves; the table goes to
 EXPERIMENT/README.md between the marks of NAME. Intervals are 95 % of Student's t over seeds.
@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -49,28 +50,42 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("sweep", type=Path, help="folder of the sweep")
     parser.add_argument("experiment", type=Path, help="folder that gets results/ and the table")
     parser.add_argument("--results", default="results", help="name of the files and of the marks")
-    parser.add_argument("--baseline", required=True, help="setting that others are compared with")
+    parser.add_argument("--baseline", required=True, help="name of what others are compared with")
     parser.add_argument(
-        "--name", action="append", default=[], help="SETTING=TEXT, how a setting is called"
+        "--name", action="append", default=[], help="PATTERN=NAME of the settings, * for any text"
     )
     parser.add_argument("--budget", choices=BUDGETS, default="tokens", help="what is held equal")
     parser.add_argument(
         "--measure", action="append", default=[], help="METRIC=TEXT, a mean over steps to show too"
     )
     parser.add_argument("--title", default="", help="of the picture")
-    parser.add_argument("--command", required=True, help="what made the results, for the record")
     return parser.parse_args()
+
+
+def name_of(setting: str, names: Sequence[str]) -> str:
+    """What a setting is called, by the first pattern that fits; its own name without one."""
+    for item in names:
+        pattern, _, name = item.rpartition("=")
+        if fnmatchcase(setting, pattern):
+            return name
+    return setting
 
 
 def measures_of(
     settings: Sequence[Setting], arguments: argparse.Namespace
-) -> tuple[dict[str, Measure], float]:
-    """The measured numbers by heading, and the budget: the least that any run spent in all."""
+) -> tuple[dict[str, Measure], float | None]:
+    """The measured numbers by heading, and the budget: the least that any run spent in all.
+
+    Evaluations have a final accuracy alone, and no budget.
+    """
+    chosen: dict[str, Measure] = {"final accuracy": lambda run: run.summary["after"]["mean"]}
+    if not has_curves(settings):
+        return chosen, None
     metrics, unit = BUDGETS[arguments.budget]
     budget = min(spent(run, metrics)[-1] for s in settings for run in s.runs.values())
-    chosen: dict[str, Measure] = {
+    chosen = {
         "accuracy at the start": lambda run: accuracy_curve(run)[1][0],
-        "final accuracy": lambda run: accuracy_curve(run)[1][-1],
+        **chosen,
         "mean over steps": lambda run: mean_height(*accuracy_curve(run)),
         f"at {budget / 1000:.0f}k {unit}": lambda run: value_at(*curve_over(run, metrics), budget),
         "all-wrong before": lambda run: run.summary.get("group/all_wrong_before"),
@@ -83,13 +98,18 @@ def measures_of(
     return chosen, budget
 
 
+def has_curves(settings: Sequence[Setting]) -> bool:
+    """Whether the runs were evaluated while they trained."""
+    return all(accuracy_curve(run)[0] for s in settings for run in s.runs.values())
+
+
 def results_of(
     settings: Sequence[Setting], names: Mapping[str, str], arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Everything that results/NAME.json holds."""
-    by_name = {setting.name: setting for setting in settings}
+    by_name = {names[setting.name]: setting for setting in settings}
     if arguments.baseline not in by_name:
-        sys.exit(f"error: no setting {arguments.baseline!r} in {list(by_name)}")
+        sys.exit(f"error: no setting is called {arguments.baseline!r}; there are {list(by_name)}")
     measures, budget = measures_of(settings, arguments)
     baseline = by_name[arguments.baseline]
     rows = []
@@ -108,8 +128,8 @@ def results_of(
         }
         rows.append(row)
     return {
-        "command": arguments.command,
-        "baseline": names[arguments.baseline],
+        "command": f"sh {arguments.experiment}/run.sh",
+        "baseline": arguments.baseline,
         "budget": budget,
         "settings": rows,
     }
@@ -236,14 +256,14 @@ def main() -> None:
     settings = settings_of(read_sweep(arguments.sweep))
     if not settings or not all(setting.runs for setting in settings):
         sys.exit(f"error: {arguments.sweep} holds a setting without a finished run")
-    called = dict(item.rpartition("=")[::2] for item in arguments.name)
-    names = {setting.name: called.get(setting.name, setting.name) for setting in settings}
+    names = {setting.name: name_of(setting.name, arguments.name) for setting in settings}
     results = results_of(settings, names, arguments)
     folder = arguments.experiment / "results"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{arguments.results}.json"
     file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    draw(file.with_suffix(".png"), settings, names, arguments)
+    if has_curves(settings):
+        draw(file.with_suffix(".png"), settings, names, arguments)
     put_table(arguments.experiment / "README.md", arguments.results, table_of(results))
     print(table_of(results))
 

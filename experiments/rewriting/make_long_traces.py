@@ -27,7 +27,7 @@ def long_trace(problem: Problem) -> str:
     *steps, conclusion = (problem.solution or "").split("; ")
     lines = [draw.choice(OPENINGS)]
     for step in steps:
-        lines += [f"{step}.", draw.choice(DOUBTS).format(step)]
+        lines += [step, draw.choice(DOUBTS).format(step)]
     return "\n".join([*lines, conclusion])
 
 

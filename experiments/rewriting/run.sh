@@ -21,12 +21,28 @@ $run -m experiment=length_aligned_sft model=tiny trainer=cpu data=jsonl data.nam
     sampler.completion_length=48 sampler.block_length=8 sampler.steps=24 sampler.temperature=1.0 \
     stage.max_length=128 stage.padding=longest stage.eos_tail=6 stage.steps=300 stage.batch_size=64 \
     stage.train_batch_size=64 stage.val_every=300 optimizer.lr=1e-3 optimizer.warmup_steps=20 \
+    optimizer.grad_norm=1.0 optimizer.decay_share=0.3 optimizer.weight_decay=0.01 \
     "seed=range(5)" "hydra.sweep.dir=$output/sft" "hydra.sweep.subdir='\${data.name}_\${seed}'"
 for traces in rewritten original; do
-    # The same policies with room for a long trace.
-    $run -m stage=eval "model.path='$output/sft/${traces}_\${seed}/export'" "data.levels=[3]" \
-        eval.limit=256 sampler.completion_length=128 sampler.steps=64 "seed=range(5)" \
-        "hydra.sweep.dir=$output/long_evaluation"
-    $run -m experiment=hard_exploration "model.path='$output/sft/${traces}_\${seed}/export'" \
-        "data.levels=[3]" inpaint=none,partial "seed=range(5)" "hydra.sweep.dir=$output/rl"
+    policy="model.path='$output/sft/${traces}_\${seed}/export'"
+    for length in 48 128; do
+        $run -m stage=eval "$policy" "data.levels=[3]" eval.limit=256 "seed=range(5)" \
+            sampler.completion_length=$length sampler.steps=$((length / 2)) \
+            "hydra.sweep.dir=$output/evaluation"
+    done
+    $run -m experiment=hard_exploration "$policy" inpaint=none,partial "seed=range(5)" \
+        "hydra.sweep.dir=$output/rl"
 done
+
+"$python" experiments/compare.py "$output/evaluation" experiments/rewriting --results sft \
+    --baseline "original traces, 48 tokens" \
+    --name "*rewritten_*=48*=rewritten traces, 48 tokens" \
+    --name "*rewritten_*=128*=rewritten traces, 128 tokens" \
+    --name "*original_*=48*=original traces, 48 tokens" \
+    --name "*original_*=128*=original traces, 128 tokens"
+"$python" experiments/compare.py "$output/rl" experiments/rewriting --results rl \
+    --baseline "rewritten, GRPO" --title "RL after SFT on rewritten or original traces" \
+    --name "*rewritten_*inpaint=none=rewritten, GRPO" \
+    --name "*rewritten_*inpaint=partial=rewritten, IGPO" \
+    --name "*original_*inpaint=none=original, GRPO" \
+    --name "*original_*inpaint=partial=original, IGPO"

@@ -210,6 +210,19 @@ def test_a_rank_without_wrong_groups_keeps_the_others_company(monkeypatch, choic
     assert torch.equal(alone.parameters(), together.parameters())
 
 
+# ---- work ---------------------------------------------------------------------------------------
+
+
+def test_compute_counts_a_backward_pass_as_two_forward_passes():
+    """Old and reference scoring are one pass each; every inner update is a pass forth and back."""
+    line = train(shows_the_trace, inpaint=HINTED).lines[0]
+    updates = SETTINGS.inner_updates
+    assert SETTINGS.objective.needs_reference
+    ratio = (1 + 1 + 3 * updates) / (1 + 1 + updates)
+    assert line["compute/update"] == pytest.approx(ratio * line["tokens/update"])
+    assert line["compute/rollout"] > line["tokens/rollout"], "a token is computed at every step"
+
+
 # ---- honest sums ------------------------------------------------------------------------------
 
 
@@ -228,7 +241,7 @@ def test_micro_batches_change_neither_the_update_nor_the_metrics(normalization):
     # A step of Adam moves a parameter by 1e-2, whatever the rounding of its gradient.
     torch.testing.assert_close(whole.parameters(), parts.parameters(), atol=2e-4, rtol=0)
     for name, value in whole.lines[0].items():
-        if name.split("/")[0] not in ("time", "passes", "tokens"):
+        if name.split("/")[0] not in ("time", "passes", "tokens", "compute"):
             assert parts.lines[0][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 

@@ -438,6 +438,115 @@ def test_what_each_source_asks_the_hub_for(monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
+# Columns, configurations and splits as the data sets' own public cards list them; docs/data.md says
+# where each was looked up. Values are made up.
+CARDS: dict[str, tuple[str, str | None, str, dict[str, Any], tuple[str, str, str | None]]] = {
+    "amc23 test": (
+        "math-ai/amc23",
+        None,
+        "test",
+        {"id": 0, "question": "Which?", "answer": "27", "url": "https://a"},
+        ("Which?", "27", None),
+    ),
+    "aime24 test": (
+        "HuggingFaceH4/aime_2024",
+        None,
+        "train",
+        {
+            "id": 60,
+            "problem": "Which?",
+            "solution": r"It is \boxed{204}.",
+            "answer": "204",
+            "url": "https://a",
+            "year": "2024",
+        },
+        ("Which?", "204", r"It is \boxed{204}."),
+    ),
+    "minerva test": (
+        "math-ai/minervamath",
+        None,
+        "test",
+        {"question": "How far?", "answer": r"4.5e33"},
+        ("How far?", "4.5e33", None),
+    ),
+    "math train": (
+        "DigitalLearningGmbH/MATH-lighteval",
+        "default",
+        "train",
+        {"problem": "Add.", "level": "Level 5", "solution": r"It is $\boxed{2}$.", "type": "Algebra"},
+        ("Add.", "2", r"It is $\boxed{2}$."),
+    ),
+    "countdown train": (
+        "Jiayi-Pan/Countdown-Tasks-3to4",
+        None,
+        "train",
+        {"target": 98, "nums": [44, 19, 35]},
+        ("44, 19, 35", "98", None),
+    ),
+    "sudoku train": (
+        "Mayfull/sudoku",
+        None,
+        "train",
+        {"puzzle": "0321003004002100", "solution": "4321123434122143"},
+        ("0321003004002100", "4321123434122143", None),
+    ),
+    "sudoku test": (
+        "Mayfull/sudoku",
+        None,
+        "test",
+        {"puzzle": "0321003004002100", "solution": "4321123434122143"},
+        ("0321003004002100", "4321123434122143", None),
+    ),
+    "amc test": (
+        "AI-MO/aimo-validation-amc",
+        None,
+        "train",
+        {"id": 0, "problem": "Which?", "answer": 142.0, "url": "https://a"},
+        ("Which?", "142", None),
+    ),
+    "openr1_math train": (
+        "open-r1/OpenR1-Math-220k",
+        "default",
+        "train",
+        {
+            "problem": "Which?",
+            "solution": "A book's.",
+            "answer": "7",
+            "uuid": "u-1",
+            "generations": ["It is 6.", "It is 7."],
+            "correctness_math_verify": [False, True],
+            "correctness_llama": None,
+        },
+        ("Which?", "7", "It is 7."),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CARDS)
+def test_rows_as_the_public_cards_describe_them(
+    monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    import datasets
+
+    repository, config, its_split, row, (question, answer, solution) = CARDS[case]
+    asked: list[Any] = []
+
+    def give(*given: Any, split: str) -> datasets.Dataset:
+        asked.append((*given, split))
+        return datasets.Dataset.from_list([row])
+
+    monkeypatch.setattr(datasets, "load_dataset", give)
+    monkeypatch.setattr(hub, "hub_answers", lambda: True)
+    name, split = case.split()
+    source = conf(name)
+    source.validation_share = 0.0
+    (problem,) = load_problems(source, split)
+    assert asked == [(repository, config, its_split)]
+    assert question in problem.question
+    assert (problem.answer, problem.solution) == (answer, solution)
+    assert problem.level == (5 if name == "math" else None)
+
+
 @pytest.mark.parametrize("broken", [RuntimeError("many\nlines"), KeyError("x"), OSError("disk")])
 def test_any_error_of_the_hub_is_one_line(
     monkeypatch: pytest.MonkeyPatch, broken: Exception

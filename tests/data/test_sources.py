@@ -473,7 +473,12 @@ CARDS: dict[str, tuple[str, str | None, str, dict[str, Any], tuple[str, str, str
         "DigitalLearningGmbH/MATH-lighteval",
         "default",
         "train",
-        {"problem": "Add.", "level": "Level 5", "solution": r"It is $\boxed{2}$.", "type": "Algebra"},
+        {
+            "problem": "Add.",
+            "level": "Level 5",
+            "solution": r"It is $\boxed{2}$.",
+            "type": "Algebra",
+        },
         ("Add.", "2", r"It is $\boxed{2}$."),
     ),
     "countdown train": (
@@ -523,9 +528,7 @@ CARDS: dict[str, tuple[str, str | None, str, dict[str, Any], tuple[str, str, str
 
 
 @pytest.mark.parametrize("case", CARDS)
-def test_rows_as_the_public_cards_describe_them(
-    monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
+def test_rows_as_the_public_cards_describe_them(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     import datasets
 
     repository, config, its_split, row, (question, answer, solution) = CARDS[case]

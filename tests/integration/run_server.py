@@ -14,6 +14,7 @@ import socket
 import sys
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import lightning  # noqa: F401
@@ -36,6 +37,11 @@ class CoinPool:
     def grade(self, items: list[tuple[str, str]]) -> list[Verdict]:
         right = [zlib.crc32(text.encode()) % 3 == 0 for _, text in items]
         return [Verdict(r, None if r else "wrong") for r in right]
+
+    def submit(self, items: list[tuple[str, str]]) -> Future[list[Verdict]]:
+        done: Future[list[Verdict]] = Future()
+        done.set_result(self.grade(items))
+        return done
 
     def close(self) -> None:
         pass

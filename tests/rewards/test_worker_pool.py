@@ -1,6 +1,7 @@
 """The pool answers every item, in order and in time, whatever becomes of its workers."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -167,21 +168,54 @@ def test_workers_end_with_a_parent_that_is_killed() -> None:
         time.sleep(0.05)
 
 
+def _worker_seconds(pool: GradingPool) -> float:
+    """Processor time of the pool's workers so far."""
+    ticks = 0
+    for worker in pool._workers:
+        stat = Path(f"/proc/{worker.process.pid}/stat").read_text()
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        ticks += int(user) + int(system)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.shared
 def test_ordinary_answers_are_graded_fast(shared_data: Path) -> None:
-    """At least 500 items a second, two thirds of them wrong as an untrained model's are."""
+    """At least 500 items a second on two cores, over GSM8K's answers as models write them.
+
+    Computing time of the trainer and of the workers together counts, on one core after the other,
+    since the machine may be shared: twice as hard as the promise. No pair comes twice.
+    """
     rows = [json.loads(line) for line in (shared_data / "gsm8k.test.jsonl").open()]
-    texts = [row["solution"].partition("####")[0] for row in rows]
-    items = []
+    forms = (
+        "#### {}",
+        "The answer is {}.",
+        "\\boxed{{{}}}",
+        "So {} dollars.",
+        "\\boxed{{\\${}.00}}",
+    )
+    items, right = [], 0
     for i, row in enumerate(rows):
-        items.append((row["answer"], f"{texts[i]}\n#### {row['answer']}"))
-        items.append((row["answer"], f"{texts[i]}The answer is {rows[i - 1]['answer']}."))
-        items.append((row["answer"], f"{texts[i]}\\boxed{{{i}/7}} and more"))
+        text, form = row["solution"].partition("####")[0], forms[i % len(forms)]
+        items.append((row["answer"], text + form.format(row["answer"])))
+        # Two thirds are wrong, as an untrained model's are.
+        items.append((row["answer"], text + form.format(i + 300_001)))
+        items.append((row["answer"], f"{text}\\boxed{{{i}/7}} and more"))
+        right += 1
     with GradingPool(workers=2) as pool:
         pool.grade([("x+1", r"\boxed{1+2x}"), ("x+1", r"\boxed{1+3x}")])  # the workers' start
-        start = time.process_time()
+        start = time.process_time() + _worker_seconds(pool)
         verdicts = pool.grade(items)
-        # Computing time, since the machine may be shared; no worker is needed here.
-        seconds = time.process_time() - start
-    assert sum(v.correct for v in verdicts) >= len(rows)
+        seconds = time.process_time() + _worker_seconds(pool) - start
+    assert right <= sum(v.correct for v in verdicts) <= right + len(rows) // 50
     assert len(items) / seconds >= 500
+
+
+def test_closing_does_not_wait_for_what_is_being_graded() -> None:
+    pool = GradingPool(workers=1, timeout=30.0, grader=misbehaving.grade)
+    pool.grade(box([("a", "ready")]))
+    pending = [pool.submit(box([("a", "sleep 1"), ("a", "sleep 2")])) for _ in range(2)]
+    start = time.monotonic()
+    pool.close()
+    assert time.monotonic() - start < 10.0  # the items alone would sleep for 60 seconds each
+    assert pending[1].cancelled() or pending[1].exception() is not None
+    assert pending[0].exception() is not None or pending[0].cancelled()

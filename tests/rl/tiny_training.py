@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,11 @@ class PlannedPool:
     def grade(self, items: list[tuple[str, str]]) -> list[Verdict]:
         right = [self.rule(row, text) for row, (_, text) in enumerate(items)]
         return [Verdict(r, None if r else "wrong") for r in right]
+
+    def submit(self, items: list[tuple[str, str]]) -> Future[list[Verdict]]:
+        done: Future[list[Verdict]] = Future()
+        done.set_result(self.grade(items))
+        return done
 
     def close(self) -> None:
         pass

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,13 +14,15 @@ from transformers import PreTrainedTokenizerFast
 from igpo_lightning import distributed
 from igpo_lightning.checkpointing import ShardedStrategy
 from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.noise import stable_seed
 from igpo_lightning.diffusion.sampler import SamplerConfig
+from igpo_lightning.evaluation.grading import Grading
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
-from igpo_lightning.evaluation.runner import Completions, complete, decode_live
+from igpo_lightning.evaluation.runner import complete
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.trained_state import save_trained_only
-from igpo_lightning.rewards import GradingPool, Verdict
+from igpo_lightning.rewards import GradingPool
 from igpo_lightning.rewards.extraction import STRATEGY_ORDER
 from igpo_lightning.rewards.worker import Grader
 
@@ -68,6 +70,7 @@ class EvaluationModule(lightning.LightningModule):
         self.evaluation = evaluation
         self.accuracy: Accuracy | None = None
         self.samples: list[dict[str, Any]] = []
+        self.ungraded: list[tuple[PromptBatch, Grading]] = []
         self.seconds: dict[str, float] = defaultdict(float)
         self._pool: GradingPool | None = None
         save_trained_only(self)
@@ -122,25 +125,25 @@ class EvaluationModule(lightning.LightningModule):
         finally:
             self.seconds[name] += time.perf_counter() - start
 
-    def grade(self, completions: Completions, golds: list[str]) -> tuple[list[str], list[Verdict]]:
-        """Texts and verdicts of completions, in order."""
-        ids = completions.output.completion_ids
-        texts = decode_live(ids, self.tokenizer, self.backbone.eos_token_id)
-        return texts, self.pool.grade(list(zip(golds, texts, strict=True)))
+    def grading(self, problems: Sequence[EncodedProblem]) -> Grading:
+        """Grades one row for each problem, while further rows are sampled."""
+        golds = [encoded.problem.gold for encoded in problems]
+        return Grading(self.pool, self.tokenizer, self.backbone.eos_token_id, golds)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the samples of an earlier evaluation."""
-        self.samples = []
+        self.samples, self.ungraded = [], []
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
-        """Answer and grade one batch of (problem, sample) rows."""
+        """Answer one batch of (problem, sample) rows; it is graded while the next is answered."""
         settings = self.evaluation
         seeds = [
             stable_seed(settings.seed, "evaluation", encoded.problem.id, sample)
             for encoded, sample in zip(batch.problems, batch.sample_indices, strict=True)
         ]
+        grading = self.grading(batch.problems)
         with self.sampling():
-            completions = complete(
+            complete(
                 self.backbone,
                 batch.problems,
                 seeds,
@@ -148,9 +151,13 @@ class EvaluationModule(lightning.LightningModule):
                 self.device,
                 settings.batch_size,
                 any_rank=distributed.lockstep(self.backbone),
+                on_rows=grading.start,
             )
-        golds = [encoded.problem.gold for encoded in batch.problems]
-        texts, verdicts = self.grade(completions, golds)
+        self.ungraded.append((batch, grading))
+
+    def collect_samples(self, batch: PromptBatch, grading: Grading) -> None:
+        """Keep the graded samples of one batch."""
+        texts, verdicts = grading.finish()
         rows = zip(
             batch.problems, batch.sample_indices, batch.counted, texts, verdicts, strict=True
         )
@@ -170,6 +177,9 @@ class EvaluationModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Bring the ranks' samples together and compute the accuracy."""
+        for batch, grading in self.ungraded:
+            self.collect_samples(batch, grading)
+        self.ungraded = []
         gathered = [s for part in distributed.gather_objects(self.samples) for s in part]
         self.samples = sorted(gathered, key=lambda s: (str(s["id"]), s["sample"]))
         self.accuracy = accuracy_of(self.samples)

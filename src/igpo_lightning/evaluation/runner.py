@@ -70,6 +70,7 @@ def complete(
     hint_ids: Tensor | None = None,
     passes: int | None = None,
     any_rank: Callable[[bool], bool] | None = None,
+    on_rows: Callable[[list[int], Tensor], None] | None = None,
 ) -> Completions:
     """Complete one row for each problem, in micro-batches of similar length.
 
@@ -85,6 +86,8 @@ def complete(
             one again. Without effect where `any_rank` keeps ranks in step.
         any_rank: For ranks that share the model's weights, see `denoise`: a rank that is done
             makes empty passes until all are.
+        on_rows: Told the row numbers and completions [n, C] of each micro-batch as soon as it is
+            done; what it starts in the background goes on while the next one is denoised.
     """
     prompt_ids, prompt_mask = pad_left([p.prompt_ids for p in problems], model.pad_token_id)
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device)
@@ -118,6 +121,8 @@ def complete(
             continue
         outputs.append(done)
         order += rows
+        if on_rows is not None:
+            on_rows(rows, done.completion_ids)
     company = [run(rows) for _ in range(missing)]
     while any_rank is not None and any_rank(False):
         keep_company(model, prompt_ids[:1])

@@ -21,6 +21,8 @@ from igpo_lightning.rewards.numeric import same_numbers, value_of
 MAX_ANSWER_LENGTH = 2000
 # math-verify finds the formula in a sentence; in a whole page it would find a wrong one.
 _PROSE_LENGTH = 400
+# Lines of which one has four words in a row are a worked solution, not an answer.
+_FOUR_WORDS = re.compile(r"[A-Za-z']{2,}(?:[ ,]+[A-Za-z']{2,}){3}")
 _JOINT_LENGTH = 60
 _LONGEST_LIST = 50
 # Single spaces only: the pattern is polynomial in runs of them.
@@ -52,8 +54,8 @@ def answers_of(text: str, strategies: Sequence[str] = STRATEGY_ORDER) -> list[st
     r"""The answers of a plain answer or whole text that are to be compared, at least one.
 
     Several only where boxes stand in one enumeration ("\boxed{1} and \boxed{2}"); else the last
-    box counts. Text in which no strategy but "number" finds anything is returned as it is while
-    it is short (it may be a plain answer), else its last number.
+    box counts. Text in which no strategy but "number" finds anything is returned as it is where
+    it may be a plain answer (it is short, and no solution of several lines), else its last number.
     """
     text = after_thinking(text)
     for name in strategies:
@@ -61,8 +63,9 @@ def answers_of(text: str, strategies: Sequence[str] = STRATEGY_ORDER) -> list[st
             return [box.content for box in joined_boxes(text, boxes)]
         if name != "number" and (answer := STRATEGIES[name](text)) is not None:
             return [answer]
-    if len(text) <= _PROSE_LENGTH:
-        return [text.strip()]
+    plain = text.strip()
+    if len(text) <= _PROSE_LENGTH and not ("\n" in plain and _FOUR_WORDS.search(plain)):
+        return [plain]
     return [(last_number(text) if "number" in strategies else None) or ""]
 
 

@@ -142,8 +142,10 @@ class GradingPool:
         self.close()
 
     def close(self) -> None:
-        """End all workers; safe to call twice. Submitted work that has not begun is cancelled."""
+        """End all workers and drop submitted work; safe to call twice."""
         self._closed = True
+        for worker in list(self._workers):  # what they are busy with is not waited for
+            worker.process.kill()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._stop_workers()
 
@@ -202,6 +204,8 @@ class GradingPool:
 
     def _with_workers(self, todo: deque[_Key], known: dict[_Key, Verdict]) -> None:
         while todo or any(worker.key for worker in self._workers):
+            if self._closed:
+                raise RuntimeError("this GradingPool was closed")
             while len(self._workers) < min(self._count, len(todo)):
                 self._workers.append(_Worker(self._grader))
             for worker in self._workers:

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -236,6 +236,7 @@ class RolloutModule(EvaluationModule):
         purpose: str,
         hint_ids: Tensor | None = None,
         passes: int | None = None,
+        on_rows: Callable[[list[int], Tensor], None] | None = None,
     ) -> Completions:
         """Complete one row for each problem, G rows for each in turn."""
         settings, size = self.settings, self.settings.group_size
@@ -251,6 +252,7 @@ class RolloutModule(EvaluationModule):
                 hint_ids,
                 passes,
                 any_rank=distributed.lockstep(self.backbone),
+                on_rows=on_rows,
             )
         self.work["passes/rollout"] += completions.output.forward_passes
         self.work["tokens/rollout"] += int((~completions.output.hint_mask).sum())
@@ -265,12 +267,13 @@ class RolloutModule(EvaluationModule):
         hint_ids: Tensor | None = None,
         passes: int | None = None,
     ) -> Rollout:
-        """Complete and grade rows, G for each problem in turn."""
+        """Complete rows, G for each problem in turn, and grade those that are done meanwhile."""
         settings = self.settings
-        completions = self.complete_rows(step, problems, purpose, hint_ids, passes)
+        grading = self.grading(problems)
+        completions = self.complete_rows(step, problems, purpose, hint_ids, passes, grading.start)
         output = completions.output
         with self.phase("grading"):
-            texts, verdicts = self.grade(completions, [p.problem.gold for p in problems])
+            texts, verdicts = grading.finish()
             live = live_mask(output.completion_ids, self.backbone.eos_token_id)
             graded = [
                 Graded(text, verdict, tokens, settings.sampler.completion_length)

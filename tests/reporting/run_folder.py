@@ -93,8 +93,10 @@ def write_run(
         for number in range(4)
     ]
     write_lines(folder / "samples.jsonl", samples)
-    keys = ("id", "sample", "question", "answer", "completion", "correct", "reason")
-    for when in ("before", "after"):
+    graded_keys = ("id", "sample", "question", "answer", "completion", "correct", "reason")
+    replay_keys = ("prompt", "trace", "tokens", "hint_mask", "unmask_step")
+    # Evaluations of old runs have no tokens.
+    for when, keys in (("before", graded_keys), ("after", graded_keys + replay_keys)):
         graded = [{key: record[key] for key in keys} | {"level": 1} for record in samples[:3]]
         write_lines(folder / f"eval_{when}.jsonl", graded)
     if status == "finished":

@@ -65,6 +65,21 @@ def test_the_slider_replays_the_denoising(browser: Any, report: Path) -> None:
     assert not errors(browser)
 
 
+def test_samples_of_an_evaluation_replay_where_they_have_tokens(browser: Any, report: Path) -> None:
+    open_page(browser, report)
+    set_value(browser, "select[name=source]", "evaluation before")
+    assert not browser.find_element("css selector", "#replay").is_displayed()
+    assert text(browser, "#completion").startswith("a b c")
+    set_value(browser, "select[name=source]", "evaluation after")
+    assert browser.find_element("css selector", "#replay").is_displayed()
+    set_value(browser, "#slider", 2)
+    assert text(browser, "#progress") == f"2 of {STEPS}: 6 of {C} tokens"
+    assert count(browser, "#completion .masked") == C - 6
+    assert text(browser, "#prompt") == "<|user|>What is 0 + 1?<|assistant|>"
+    assert text(browser, "#trace") == "0 + 1 = \\boxed{1}"
+    assert not errors(browser)
+
+
 def test_filters_leave_what_was_asked_for(browser: Any, report: Path) -> None:
     """16 training samples (a quarter hinted, half right) and 3 of each evaluation."""
     open_page(browser, report)
@@ -104,7 +119,7 @@ def test_keys_move_through_samples_and_steps(browser: Any, report: Path) -> None
 def test_text_of_a_sample_stays_text(browser: Any, report: Path) -> None:
     """The questions hold markup and an end of a script element."""
     open_page(browser, report)
-    set_value(browser, "select[name=source]", "evaluation after")
+    set_value(browser, "select[name=source]", "evaluation before")
     assert text(browser, "#prompt") == "What is 0 + 1? <b>&amp;</b></script>"
     assert count(browser, "#prompt b") == 0
 

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igpo_lightning.reporting.html import group_settings, holds_sweep, render, write_report
+from igpo_lightning.reporting.html import (
+    Setting,
+    group_settings,
+    holds_sweep,
+    pass_lines,
+    render,
+    write_report,
+)
 from igpo_lightning.reporting.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.report_plots import band
 from igpo_lightning.reporting.run_data import natural_order, read_run, read_sweep, varied_keys
@@ -144,3 +151,21 @@ def test_live_tokens_end_with_the_text() -> None:
 def test_order_of_names_counts() -> None:
     names = ["seed=10", "seed=9", "lr=1"]
     assert sorted(names, key=natural_order) == ["lr=1", "seed=9", "seed=10"]
+
+
+def test_pass_at_k_is_drawn_where_it_was_measured(tmp_path: Path) -> None:
+    """Two seeds with k = 1, 2: the line is their mean, the band reaches from one to the other."""
+    for seed, mean in ((0, 0.2), (1, 0.4)):
+        run = write_run(tmp_path / "sweep" / f"seed={seed}", [f"seed={seed}"], seed=seed)
+        summary = json.loads((run / "summary.json").read_text())
+        assert "pass@k" not in render(run, 10)
+        summary["after"]["pass_at_k"] = {"1": [mean, 0.1, 0.5], "2": [2 * mean, 0.3, 0.9]}
+        (run / "summary.json").write_text(json.dumps(summary))
+        assert "pass@k" in render(run, 10)
+    (setting,) = group_settings(read_sweep(tmp_path / "sweep"))
+    ((label, points),) = pass_lines([setting]).items()
+    assert label == "all runs"
+    assert points[1] == pytest.approx((0.3, 0.2, 0.4))
+    assert points[2] == pytest.approx((0.6, 0.4, 0.8))
+    alone = Setting("run", setting.runs[:1])
+    assert pass_lines([alone])["run"][2] == (0.4, 0.3, 0.9)

@@ -1,4 +1,4 @@
-"""Accuracy, avg@k and their intervals."""
+"""Accuracy, avg@k and pass@k, with their intervals."""
 
 import math
 from collections import defaultdict
@@ -19,6 +19,8 @@ class Accuracy:
         high: Upper end.
         problems: Number of problems.
         samples: k, samples a problem.
+        pass_at_k: k: [mean, low, high] of pass@k, for k = 1, 2, 4, ... up to `samples`; None with
+            one sample a problem, where pass@1 is the accuracy.
     """
 
     mean: float
@@ -26,19 +28,73 @@ class Accuracy:
     high: float
     problems: int
     samples: int
+    pass_at_k: dict[int, list[float]] | None = None
 
     def __str__(self) -> str:
         return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
+def wilson_interval(right: float, total: int) -> tuple[float, float]:
     """95 % score interval of a proportion (Wilson, 1927); (0, 1) without any trial."""
     if total == 0:
         return 0.0, 1.0
     share, z2 = right / total, _Z95**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = _Z95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not push an end past the share, as it would at 0 and 1.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+
+
+def pass_at_k(samples: int, right: int, k: int) -> float:
+    """Probability that at least one of k samples of a problem is right, estimated from n samples.
+
+    1 - C(n - c, k) / C(n, k): the share of the k-subsets of the n samples that hold a right one.
+    It is unbiased, unlike 1 - (1 - c / n)^k (Chen et al., arXiv 2107.03374, Eq. 1).
+
+    Args:
+        samples: n.
+        right: c, how many of them are right; 0 <= c <= n.
+        k: 1 <= k <= n.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+    if not (0 <= right <= samples and 1 <= k <= samples):
+        raise ValueError(f"pass@{k} of {right} right among {samples} samples is not defined")
+    return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
+
+
+def interval_over_problems(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, and mean +- 1.96 standard errors within [0, 1], of one value for each problem.
+
+    One problem alone tells nothing about others: its interval is (0, 1). Where all values are the
+    same, as when no problem was solved, the standard error would be 0: Wilson's interval instead.
+    """
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, 0.0, 1.0
+    if min(values) == max(values):
+        return mean, *wilson_interval(sum(values), len(values))
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    half = _Z95 * math.sqrt(variance / len(values))
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
+
+
+def pass_curve(verdicts: Sequence[Sequence[bool]]) -> dict[int, list[float]]:
+    """pass@k for k = 1, 2, 4, ... and n, with its interval over problems.
+
+    Args:
+        verdicts: One row for each problem; n is the length of the shortest.
+
+    Returns:
+        k: [mean, low, high].
+    """
+    most = min(len(row) for row in verdicts)
+    steps = sorted({2**power for power in range(most.bit_length())} | {most})
+    return {
+        k: list(interval_over_problems([pass_at_k(len(row), sum(row), k) for row in verdicts]))
+        for k in steps
+    }
 
 
 def accuracy(verdicts: Sequence[Sequence[bool]]) -> Accuracy:
@@ -54,10 +110,9 @@ def accuracy(verdicts: Sequence[Sequence[bool]]) -> Accuracy:
     if samples <= 1 or count < 2:
         low, high = wilson_interval(sum(map(sum, verdicts)), sum(map(len, verdicts)))
     else:
-        variance = sum((share - mean) ** 2 for share in shares) / (count - 1)
-        half = _Z95 * math.sqrt(variance / count)
-        low, high = max(0.0, mean - half), min(1.0, mean + half)
-    return Accuracy(mean, low, high, count, samples)
+        mean, low, high = interval_over_problems(shares)
+    curve = pass_curve(verdicts) if samples > 1 else None
+    return Accuracy(mean, low, high, count, samples, curve)
 
 
 def accuracy_of(samples: Iterable[Mapping[str, Any]]) -> Accuracy:

@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -19,6 +19,7 @@ from igpo_lightning.diffusion.noise import stable_seed
 from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.evaluation.grading import Grading
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
+from igpo_lightning.evaluation.records import evaluation_record, replays
 from igpo_lightning.evaluation.runner import complete
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.trained_state import save_trained_only
@@ -70,7 +71,7 @@ class EvaluationModule(lightning.LightningModule):
         self.evaluation = evaluation
         self.accuracy: Accuracy | None = None
         self.samples: list[dict[str, Any]] = []
-        self.ungraded: list[tuple[PromptBatch, Grading]] = []
+        self.ungraded: list[tuple[PromptBatch, Grading, list[dict[str, Any]]]] = []
         self.seconds: dict[str, float] = defaultdict(float)
         self._pool: GradingPool | None = None
         save_trained_only(self)
@@ -143,7 +144,7 @@ class EvaluationModule(lightning.LightningModule):
         ]
         grading = self.grading(batch.problems)
         with self.sampling():
-            complete(
+            completions = complete(
                 self.backbone,
                 batch.problems,
                 seeds,
@@ -153,32 +154,27 @@ class EvaluationModule(lightning.LightningModule):
                 any_rank=distributed.lockstep(self.backbone),
                 on_rows=grading.start,
             )
-        self.ungraded.append((batch, grading))
+        steps = replays(completions.output, self.tokenizer, self.backbone.eos_token_id)
+        self.ungraded.append((batch, grading, steps))
 
-    def collect_samples(self, batch: PromptBatch, grading: Grading) -> None:
-        """Keep the graded samples of one batch."""
+    def collect_samples(
+        self, batch: PromptBatch, grading: Grading, steps: list[dict[str, Any]]
+    ) -> None:
+        """Keep the graded samples of one batch, with how each was denoised."""
         texts, verdicts = grading.finish()
-        rows = zip(
-            batch.problems, batch.sample_indices, batch.counted, texts, verdicts, strict=True
-        )
+        prompts = self.tokenizer.batch_decode([encoded.prompt_ids for encoded in batch.problems])
+        rows = zip(batch.problems, prompts, batch.sample_indices, texts, verdicts, strict=True)
+        records = [evaluation_record(*row) for row in rows]
         self.samples += [
-            {
-                "id": encoded.problem.id,
-                "sample": sample,
-                "level": encoded.problem.level,
-                "question": encoded.problem.question,
-                "answer": encoded.problem.answer,
-                "completion": text,
-                **asdict(verdict),
-            }
-            for encoded, sample, counted, text, verdict in rows
+            record | step
+            for record, step, counted in zip(records, steps, batch.counted, strict=True)
             if counted
         ]
 
     def on_validation_epoch_end(self) -> None:
         """Bring the ranks' samples together and compute the accuracy."""
-        for batch, grading in self.ungraded:
-            self.collect_samples(batch, grading)
+        for waiting in self.ungraded:
+            self.collect_samples(*waiting)
         self.ungraded = []
         gathered = [s for part in distributed.gather_objects(self.samples) for s in part]
         self.samples = sorted(gathered, key=lambda s: (str(s["id"]), s["sample"]))

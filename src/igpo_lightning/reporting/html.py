@@ -126,6 +126,7 @@ def pictures(settings: Sequence[Setting]) -> list[str]:
         found.append(over_settings("all-wrong groups before injection", "group/all_wrong_before"))
         found.append(over_settings("all-wrong groups after injection", "group/all_wrong_after"))
     found += [
+        report_plots.pass_curves(pass_lines(drawn)),
         report_plots.hint_fraction(_hint_points(settings)),
         _all_wrong_bars(drawn),
         over_settings("KL to the reference", "policy/kl"),
@@ -136,6 +137,41 @@ def pictures(settings: Sequence[Setting]) -> list[str]:
         _time_bars(drawn),
     ]
     return [picture for picture in found if picture is not None]
+
+
+def pass_lines(settings: Sequence[Setting]) -> dict[str, dict[int, tuple[float, float, float]]]:
+    """pass@k of every evaluation with several samples a problem.
+
+    The band is the interval over problems; where a setting has several runs, the lowest and the
+    highest of them, as in the other curves.
+    """
+    curves: dict[str, list[Mapping[str, Sequence[float]]]] = {}
+    for setting in settings:
+        for run in setting.runs:
+            for name, entry in _evaluations(run).items():
+                label = ", ".join(filter(None, (setting.label, name)))
+                if entry.get("pass_at_k"):
+                    curves.setdefault(label, []).append(entry["pass_at_k"])
+    return {
+        label: {int(k): _band([c[k] for c in found]) for k in set(found[0]).intersection(*found)}
+        for label, found in curves.items()
+    }
+
+
+def _evaluations(run: RunData) -> dict[str, Mapping[str, Any]]:
+    """The evaluations of a run by name; that after training, or of stage=eval, needs none."""
+    suite = {entry["name"]: entry["accuracy"] for entry in run.summary.get("benchmarks", [])}
+    named = {"": run.summary.get("after"), "before training": run.summary.get("before")}
+    return {name: entry for name, entry in named.items() if entry} | suite
+
+
+def _band(points: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """(mean, low, high) of one point, or the mean and the ends of several ones' means."""
+    if len(points) == 1:
+        mean, low, high = points[0]
+        return mean, low, high
+    means = [mean for mean, _, _ in points]
+    return sum(means) / len(means), min(means), max(means)
 
 
 def _hint_points(settings: Sequence[Setting]) -> list[tuple[float, float, str, SeedMean]]:

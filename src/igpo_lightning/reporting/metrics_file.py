@@ -5,6 +5,7 @@ from pathlib import Path
 
 METRICS_FILE = "metrics.csv"
 SUMMARY_FILE = "summary.json"
+MEASURED_FILE = "measured.yaml"  # of a suite's part: what its result follows from
 
 
 def _number(text: str) -> float:

@@ -128,6 +128,33 @@ def bars(
         return _svg(figure, title)
 
 
+def pass_curves(lines: Mapping[str, Mapping[int, Sequence[float]]]) -> str | None:
+    """pass@k over k, with a band; None without any curve.
+
+    Args:
+        lines: For each label k: (mean, low, high).
+    """
+    if not lines:
+        return None
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+        for place, (label, points) in enumerate(lines.items()):
+            steps = sorted(points)
+            means, low, high = zip(*(points[k] for k in steps), strict=True)
+            colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
+            axes.plot(steps, means, dashes, color=colour, label=label, marker="o", markersize=3)
+            axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+        ticks = sorted({k for points in lines.values() for k in points})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [str(k) for k in ticks])
+        axes.minorticks_off()
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_title("pass@k", fontsize=10, loc="left")
+        axes.set_xlabel("k samples, of which one has to be right")
+        axes.legend()
+        return _svg(figure, "pass@k")
+
+
 def hint_fraction(points: Sequence[tuple[float, float, str, SeedMean]]) -> str | None:
     """Accuracy over the hint ratio eta, as the paper draws it.
 

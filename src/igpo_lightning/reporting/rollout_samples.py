@@ -7,24 +7,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning.evaluation.records import token_strings
 from igpo_lightning.rl.rollout import Rollout
 
 TABLE_ROWS = 16  # of the TensorBoard table, so that the event file stays small
-
-
-def token_strings(ids: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """The text that each token adds; a character of several tokens appears with its last one."""
-    strings: list[str] = []
-    waiting: list[int] = []
-    for place, token in enumerate(ids):
-        waiting.append(token)
-        text = str(tokenizer.decode(waiting, clean_up_tokenization_spaces=False))
-        if text.endswith("\ufffd") and place < len(ids) - 1 and len(waiting) < 4:
-            strings.append("")
-            continue
-        strings.append(text)
-        waiting = []
-    return strings
 
 
 def rollout_records(

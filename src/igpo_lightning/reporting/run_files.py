@@ -1,7 +1,7 @@
 """The JSON files of a run folder."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,30 @@ def _mean(rows: list[dict[str, float]], name: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def write_summary(folder: Path, before: Accuracy | None, after: Accuracy | None) -> dict[str, Any]:
-    """Write summary.json from the evaluations and metrics.csv, and return it."""
+def accuracy_entry(accuracy: Accuracy | None) -> dict[str, Any] | None:
+    """An accuracy as summary.json holds it; pass@k stands there with several samples alone."""
+    if accuracy is None:
+        return None
+    entry = asdict(accuracy)
+    return entry if accuracy.pass_at_k else {k: v for k, v in entry.items() if k != "pass_at_k"}
+
+
+def write_summary(
+    folder: Path,
+    before: Accuracy | None,
+    after: Accuracy | None,
+    harness: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Write summary.json from the evaluations and metrics.csv, and return it.
+
+    Args:
+        folder: Of the run.
+        before: Accuracy before training.
+        after: Accuracy after it, or of the evaluation.
+        harness: What lm-evaluation-harness says of the same samples, where it was asked.
+    """
     rows = read_metrics(folder / METRICS_FILE)
-    summary: dict[str, Any] = {
-        "before": asdict(before) if before else None,
-        "after": asdict(after) if after else None,
-    }
+    summary: dict[str, Any] = {"before": accuracy_entry(before), "after": accuracy_entry(after)}
     means = ("group/all_wrong_before", "group/all_wrong_after", "hint/correct_share")
     summary |= {name: value for name in means if (value := _mean(rows, name)) is not None}
     for name in ("time/rollout", "time/grading", "time/update"):
@@ -61,5 +78,6 @@ def write_summary(folder: Path, before: Accuracy | None, after: Accuracy | None)
     validation = column(rows, "sft/val_loss")[1]
     if validation:
         summary["sft/val_loss"] = validation[-1]
+    summary |= {f"harness/{name}": value for name, value in (harness or {}).items()}
     durable.write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     return summary

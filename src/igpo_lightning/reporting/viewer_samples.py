@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from igpo_lightning.reporting.metrics_file import MEASURED_FILE
 from igpo_lightning.reporting.run_data import RunData
 
 # File: where its samples come from, as the viewer's filter names it. stage=eval writes its samples
@@ -56,7 +57,7 @@ def live_tokens(tokens: list[str], completion: str) -> int:
 
 
 def viewer_record(record: dict[str, Any], run: str, source: str) -> dict[str, Any]:
-    """A sample as the viewer reads it; samples of evaluations have no tokens."""
+    """A sample as the viewer reads it; old runs' evaluations have no tokens and do not replay."""
     tokens = record.get("tokens", [])
     keys = ("step", "id", "group", "sample", "question", "prompt", "trace", "answer", "completion")
     parts = ("replaced", "correct", "reason", "reward", "reward_parts", "level")
@@ -71,8 +72,14 @@ def viewer_record(record: dict[str, Any], run: str, source: str) -> dict[str, An
     }
 
 
+def _suite_sources(folder: Path) -> dict[str, str]:
+    """File: source of the samples of an evaluation suite, which has a folder for each part."""
+    parts = sorted(file.parent.name for file in folder.glob(f"*/{MEASURED_FILE}"))
+    return {f"{name}/samples.jsonl": name for name in parts}
+
+
 def _run_samples(run: RunData, limit: int) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    for name, source in _SOURCES.items():
+    for name, source in (_SOURCES | _suite_sources(run.folder)).items():
         records = _records(run.folder / name)
         if name == "samples.jsonl" and records and "step" not in records[0]:
             source = "evaluation"

@@ -1,0 +1,74 @@
+"""What is kept of each sample of an evaluation: enough to read it, and to replay its denoising."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.diffusion.forward_process import live_mask
+from igpo_lightning.diffusion.sampler import DenoiseOutput
+from igpo_lightning.rewards import Verdict
+
+
+def token_strings(ids: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """The text that each token adds; a character of several tokens appears with its last one."""
+    strings: list[str] = []
+    waiting: list[int] = []
+    for place, token in enumerate(ids):
+        waiting.append(token)
+        text = str(tokenizer.decode(waiting, clean_up_tokenization_spaces=False))
+        if text.endswith("\ufffd") and place < len(ids) - 1 and len(waiting) < 4:
+            strings.append("")
+            continue
+        strings.append(text)
+        waiting = []
+    return strings
+
+
+def replays(
+    output: DenoiseOutput, tokenizer: PreTrainedTokenizerFast, eos_token_id: int
+) -> list[dict[str, Any]]:
+    """How each row was denoised: text, hint and step of its tokens, up to and with its first EOS.
+
+    The fields are those of a rollout's record. What follows the EOS is left out: over a thousand
+    problems it would be most of the file, and it says nothing.
+    """
+    live = live_mask(output.completion_ids, eos_token_id)
+    return [
+        {
+            "tokens": token_strings(ids[kept].tolist(), tokenizer),
+            "hint_mask": hints[kept].tolist(),
+            "unmask_step": steps[kept].tolist(),
+        }
+        for ids, hints, steps, kept in zip(
+            output.completion_ids, output.hint_mask, output.unmask_step, live, strict=True
+        )
+    ]
+
+
+def evaluation_record(
+    encoded: EncodedProblem, prompt: str, sample: int, text: str, verdict: Verdict
+) -> dict[str, Any]:
+    """One sample of an evaluation, JSON-ready; `replays` adds how it came about.
+
+    Args:
+        encoded: The problem.
+        prompt: All that the model saw of it.
+        sample: Number among the problem's samples.
+        text: The completion up to its end.
+        verdict: Of the grader.
+    """
+    problem = encoded.problem
+    return {
+        "id": problem.id,
+        "sample": sample,
+        "level": problem.level,
+        "question": problem.question,
+        "prompt": prompt,
+        "trace": problem.solution,
+        "answer": problem.answer,
+        "completion": text,
+        **asdict(verdict),
+    }

@@ -286,6 +286,15 @@ class EvalStage(StageConfig):
 
 
 @dataclass
+class EvalSuiteStage(StageConfig):
+    name: str = "eval_suite"
+    # tokens of a completion (the paper: 256 to 1024); empty: sampler.completion_length alone
+    lengths: list[int] = field(default_factory=list)
+    temperatures: dict[str, float] = field(default_factory=dict)  # data=NAME: not eval.temperature
+    samples: dict[str, int] = field(default_factory=dict)  # data=NAME: not eval.samples
+
+
+@dataclass
 class GenerateStage(StageConfig):
     name: str = "generate"
     prompt: str = MISSING  # the question
@@ -371,6 +380,7 @@ STAGES: dict[str, type[StageConfig]] = {
         SFTStage,
         SFTThenRLStage,
         EvalStage,
+        EvalSuiteStage,
         GenerateStage,
         InspectStage,
         RewriteStage,

@@ -9,9 +9,12 @@ from igpo_lightning.checks.basics import (
     require_choice,
     require_within,
 )
+from igpo_lightning.checks.sampler import check_sampler
 from igpo_lightning.config import named_data
 from igpo_lightning.data.reading import KINDS
 from igpo_lightning.data.synthetic import MAX_LEVEL
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.stages.measurements import measurements
 
 
 def check_data(config: DictConfig) -> None:
@@ -85,6 +88,8 @@ def check_stage(config: DictConfig) -> None:
     """What each stage must be given."""
     if config.stage.name == "sft":
         check_sft(config)
+    if config.stage.name == "eval_suite":
+        check_suite(config)
     if config.stage.name == "generate":
         require(
             "prompt" in config.stage and not missing(config.stage, "prompt"),
@@ -126,6 +131,39 @@ def check_stage(config: DictConfig) -> None:
             "???",
             "give the folder to write, for example stage.output=runs/tokenizer",
         )
+
+
+def check_suite(config: DictConfig) -> None:
+    """Benchmarks and lengths, before the first of them takes hours."""
+    lengths, sampler = list(config.stage.lengths), config.sampler
+    require(
+        config.resume in (None, "auto"),
+        "resume",
+        config.resume,
+        "stage=eval_suite goes on in its own hydra.run.dir; use auto, or null to begin again",
+    )
+    unique = len(set(lengths)) == len(lengths)
+    require(unique, "stage.lengths", lengths, "name every length once")
+    for key, least in (("temperatures", 0), ("samples", 1)):
+        for name, value in config.stage[key].items():
+            named_data(name, f"stage.{key}")
+            require(value >= least, f"stage.{key}.{name}", value, f"give at least {least}")
+    for length in lengths:
+        require(length >= 1, "stage.lengths", lengths, "give numbers of tokens, at least 1")
+        require(
+            length * sampler.steps % sampler.completion_length == 0,
+            "stage.lengths",
+            lengths,
+            f"{length} tokens take no whole number of steps at sampler.steps={sampler.steps} for "
+            f"sampler.completion_length={sampler.completion_length}; change one of them",
+        )
+    for part in measurements(config):
+        try:
+            check_sampler(part.config)
+        except ConfigError as error:
+            raise ConfigError(
+                f"stage.lengths={lengths}: {part.length} tokens do not fit the sampler: {error}"
+            ) from error
 
 
 def check_rewrite(config: DictConfig) -> None:

@@ -29,7 +29,15 @@ def sweep_row(run: RunData) -> dict[str, Any]:
         "all-wrong before": run.summary.get("group/all_wrong_before"),
         "all-wrong after": run.summary.get("group/all_wrong_after"),
         "validation loss": run.summary.get("sft/val_loss"),
+        **suite_results(run),
     }
+
+
+def suite_results(run: RunData) -> dict[str, float]:
+    """Accuracies of an evaluation suite: BENCHMARK_LENGTH, and the mean of the paper's four."""
+    prefix = "suite/"
+    found = {k[len(prefix) :]: v for k, v in run.summary.items() if k.startswith(prefix)}
+    return {name: float(value) for name, value in found.items()}
 
 
 def _measured(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
@@ -41,7 +49,8 @@ def write_sweep_table(folder: Path, runs: Sequence[RunData]) -> None:
     """Write sweep.csv: a line for each run, whatever became of it."""
     rows = [sweep_row(run) for run in runs]
     overrides = list(dict.fromkeys(key for run in runs for key in run.overrides))
-    results = [key for key in sweep_row(RunData("", folder, "", {})) if key != "run"]
+    empty = [key for key in sweep_row(RunData("", folder, "", {})) if key != "run"]
+    results = list(dict.fromkeys([*empty, *(key for run in runs for key in suite_results(run))]))
     names = ["run", *overrides, *_measured(rows, results)]
     with (folder / SWEEP_FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore")
@@ -57,12 +66,12 @@ def sweep_table(runs: Sequence[RunData]) -> Table:
     title = f"{len(runs)} runs: {told}"
     table = Table(title=title, title_justify="left", title_style="bold")
     rows = [_cells(run) for run in runs]
-    measured = _measured(rows, list(_cells(runs[0]))) if runs else []
+    measured = _measured(rows, list(dict.fromkeys(name for row in rows for name in row)))
     for name in [*keys, *measured]:
         table.add_column(name)
     for run, row in zip(runs, rows, strict=True):
         cells = [run.overrides.get(key, "") for key in keys] + [
-            row[name] or "" for name in measured
+            row.get(name) or "" for name in measured
         ]
         table.add_row(*cells, style=None if run.status == FINISHED else "red")
     return table
@@ -83,4 +92,5 @@ def _cells(run: RunData) -> dict[str, str | None]:
             for when, share in shares.items()
         },
         "validation loss": None if loss is None else f"{loss:.4f}",
+        **{name: f"{100 * value:.1f} %" for name, value in suite_results(run).items()},
     }

@@ -12,6 +12,7 @@ _FILES = {
     "sft": "finetune",
     "sft_then_rl": "sft_then_rl",
     "eval": "evaluate",
+    "eval_suite": "evaluate_suite",
     "generate": "generate",
     "inspect": "inspect",
     "rewrite": "rewrite",

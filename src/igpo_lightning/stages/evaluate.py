@@ -1,16 +1,22 @@
 """stage=eval: accuracy or avg@k with its interval, and every sample in a file."""
 
+from pathlib import Path
 from typing import Any
 
+import lightning
 from omegaconf import DictConfig
 
 from igpo_lightning.data.datamodules import EvaluationData
+from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.evaluation.harness import harness_summary
 from igpo_lightning.evaluation.module import EvaluationModule
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_eval_table
 from igpo_lightning.reporting.tensorboard import log_results
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import encode, read_problems
+
+_HARNESS_TASK = "gsm8k"  # the benchmark that lm-evaluation-harness is compared on
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -24,15 +30,32 @@ def run(config: DictConfig) -> dict[str, Any]:
     settings = build.evaluation_settings(config)
     module = EvaluationModule(build.build_backbone(config), tokenizer, settings)
     trainer = build.build_trainer(config)
-    data = EvaluationData(held_out, config.eval.samples, config.eval.batch_size)
+    answer(config, held_out, module, trainer)
+    if not trainer.is_global_zero:
+        return {}
+    summary = keep(config, folder, module)
+    log_results(trainer.loggers, config, summary, folder)
+    print_eval_table(folder, config.data.name, summary, module.samples, total=len(problems))
+    return summary
+
+
+def answer(
+    config: DictConfig,
+    problems: list[EncodedProblem],
+    module: EvaluationModule,
+    trainer: lightning.Trainer,
+) -> None:
+    """Let the model answer; the module then holds the samples and the accuracy."""
+    data = EvaluationData(problems, config.eval.samples, config.eval.batch_size)
     try:
         trainer.validate(module, datamodule=data, verbose=False)
     finally:
         module.close()
-    if not trainer.is_global_zero:
-        return {}
+
+
+def keep(config: DictConfig, folder: Path, module: EvaluationModule) -> dict[str, Any]:
+    """Write the samples and then, as what says that all is there, summary.json; returns it."""
     SampleFile(folder / "samples.jsonl").write(module.samples)
-    summary = write_summary(folder, before=None, after=module.accuracy)
-    log_results(trainer.loggers, config, summary, folder)
-    print_eval_table(folder, config.data.name, summary, module.samples, total=len(problems))
-    return summary
+    compared = config.data.name == _HARNESS_TASK and module.samples
+    harness = harness_summary(module.samples) if compared else {}
+    return write_summary(folder, before=None, after=module.accuracy, harness=harness)

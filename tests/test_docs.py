@@ -14,7 +14,7 @@ from igpo_lightning.config import CONF, register_schemas
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"python -m igpo_lightning((?:[^\n`\\]|\\\n)*)")
+COMMAND = re.compile(r"python -m igpo_lightning(?![.\w])((?:[^\n`\\]|\\\n)*)")
 
 
 def commands() -> list[tuple[str, str]]:

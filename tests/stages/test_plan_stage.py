@@ -47,6 +47,10 @@ def test_all_weights_need_a_reference_and_optimizer_states() -> None:
     share = 8_015_581_184 * 4 // 8
     assert result["memory"]["reference copy"] == share
     assert result["memory"]["AdamW states"] == 2 * share
+    # Two nodes of 8 with a copy each hold as much a GPU as one node.
+    nodes = (*full, "trainer.num_nodes=2", "stage.prompts_per_step=16")
+    two = plan.announce(composed("model=llada_8b", "data=gsm8k", *nodes, "trainer.replicas=2"))
+    assert two["memory"]["AdamW states"] == 2 * share
     penalty_free = composed("model=llada_8b", "data=gsm8k", *full, "objective.beta=0")
     assert plan.announce(penalty_free)["memory"]["reference copy"] == 0
 

@@ -28,12 +28,13 @@ class Workload:
         rollout_rows: Rows of a denoising pass on a device; 0 where nothing is sampled.
         train_rows: Rows of a forward and backward pass on a device; 0 where nothing is trained.
         devices: Processes in all.
-        sharded: Weights, gradients and optimizer states are shared over the devices.
+        sharded: Weights, gradients and optimizer states are shared over the devices of a replica.
         compute_bytes: Of an activation: 4 for float32, 2 for bfloat16.
         reference_copy: A frozen copy of the weights is kept for the KL penalty.
         rollout_logits: Float32 numbers that the sampler holds around a call of the head.
         train_logits: Float32 numbers that the loss holds around a call of the head.
         gather_rollouts: Sharded weights are held in whole while sampling.
+        replicas: Whole copies of the model over all devices, where it is sharded.
     """
 
     prompt_length: int
@@ -47,6 +48,7 @@ class Workload:
     rollout_logits: int = 0
     train_logits: int = 0
     gather_rollouts: bool = False
+    replicas: int = 1
 
     @property
     def canvas(self) -> int:
@@ -189,7 +191,7 @@ def make_plan(model: BackboneModule, work: Workload) -> Plan:
     """The cost of a run with this backbone."""
     counts = count(model)
     recompute = model.gradient_checkpointing
-    shards = work.devices if work.sharded else 1
+    shards = work.devices // work.replicas if work.sharded else 1
     training = work.train_rows > 0
     trained = counts.trainable_bytes if training else 0
     # A sharded unit is gathered while it computes, the next one with it.

@@ -53,6 +53,7 @@ def workload(config: DictConfig, vocab_size: int) -> Workload:
         rollout_logits=2 * min(positions * vocab_size, HEAD_CHUNK[device]) + 4 * CHUNK[device],
         train_logits=train_logits,
         gather_rollouts=trainer.gather_rollouts,
+        replicas=trainer.replicas,
     )
 
 

@@ -1,0 +1,175 @@
+"""Where the time of an RL step goes: the share of each phase, and what is no work of the model.
+
+`python benchmarks/rl_step.py` runs the command line itself (metrics, samples, checkpoints and all) on
+the embedded model at the defaults of `stage=rl`, with clocks around its phases. The first step is left
+out: it starts the graders and the allocator. *Model* is the backbone's body and head, forward and
+backward; everything else is overhead. Other runs by overrides: `python benchmarks/rl_step.py
+data=gsm8k inpaint=none`. Writes JSON.
+"""
+
+import argparse
+import functools
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from igpo_lightning import cli
+from igpo_lightning.checkpointing import RunCheckpoints
+from igpo_lightning.diffusion import likelihood
+from igpo_lightning.models.transformer import NativeBackbone
+from igpo_lightning.rl import sampling
+from igpo_lightning.rl.module import RLModule
+
+OUTPUT = Path("runs/benchmarks/rl_step.json")
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+REST = "rest: data, Lightning"
+PHASES = (
+    *("sampling", "rewards", "hint selection", "inpainting", "likelihoods", "update"),
+    *("metrics and samples", "checkpoints", REST),
+)
+
+
+class Phases:
+    """Books time on the innermost phase that is running, apart for the model and for the rest."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.running = [(REST, False)]  # phase, within the model
+        self.seconds: dict[tuple[str, bool], float] = defaultdict(float)
+        self.since = clock()
+
+    def book(self) -> None:
+        """Give the time since the last call to what is running."""
+        now = self.clock()
+        self.seconds[self.running[-1]] += now - self.since
+        self.since = now
+
+    def reset(self) -> None:
+        """Forget what was booked."""
+        self.seconds.clear()
+        self.since = self.clock()
+
+    def watch(self, owner: Any, name: str, phase: Callable[..., str] | str | None = None) -> None:
+        """Book calls of `owner.name` on a phase; None: on the model, in whatever phase calls it."""
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self.book()
+            entered = phase(*args, **kwargs) if callable(phase) else phase
+            here = (self.running[-1][0], True) if entered is None else (entered, False)
+            self.running.append(here)
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self.book()
+                self.running.pop()
+
+        setattr(owner, name, watched)
+
+
+def graders_seconds() -> float:
+    """Processor time of this process's children so far."""
+    times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return sum(t.user + t.system for t in times)
+
+
+def watch_all(phases: Phases) -> None:
+    """Put clocks around the parts of Algorithm 1 and around the model."""
+
+    def generated(_: Any, __: int, ___: Any, purpose: str, *____: Any) -> str:
+        return "sampling" if purpose == "rollout" else "inpainting"
+
+    def completed(*args: Any) -> str:
+        return generated(*args[:4])
+
+    phases.watch(RLModule, "generate", generated)
+    phases.watch(RLModule, "complete_rows", completed)
+    phases.watch(RLModule, "grade", "rewards")
+    phases.watch(sampling, "reward_parts", "rewards")
+    phases.watch(RLModule, "draw_hints", "hint selection")
+    phases.watch(RLModule, "uncertainty", "hint selection")
+    phases.watch(RLModule, "score_rollout", "likelihoods")
+    phases.watch(RLModule, "update", "update")
+    phases.watch(RLModule, "report", "metrics and samples")
+    phases.watch(RunCheckpoints, "save", "checkpoints")
+    for name in ("encode", "project"):
+        phases.watch(NativeBackbone, name)
+    for name in ("linear_head_scores", "any_head_scores"):
+        phases.watch(likelihood, name)
+    phases.watch(RLModule, "manual_backward")
+
+
+def measure(overrides: list[str], steps: int, clock: str) -> dict[str, dict[str, float]]:
+    """Seconds a step of each phase, in the model and outside of it."""
+    phases = Phases(CLOCKS[clock])
+    watch_all(phases)
+    begun, graders = 0, 0.0
+    result: dict[str, dict[str, float]] = {}
+    original = RLModule.training_step
+
+    def training_step(self: RLModule, batch: Any, batch_idx: int) -> None:
+        nonlocal begun, graders
+        begun += 1
+        if begun == 2:  # from here to the same place `steps` later
+            graders = graders_seconds()
+            phases.reset()
+        if begun == steps + 2:
+            phases.book()
+            for phase in PHASES:
+                spent = {
+                    "model": phases.seconds[phase, True] / steps,
+                    "other": phases.seconds[phase, False] / steps,
+                }
+                if phase == "rewards" and clock == "processor":  # which does not see them wait
+                    spent["other"] += (graders_seconds() - graders) / steps
+                result[phase] = spent
+        original(self, batch, batch_idx)
+
+    RLModule.training_step = training_step  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        sys.argv = [
+            "igpo-lightning",
+            *("stage=rl", "stage.eval_before=false", "stage.eval_after=false"),
+            *(f"stage.steps={steps + 2}", f"hydra.run.dir={folder}/run", *overrides),
+        ]
+        cli.main()
+    return result
+
+
+def main() -> None:
+    """Print one table, and write it as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("overrides", nargs="*", help="of the configuration")
+    parser.add_argument("--steps", type=int, default=10, help="measured steps (one checkpoint)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="processor: on a machine shared with others"
+    )
+    parser.add_argument("--json", type=Path, default=OUTPUT, help="file to write")
+    arguments = parser.parse_args()
+    overrides = [*arguments.overrides, f"trainer.threads={arguments.threads}"]
+    phases = measure(overrides, arguments.steps, arguments.clock)
+    total = sum(sum(spent.values()) for spent in phases.values())
+    print(f"{arguments.steps} steps of {total:.2f} s ({arguments.clock} time)")
+    print("| phase | s a step | share | of which outside the model |")
+    print("|---|---|---|---|")
+    for phase, spent in phases.items():
+        both = sum(spent.values())
+        print(f"| {phase} | {both:.3f} | {both / total:.1%} | {spent['other'] / total:.1%} |")
+    overhead = sum(spent["other"] for spent in phases.values()) / total
+    print(f"| all | {total:.3f} | 100 % | {overhead:.1%} |")
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    report = {**vars(arguments), "json": None, "phases": phases, "overhead": overhead}
+    arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,10 @@
 """Where the time of an RL step goes: the share of each phase, and what is no work of the model.
 
-`python benchmarks/rl_step.py` runs the command line itself (metrics, samples, checkpoints and all) on
-the embedded model at the defaults of `stage=rl`, with clocks around its phases. The first step is left
-out: it starts the graders and the allocator. *Model* is the backbone's body and head, forward and
-backward; everything else is overhead. Other runs by overrides: `python benchmarks/rl_step.py
-data=gsm8k inpaint=none`. Writes JSON.
+`python benchmarks/rl_step.py` runs the command line itself (metrics, samples, checkpoints and all)
+on the embedded model at the defaults of `stage=rl`, with clocks around its phases. The first step
+is left out: it starts the graders and the allocator. *Model* is the backbone's body and head,
+forward and backward; everything else is overhead. Other runs by overrides:
+`python benchmarks/rl_step.py data=gsm8k inpaint=none`. Writes JSON.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import psutil
 from igpo_lightning import cli
 from igpo_lightning.checkpointing import RunCheckpoints
 from igpo_lightning.diffusion import likelihood
+from igpo_lightning.evaluation.grading import Grading
 from igpo_lightning.models.transformer import NativeBackbone
 from igpo_lightning.rl import sampling
 from igpo_lightning.rl.module import RLModule
@@ -92,7 +93,8 @@ def watch_all(phases: Phases) -> None:
 
     phases.watch(RLModule, "generate", generated)
     phases.watch(RLModule, "complete_rows", completed)
-    phases.watch(RLModule, "grade", "rewards")
+    phases.watch(Grading, "start", "rewards")
+    phases.watch(Grading, "finish", "rewards")
     phases.watch(sampling, "reward_parts", "rewards")
     phases.watch(RLModule, "draw_hints", "hint selection")
     phases.watch(RLModule, "uncertainty", "hint selection")

@@ -2,8 +2,8 @@
 
 `python benchmarks/scaling.py` prints the tables of docs/scaling.md. Memory is the plan's that
 `dry_run=true` prints. Time is the plan's FLOPs over an assumed speed, and the bytes that FSDP moves
-over an assumed bandwidth; both assumptions are options. `--check FILE` holds the model against shares
-that `benchmarks/rl_step.py` measured on the embedded model. Writes JSON.
+over an assumed bandwidth; both assumptions are options. `--check FILE` holds the model against
+shares that `benchmarks/rl_step.py` measured on the embedded model. Writes JSON.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from igpo_lightning import distributed, durable
+from igpo_lightning import distributed, durable, untrusted
 from igpo_lightning.errors import RunError
 
 FOLDER = "checkpoints"  # within a run's folder
@@ -146,9 +146,14 @@ def newest_sound(folder: Path) -> Path | None:
 
 
 def read_notes(path: Path) -> dict[str, Any]:
-    """What `RunCheckpoints` added to a checkpoint, and its `global_step`, without its tensors."""
-    file = path / _META if path.is_dir() else path
-    state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    """What `RunCheckpoints` added to a checkpoint, and its `global_step`, without its tensors.
+
+    Raises:
+        ConfigError: The checkpoint would run code.
+    """
+    if path.is_dir():
+        untrusted.check_shards(path)
+    state = untrusted.read_file(path / _META if path.is_dir() else path)
     notes: dict[str, Any] = state.get(NOTES, {})
     return notes | {"global_step": int(state["global_step"])}
 

@@ -8,11 +8,14 @@ import sys
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igpo_lightning.checks import validate
+from igpo_lightning.checks.launch import check_arguments, check_run_folder, check_secrets
 from igpo_lightning.config import CONF, STAGES, register_schemas
 from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.sweeping import register_resolvers, run_once
@@ -36,6 +39,12 @@ def _run(config: DictConfig) -> dict[str, Any] | float | None:
 
 def _checked(config: DictConfig) -> dict[str, Any] | None:
     validate(config)
+    check_secrets(config, os.environ)
+    hydra_config = HydraConfig.instance().cfg
+    assert hydra_config is not None
+    run_dir = OmegaConf.to_container(hydra_config.hydra.run, resolve=False)["dir"]  # type: ignore
+    if HydraConfig.get().mode == RunMode.RUN:
+        check_run_folder(config, run_dir, os.environ)
     return dispatch(config)
 
 
@@ -107,6 +116,7 @@ def main() -> None:
     logging.captureWarnings(True)
     register_schemas()
     try:
+        check_arguments(sys.argv[1:], os.environ)
         _run()
     except RunError as stopped:
         print(f"error: {stopped}", file=sys.stderr)

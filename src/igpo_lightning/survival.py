@@ -103,6 +103,63 @@ class SaveOnSignal(Callback):
         )
 
 
+class NameLostRanks(Callback):
+    """Where ranks cannot reach each other, say which of them is gone instead of an address."""
+
+    def __init__(self) -> None:
+        self.pulse: distributed.Pulse | None = None
+
+    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Give signs of life from now on."""
+        if self.pulse is None and distributed.world_size() > 1:
+            self.pulse = distributed.Pulse()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
+    ) -> None:
+        """Name them.
+
+        Raises:
+            RunError: In the place of the connection's own error.
+        """
+        if self.pulse is None:
+            return
+        if not distributed.is_lost_connection(exception):
+            self.pulse.end()
+            return
+        gone = self.pulse.silent()
+        self.pulse.end()
+        if distributed.rank() == 0 and gone:
+            self.pulse.wait_for_others(set(gone))
+        if gone:
+            raise RunError(lost_ranks(gone, distributed.world_size(), exception)) from exception
+
+
+def lost_ranks(gone: dict[int, bool], world: int, error: BaseException) -> str:
+    """What a rank says that cannot go on without others.
+
+    Args:
+        gone: Each of them, and whether it said that it ends.
+        world: Number of ranks.
+        error: How this one noticed.
+    """
+    patience = distributed.Pulse.PATIENCE
+    parts = [
+        f"rank {number} of {world} (counted from 0) "
+        + (
+            "ended by an error of its own, which it has printed"
+            if told
+            else f"is lost: no sign of life for {patience:g} s (killed, or its machine is gone)"
+        )
+        for number, told in gone.items()
+    ]
+    first = str(error).strip().splitlines()[0][:200]
+    return (
+        f"{'; '.join(parts)}. Noticed by: {first}. The same command goes on from the last "
+        "checkpoint"
+    )
+
+
 def requeue() -> str | None:
     """Put this SLURM job back into the queue, unless submitit does; returns its number.
 

@@ -153,6 +153,23 @@ def test_a_lost_rank_does_not_leave_the_other_waiting(runs: Runs, tmp_path: Path
     fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 3, "action": "kill"}
     ddp = (*TWO, "trainer.strategy=ddp")
     lost = [{**fault, "rank": 1}]
-    assert runs.start(tmp_path / "run", *ARGS, *ddp, ranks=2, faults=lost) == 99
-    # How gloo puts it depends on which end of the connection notices first.
-    assert "gloo" in runs.log(tmp_path / "run").lower()
+    assert runs.start(tmp_path / "run", *ARGS, *ddp, ranks=2, faults=lost) == 1
+    text = runs.log(tmp_path / "run")
+    assert "error: rank 1 of 2 (counted from 0) is lost" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("gather", ["false", pytest.param("true", marks=pytest.mark.slow)])
+def test_ranks_with_and_without_all_wrong_groups_stay_in_step(
+    runs: Runs, tmp_path: Path, gather: str
+) -> None:
+    """All groups of rank 0 are all-wrong and sampled again; rank 1, which has none, goes along."""
+    folder, fsdp = tmp_path / "run", ("trainer.strategy=fsdp", f"trainer.gather_rollouts={gather}")
+    args = (*ARGS, *TWO, *fsdp, "stage.steps=2", "stage.eval_after=false")
+    assert runs.start(folder, *args, ranks=2, right_ranks=[1]) == 0, runs.log(folder)
+    rows = lines(folder, "group/", "hint/", "reward/accuracy")
+    assert len(rows) == 2
+    for row in rows:
+        assert row["group/all_wrong_before"] == row["group/all_wrong_after"] == 0.5
+        assert row["hint/groups_triggered"] == 2  # of 4 prompts, 2 a rank
+        assert row["reward/accuracy"] == 0.5

@@ -2,8 +2,9 @@
 
 Reads one JSON object a line: `args` of the command line, `log` for what it prints, `ranks`, the
 number of processes (started as torchrun does), `faults`: what happens at the n-th call of a
-function, and if need be `cwd`, `env` and `grades` (true: as users do). Answers each with the exit
-status of every rank (negative: a signal).
+function, and if need be `cwd`, `env`, `grades` (true: as users do) and `right_ranks` (whose
+answers are all right, where the others' are all wrong). Answers each with the exit status of
+every rank (negative: a signal).
 """
 
 import importlib
@@ -101,6 +102,12 @@ def inject(target: str, call: int, action: str) -> None:
     setattr(owner, name, wrapped)
 
 
+def fix_verdicts(correct: bool) -> None:
+    """Let every text of this process be right, or none."""
+    verdict = Verdict(correct, None if correct else "wrong")
+    CoinPool.grade = lambda _, items: [verdict] * len(items)  # type: ignore[method-assign]
+
+
 def run(request: dict[str, Any], rank: int, port: int) -> None:
     """In the forked process: never returns."""
     signal.alarm(request["seconds"])  # ranks that wait for each other in vain
@@ -123,6 +130,8 @@ def run(request: dict[str, Any], rank: int, port: int) -> None:
     rank_zero_only.rank = rank  # torchrun's processes read it when they import Lightning
     if not request.get("grades"):
         evaluation.GradingPool = CoinPool  # type: ignore[misc]
+    if "right_ranks" in request:
+        fix_verdicts(rank in request["right_ranks"])
     for fault in request["faults"]:
         if fault.pop("rank", rank) == rank:
             inject(**fault)

@@ -1,5 +1,6 @@
 """What SLURM is asked for, and what a run does when SLURM takes its machine away."""
 
+import csv
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_runs import RL
 
 from igpo_lightning.survival import requeue
 
@@ -46,6 +48,20 @@ def test_a_sweep_asks_for_one_job_a_run_of_the_trainers_size(tmp_path: Path) -> 
         "signal=USR2@300",
         "time=1440",
     }
+
+
+@pytest.mark.slow
+def test_submitit_runs_a_job_of_a_sweep(igpo, tmp_path: Path) -> None:
+    """Through submitit's own processes on this machine, pickled and unpickled as on a cluster."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    args = (*RL, "stage.steps=1", "stage.eval_before=false", "stage.eval_after=false")
+    igpo("-m", "hydra/launcher=submitit_local", *args, "seed=3", "hydra.sweep.dir=sweep")
+    (run,) = [file.parent for file in (tmp_path / "sweep").rglob("summary.json")]
+    assert (run / "export" / "model.safetensors").exists()
+    assert (run / "checkpoints" / "last.ckpt").exists()
+    with (tmp_path / "sweep" / "sweep.csv").open(newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["finished"]
+    assert list((tmp_path / "sweep" / ".submitit").rglob("*_log.out"))
 
 
 def test_a_batch_job_goes_back_into_the_queue(

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from small_runs import RL, SFT, Runs, results
 
@@ -167,3 +168,70 @@ def test_one_update_with_nan_is_left_out_and_counted(runs: Runs, tmp_path: Path)
     assert [row["policy/skipped"] for row in lines] == ["0", "1"]
     weights = load_file(folder / "export" / "model.safetensors")
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+
+def test_a_data_file_that_has_vanished_is_named_and_nothing_is_lost(
+    runs: Runs, tmp_path: Path
+) -> None:
+    """Killed, moved away, refused; moved back, the run computes what the unbroken one does."""
+    data, folder = tmp_path / "problems.jsonl", tmp_path / "run"
+    problems = [
+        {"id": f"{i}", "question": f"{i}+1", "solution": f"{i}+1={i + 1}", "answer": f"{i + 1}"}
+        for i in range(12)
+    ]
+    data.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
+    args = (*SHORT, "data=jsonl", f"data.path={data}", "stage.eval_after=false")
+    assert runs.start(tmp_path / "whole", *args) == 0, runs.log(tmp_path / "whole")
+    assert runs.start(folder, *args, faults=KILLED) == -9
+    before = sorted(p.name for p in (folder / "checkpoints").iterdir())
+    data.rename(tmp_path / "elsewhere")
+    assert runs.start(folder, *args) == 2
+    text = runs.log(folder)
+    assert "error: " in text
+    assert f"data.path={data}" in text
+    assert "Traceback" not in text
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == before
+    (tmp_path / "elsewhere").rename(data)
+    assert runs.start(folder, *args) == 0, runs.log(folder)
+    assert results(folder) == results(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(
+    runs: Runs, whole: Path, tmp_path: Path
+) -> None:
+    """A sound file (its checksums fit) whose pickle calls `open`, given to a resumed run."""
+
+    class Opens:
+        def __reduce__(self):
+            return open, (str(tmp_path / "it_ran"), "w")
+
+    trap = tmp_path / "trap.ckpt"
+    torch.save({"global_step": 4, "state_dict": {}, "extra": Opens()}, trap)
+    torch.load(trap, weights_only=False)  # the trap works
+    (tmp_path / "it_ran").unlink()
+    assert runs.start(tmp_path / "run", *SHORT, f"resume={trap}") == 2
+    assert "could run code" in runs.log(tmp_path / "run")
+    assert not (tmp_path / "it_ran").exists()
+
+
+def test_what_the_environment_keeps_secret_stands_in_no_file_and_no_log(
+    runs: Runs, tmp_path: Path
+) -> None:
+    names = ("HF_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY", "MY_DATABASE_PASSWORD")
+    secrets = {name: f"secret-{name.lower()}-9f3a" for name in names}
+    folder, args = tmp_path / "run", (*SHORT, "stage.steps=1", "logger=[csv,tensorboard]")
+    # A failure too: its log is where an environment would be printed.
+    fault = {"target": "igpo_lightning.rl.module:RLModule.report", "call": 1, "action": "disk_full"}
+    assert runs.start(folder, *args, env=secrets, faults=[fault]) == 1
+    assert runs.start(folder, *args, env=secrets) == 0, runs.log(folder)
+    files = [file for file in tmp_path.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert len(files) > 10
+    for file in files:
+        content = file.read_bytes()
+        assert not any(secret.encode() in content for secret in secrets.values()), file
+    given = "data.test_from=secret-hf_token-9f3a"
+    assert runs.start(tmp_path / "given", *args, given, env=secrets) == 2
+    text = runs.log(tmp_path / "given")
+    assert "data.test_from holds the value of the environment variable HF_TOKEN" in text
+    assert secrets["HF_TOKEN"] not in text
+    assert not list((tmp_path / "given").iterdir())  # before Hydra has written the command down

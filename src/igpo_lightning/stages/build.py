@@ -35,7 +35,7 @@ from igpo_lightning.rl.objectives import ObjectiveSettings
 from igpo_lightning.rl.settings import RLSettings
 from igpo_lightning.stages import resuming
 from igpo_lightning.stages.problems import grader
-from igpo_lightning.survival import SaveOnSignal, SeedSteps, StopOnNonFinite
+from igpo_lightning.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
 
 log = logging.getLogger(__name__)
 
@@ -329,7 +329,7 @@ def build_trainer(
     config: DictConfig, pace: Pace | None = None, resume: resuming.Resume | None = None
 ) -> lightning.Trainer:
     """Lightning's Trainer; one that trains (has a pace) survives what `survival` is about."""
-    callbacks: list[Callback] = [RichProgressBar(leave=False)]
+    callbacks: list[Callback] = [RichProgressBar(leave=False), NameLostRanks()]
     if pace is not None:
         callbacks += _training_callbacks(config, pace)
     evaluate_every = pace.evaluate_every or None if pace else None

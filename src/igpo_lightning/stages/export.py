@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from igpo_lightning import untrusted
 from igpo_lightning.distributed import read_sharded
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import save_export
@@ -23,14 +23,15 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
         ConfigError: It is neither, or holds no backbone.
     """
     if checkpoint.is_dir():
-        if not (checkpoint / ".metadata").is_file():
+        if not (checkpoint / untrusted.METADATA).is_file():
             raise ConfigError(
                 f"checkpoint={checkpoint} is a folder without shards; name a checkpoint, for "
                 "example RUN/checkpoints/last.ckpt"
             )
+        untrusted.check_shards(checkpoint)
         weights = read_sharded(checkpoint, f"state_dict.{PREFIX}")
     elif checkpoint.is_file():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        state = untrusted.read_file(checkpoint)
         weights = {
             name.removeprefix(PREFIX): tensor
             for name, tensor in state.get("state_dict", {}).items()
@@ -50,6 +51,8 @@ def run_config(checkpoint: Path, config: DictConfig) -> DictConfig:
         return config
     run = OmegaConf.load(file)
     assert isinstance(run, DictConfig)
+    # The folder may come from elsewhere: what may run is decided here.
+    run.model.trust_remote_code = config.model.trust_remote_code
     return run
 
 

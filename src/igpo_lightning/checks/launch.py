@@ -1,0 +1,95 @@
+"""Checks of how a run was started: its processes share one folder, and no setting is a secret."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from omegaconf import DictConfig, OmegaConf
+
+from igpo_lightning.checks.basics import require
+from igpo_lightning.errors import ConfigError
+
+_SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$")
+_SHORTEST = 8  # characters of a value that is taken for a secret
+_LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]+@")  # a URL's user:password@
+
+
+def check_run_folder(config: DictConfig, run_dir: str, environment: Mapping[str, str]) -> None:
+    """One run folder for all processes that torchrun or srun started.
+
+    Each of them resolves `hydra.run.dir` by itself: with a time in it, they might differ, and
+    checkpoints, metrics and samples of one run would lie in several folders.
+
+    Args:
+        config: The run's.
+        run_dir: hydra.run.dir with its interpolations.
+        environment: Of this process.
+    """
+    world = config.trainer.devices * config.trainer.num_nodes
+    by_torchrun = "TORCHELASTIC_RUN_ID" in environment
+    by_srun = int(environment.get("SLURM_NTASKS", "1")) > 1
+    if world > 1 and (by_torchrun or by_srun):
+        starter = "torchrun" if by_torchrun else "srun"
+        require(
+            "${now:" not in run_dir,
+            "hydra.run.dir",
+            run_dir,
+            f"every process that {starter} starts would make a folder of its own; name one for all "
+            "of them, for example hydra.run.dir=runs/mine",
+        )
+
+
+def secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables whose names say that nobody else should see their values."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if _SECRET.search(name.upper()) and len(value) >= _SHORTEST
+    }
+
+
+def check_arguments(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """No argument of the command line holds a key.
+
+    Asked before Hydra sees them, which writes them to files and, where a run fails, to the log.
+
+    Raises:
+        ConfigError: Names the key, not the value.
+    """
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        _refuse_secret(key if value else "an argument", argument, environment)
+
+
+def check_secrets(config: DictConfig, environment: Mapping[str, str]) -> None:
+    """No setting holds a key: settings stand in config.yaml, checkpoints, logs and reports.
+
+    Raises:
+        ConfigError: Names the key, not the value.
+    """
+    for key, value in _texts(OmegaConf.to_container(config, resolve=True), ""):
+        _refuse_secret(key, value, environment)
+
+
+def _refuse_secret(key: str, text: str, environment: Mapping[str, str]) -> None:
+    for name, secret in secrets(environment).items():
+        if secret in text:
+            raise ConfigError(
+                f"{key} holds the value of the environment variable {name}, and settings are "
+                "written to files and logs; leave it out: what needs it reads the variable"
+            )
+    if _LOGIN.search(text):
+        raise ConfigError(
+            f"{key} holds a password within a URL, and settings are written to files and logs; "
+            "give it in the environment (HF_TOKEN, OPENAI_API_KEY, WANDB_API_KEY)"
+        )
+
+
+def _texts(values: object, key: str) -> list[tuple[str, str]]:
+    """Dotted key and text of every string."""
+    if isinstance(values, dict):
+        parts = [(f"{key}.{name}" if key else str(name), part) for name, part in values.items()]
+    elif isinstance(values, list):
+        parts = [(f"{key}[{place}]", part) for place, part in enumerate(values)]
+    else:
+        return [(key, values)] if isinstance(values, str) else []
+    return [text for name, part in parts for text in _texts(part, name)]

@@ -14,7 +14,7 @@ def main() -> None:
     try:
         from lm_eval.__main__ import cli_evaluate
     except ModuleNotFoundError as error:
-        if error.name != "lm_eval":
+        if str(error.name).partition(".")[0] != "lm_eval":
             raise
         sys.exit("error: lm-eval is not installed: pip install 'igpo-lightning[lm_eval]'")
     from igpo_lightning.evaluation import lm_eval_model  # noqa: F401 - registers igpo_dllm

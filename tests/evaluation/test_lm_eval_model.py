@@ -27,6 +27,7 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.harness import harness_score
 from igpo_lightning.evaluation.lm_eval_model import DiffusionLM, canvas, cut
 from igpo_lightning.evaluation.runner import decode_live
+from igpo_lightning.lm_eval import main
 from igpo_lightning.models import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +85,18 @@ def test_a_request_has_its_own_length_and_temperature(model: DiffusionLM) -> Non
     assert len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) <= 3
     with pytest.raises(ConfigError, match="max_gen_toks=5000"):
         generated(model, (CHAT, {"until": [], "do_sample": False, "max_gen_toks": 5000}))
+
+
+def test_the_model_s_temperature_holds_where_a_request_says_nothing() -> None:
+    model = DiffusionLM(device="cpu", temperature=0.7, **SHORT)
+    for request, temperature in (
+        ({"until": []}, 0.7),
+        ({"until": [], "do_sample": False}, 0.0),
+        ({"until": [], "temperature": 0.0}, 0.0),
+        ({"until": [], "do_sample": True, "temperature": 1.2}, 1.2),
+    ):
+        config, tokens, _ = model._asked(dict(request))
+        assert (config.temperature, tokens) == (temperature, 32)
 
 
 def test_repeated_requests_are_other_samples_of_one_seed(model: DiffusionLM) -> None:
@@ -167,6 +180,13 @@ def test_what_it_refuses(model: DiffusionLM) -> None:
     ):
         with pytest.raises(ConfigError, match=says):
             DiffusionLM(device="cpu", **arguments)
+
+
+def test_a_missing_harness_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lm_eval", "lm_eval.__main__"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit, match=r"pip install 'igpo-lightning\[lm_eval\]'"):
+        main()
 
 
 def test_the_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:

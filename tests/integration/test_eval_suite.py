@@ -7,8 +7,8 @@ import pytest
 from small_runs import SMALL, Runs
 
 
-def test_a_stopped_suite_loses_one_benchmark_at_most(runs: Runs, tmp_path: Path) -> None:
-    """Two benchmarks at two lengths; the third measurement is killed when it is to be kept."""
+def two_benchmarks(tmp_path: Path) -> tuple[str, ...]:
+    """Arguments of a suite of two made-up benchmarks at two lengths, one with four samples."""
     (tmp_path / "conf" / "data").mkdir(parents=True)
     for name, sign in (("sums", "+"), ("differences", "-")):
         rows = [
@@ -18,11 +18,16 @@ def test_a_stopped_suite_loses_one_benchmark_at_most(runs: Runs, tmp_path: Path)
         file = tmp_path / f"{name}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         (tmp_path / "conf" / "data" / f"{name}.yaml").write_text(f"name: {name}\npath: {file}\n")
-    asked = (
+    return (
         f"--config-dir={tmp_path / 'conf'}",
         *("stage=eval_suite", "data=mixture", "data.parts=[sums,differences]", *SMALL),
         *("stage.lengths=[8,16]", "+stage.temperatures.sums=1.0", "+stage.samples.sums=4"),
     )
+
+
+def test_a_stopped_suite_loses_one_benchmark_at_most(runs: Runs, tmp_path: Path) -> None:
+    """Two benchmarks at two lengths; the third measurement is killed when it is to be kept."""
+    asked = two_benchmarks(tmp_path)
     folder = tmp_path / "run"
     place = "igpo_lightning.reporting.run_files:SampleFile.write"
     faults = [{"target": place, "call": 3, "action": "kill"}]
@@ -53,6 +58,22 @@ def test_a_stopped_suite_loses_one_benchmark_at_most(runs: Runs, tmp_path: Path)
     assert runs.start(folder, *asked, "seed=1") == 2
     assert "seed=1" in runs.log(folder)
     assert "resume=null" in runs.log(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_measure_what_one_does(runs: Runs, tmp_path: Path, strategy: str) -> None:
+    """One model and one trainer for four evaluations; near ties of confidence are left out."""
+    asked = (*two_benchmarks(tmp_path), "sampler.remasking=random")
+    assert runs.start(tmp_path / "one", *asked) == 0, runs.log(tmp_path / "one")
+    two = ("trainer.devices=2", f"trainer.strategy={strategy}")
+    folder = tmp_path / "two"
+    assert runs.start(folder, *asked, *two, ranks=2) == 0, runs.log(folder)
+    for name in ("sums_8", "differences_8", "sums_16", "differences_16"):
+        for file in ("samples.jsonl", "summary.json"):
+            assert (folder / name / file).read_text() == (
+                tmp_path / "one" / name / file
+            ).read_text()
 
 
 @pytest.mark.shared

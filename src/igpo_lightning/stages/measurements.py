@@ -70,6 +70,8 @@ def _measured(config: DictConfig, name: str, length: int) -> DictConfig:
     part.stage = EvalStage()
     if config.data.parts:
         part.data = named_data(name, "data.parts")
+        if config.data.limit is not None:
+            part.data.limit = config.data.limit
     part.sampler.steps = length * config.sampler.steps // config.sampler.completion_length
     part.sampler.completion_length = length
     part.eval.temperature = config.stage.temperatures.get(name, config.eval.temperature)

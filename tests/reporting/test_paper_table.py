@@ -100,6 +100,7 @@ def test_reports_and_sweeps_show_a_suite(tmp_path: Path) -> None:
     (folder / "summary.json").write_text(json.dumps(summary))
     page = render(folder, 10)
     assert "20.0 % [10.0, 30.0]" in page
+    assert "not measured" not in page  # no training, so no accuracy before and after
     assert "pass@k" in page
     assert '"source":"amc_256"' in page
     run = read_run(folder)

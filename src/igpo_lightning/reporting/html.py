@@ -149,7 +149,9 @@ def pass_lines(settings: Sequence[Setting]) -> dict[str, dict[int, tuple[float, 
     for setting in settings:
         for run in setting.runs:
             for name, entry in _evaluations(run).items():
-                label = ", ".join(filter(None, (setting.label, name)))
+                # A run that stands alone needs no name where its evaluations have one.
+                own = "" if name and len(settings) == 1 else setting.label
+                label = ", ".join(filter(None, (own, name)))
                 if entry.get("pass_at_k"):
                     curves.setdefault(label, []).append(entry["pass_at_k"])
     return {

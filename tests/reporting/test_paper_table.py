@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from igpo_lightning.reporting.paper_table import (
     write_suite,
 )
 from igpo_lightning.reporting.run_data import read_run
-from igpo_lightning.reporting.sweep_table import sweep_row, write_sweep_table
+from igpo_lightning.reporting.sweep_table import sweep_row, sweep_table, write_sweep_table
 
 
 def entry(benchmark: str, length: int, mean: float, samples: int = 1) -> dict[str, Any]:
@@ -105,6 +106,11 @@ def test_reports_and_sweeps_show_a_suite(tmp_path: Path) -> None:
     assert '"source":"amc_256"' in page
     run = read_run(folder)
     assert sweep_row(run)["gsm8k_256"] == 0.8
+    unfinished = replace(run, summary={}, status="unfinished")
+    columns = {
+        column.header: list(column.cells) for column in sweep_table([run, unfinished]).columns
+    }
+    assert columns["mean_256"] == ["38.0 %", ""]
     write_sweep_table(tmp_path, [run])
     with (tmp_path / "sweep.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)

@@ -101,10 +101,14 @@ class Pulse:
                 count += 1
                 self._store.set(self._own, str(count))
 
-    def end(self) -> None:
-        """Say that this rank ends by itself, for a reason that it has told."""
+    def stop(self) -> None:
+        """Give no more signs of life; a rank that ends first may take the store with it."""
         self._stop.set()
         self._thread.join()
+
+    def end(self) -> None:
+        """Say that this rank ends by itself, for a reason that it has told."""
+        self.stop()
         with suppress(RuntimeError):
             self._store.set(self._own, self._ENDED.decode())
 

@@ -111,8 +111,14 @@ class NameLostRanks(Callback):
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Give signs of life from now on."""
-        if self.pulse is None and distributed.world_size() > 1:
+        if distributed.world_size() > 1:
             self.pulse = distributed.Pulse()
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Ranks may end at different times from here on."""
+        if self.pulse is not None:
+            self.pulse.stop()
+            self.pulse = None
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException

@@ -173,3 +173,17 @@ def test_ranks_with_and_without_all_wrong_groups_stay_in_step(
         assert row["group/all_wrong_before"] == row["group/all_wrong_after"] == 0.5
         assert row["hint/groups_triggered"] == 2  # of 4 prompts, 2 a rank
         assert row["reward/accuracy"] == 0.5
+
+
+@pytest.mark.slow
+def test_four_ranks_on_a_mesh_of_two_by_two_learn_what_one_process_does(
+    runs: Runs, tmp_path: Path
+) -> None:
+    """Hybrid sharding: two copies of the model, each shared by two ranks."""
+    args = (*ARGS, "stage.steps=2", "stage.eval_after=false")
+    assert runs.start(tmp_path / "one", *args) == 0, runs.log(tmp_path / "one")
+    mesh = ("trainer.strategy=fsdp", "trainer.devices=4", "trainer.replicas=2")
+    # Four processes take longer on two cores.
+    status = runs.start(tmp_path / "mesh", *args, *mesh, ranks=4, seconds=240)
+    assert status == 0, runs.log(tmp_path / "mesh")
+    same(tmp_path / "one", tmp_path / "mesh")

@@ -177,6 +177,8 @@ def requeue() -> str | None:
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     if array is not None:
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    # Said before: SLURM ends this process, with its job, as soon as it is asked.
+    log.warning("saved; asking SLURM to put job %s back into the queue", job)
     try:
         answer = subprocess.run(
             ["scontrol", "requeue", job], check=False, capture_output=True, text=True

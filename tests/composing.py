@@ -1,5 +1,9 @@
 """The configuration of a command line, without running it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
@@ -8,10 +12,24 @@ from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.sweeping import register_resolvers
 
 
-def composed(*overrides: str, hydra: bool = False) -> DictConfig:
-    """What these overrides compose, unchecked; with Hydra's own part if asked for."""
+@contextmanager
+def hydra_ready() -> Iterator[None]:
+    """Hydra as the command line has it, for code that composes by itself."""
     register_schemas()
     register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides), return_hydra_config=hydra)
+        yield
+
+
+def composed(*overrides: str, hydra: bool = False, folder: Path | None = None) -> DictConfig:
+    """What these overrides compose, unchecked.
+
+    Args:
+        overrides: Of the command line.
+        hydra: With Hydra's own part.
+        folder: As --config-dir names it.
+    """
+    more = [] if folder is None else [f"hydra.searchpath=[file://{folder}]"]
+    with hydra_ready():
+        return compose("config", [*more, *overrides], return_hydra_config=hydra)

@@ -3,18 +3,16 @@
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from igpo_lightning.checks import validate
 from igpo_lightning.cli import explain
-from igpo_lightning.config import CONF, STAGES, register_schemas
+from igpo_lightning.config import CONF, STAGES
 from igpo_lightning.errors import ConfigError
+from tests.composing import composed
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 # Groups whose files stand alone; recipes and experiments are composed by name below.
@@ -32,16 +30,8 @@ NEEDED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _hydra() -> Iterator[None]:
-    register_schemas()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def composed(*overrides: str) -> DictConfig:
-    config = compose("config", list(overrides))
+def checked(*overrides: str) -> DictConfig:
+    config = composed(*overrides)
     validate(config)
     return config
 
@@ -52,7 +42,7 @@ def test_every_file_of_every_group_composes(choice: str) -> None:
     overrides = [choice, *NEEDED.get(choice, [])]
     if choice.startswith("trainer="):
         overrides.append("stage.prompts_per_step=8")
-    config = composed(*overrides)
+    config = checked(*overrides)
     assert config[choice.split("=")[0]] is not None
 
 
@@ -61,7 +51,7 @@ def test_every_stage_composes(file: Path) -> None:
     assert file.stem in STAGES
     if file.stem in ("export", "rewrite", "inspect", "report"):
         pytest.skip("tested with its stage: it needs a file")
-    assert composed(f"stage={file.stem}", *NEEDED.get(file.stem, [])).stage.name == file.stem
+    assert checked(f"stage={file.stem}", *NEEDED.get(file.stem, [])).stage.name == file.stem
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda f: f.stem)
@@ -74,7 +64,7 @@ def test_every_file_says_first_when_to_choose_it(file: Path) -> None:
 
 def test_the_defaults_are_the_papers() -> None:
     """PAPER.md's hyper-parameters, without the recipe that fits them to the embedded model."""
-    config = composed("~recipe", "sampler=paper", "data=metamathqa", "prompt=reasoning")
+    config = checked("~recipe", "sampler=paper", "data=metamathqa", "prompt=reasoning")
     assert (config.stage.group_size, config.stage.inner_updates) == (8, 4)
     sampler = config.sampler
     assert (sampler.completion_length, sampler.block_length, sampler.steps) == (256, 32, 128)
@@ -123,7 +113,7 @@ def test_values_that_do_not_fit_together(overrides: list[str], says: list[str]) 
     if "reward.weights={}" in overrides:
         overrides = ["~reward.weights.correctness"]
     with pytest.raises(ConfigError) as error:
-        composed(*overrides)
+        checked(*overrides)
     for part in says:
         assert part in str(error.value)
 
@@ -144,7 +134,7 @@ def test_unknown_keys_and_wrong_types(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["igpo-lightning", override])
     with pytest.raises(Exception) as error:  # noqa: PT011 - Hydra's own classes
-        compose("config", [override])
+        composed(override)
     for part in says:
         assert part in explain(error.value)
 

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.models.tokenizer import train_tokenizer
+from tests.composing import composed
 
 pytestmark = pytest.mark.slow
 
@@ -123,17 +122,12 @@ def test_rewriting_through_transformers_serve(
     monkeypatch.setenv("OPENAI_BASE_URL", server)
     monkeypatch.setenv("OPENAI_MODEL", str(model))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(
-            "config",
-            [
-                *("stage=rewrite", "data=jsonl", f"data.path={source}", "data.validation_share=0"),
-                *(f"model.path={model}", f"stage.output={tmp_path / 'out'}", "logger=[]"),
-                *("rewriter=endpoint", "rewriter.prompt='{solution}'", "rewriter.system=''"),
-                *("rewriter.temperature=0", "rewriter.max_output_tokens=60", "rewriter.attempts=2"),
-            ],
-        )
+    config = composed(
+        *("stage=rewrite", "data=jsonl", f"data.path={source}", "data.validation_share=0"),
+        *(f"model.path={model}", f"stage.output={tmp_path / 'out'}", "logger=[]"),
+        *("rewriter=endpoint", "rewriter.prompt='{solution}'", "rewriter.system=''"),
+        *("rewriter.temperature=0", "rewriter.max_output_tokens=60", "rewriter.attempts=2"),
+    )
     validate(config)
     counts = run(config)
     assert counts["kept"] == 3

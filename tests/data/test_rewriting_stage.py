@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 from completions_server import serve
-from hydra import compose, initialize_config_dir
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tokenizer import train_tokenizer
+from tests.composing import composed
 
 ROWS = 6
 
@@ -61,9 +60,7 @@ def rewrite(arguments: list[str]) -> dict[str, Any]:
     """Run the stage in this process."""
     from igpo_lightning.stages.rewrite import run
 
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", arguments)
+    config = composed(*arguments)
     validate(config)
     return run(config)
 

@@ -4,22 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import LikelihoodConfig, register_schemas
+from igpo_lightning.config import LikelihoodConfig
 from igpo_lightning.diffusion import LikelihoodSettings
 from igpo_lightning.errors import ConfigError
+from tests.composing import composed
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "likelihood").glob("*.yaml"))
-
-
-def composed(*overrides: str):
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("config", overrides=list(overrides))
 
 
 def test_the_schema_and_the_settings_have_the_same_fields_and_defaults():

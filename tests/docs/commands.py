@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,10 +18,17 @@ SHELL = ("", "bash", "sh", "console")
 
 @dataclass(frozen=True)
 class Command:
-    """One command of a page; `words` as the shell would split them."""
+    """One command of a page.
+
+    Attributes:
+        page: Its file, from the checkout.
+        words: As the shell would split them.
+        shown: The lines of output below it, where it stands behind a `$`.
+    """
 
     page: str
     words: tuple[str, ...]
+    shown: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -30,7 +37,7 @@ class Command:
     @property
     def arguments(self) -> tuple[str, ...] | None:
         """What follows `-m igpo_lightning`; None where something else is called."""
-        if "igpo_lightning" not in self.words:
+        if "-m" not in self.words or self.words[self.words.index("-m") + 1] != "igpo_lightning":
             return None
         return self.words[self.words.index("igpo_lightning") + 1 :]
 
@@ -59,11 +66,21 @@ def first_value(override: str) -> str:
 
 
 def lines_of(page: Path) -> Iterator[tuple[bool, str]]:
-    """The lines of a page, those of a shell's code block marked; a trailing backslash joins."""
+    """The lines of a page, those of a shell's code block marked; a trailing backslash joins.
+
+    A block stands between fences, or is indented and begins with a program.
+    """
     language: str | None = None
     held = ""
+    indented = re.compile(rf"    (\$ )?({'|'.join(PROGRAMS)}) ")
     for line in page.read_text().splitlines():
-        if line.lstrip().startswith("```"):
+        if language is None and (held or indented.match(line)):
+            ends = not line.endswith("\\")
+            held += line.strip().removesuffix("\\")
+            if ends:
+                yield True, held
+                held = ""
+        elif line.lstrip().startswith("```"):
             language = line.strip().strip("`") if language is None else None
         elif language in SHELL and line.endswith("\\"):
             held += line[:-1]
@@ -74,15 +91,20 @@ def lines_of(page: Path) -> Iterator[tuple[bool, str]]:
 
 def commands_of(page: Path) -> list[Command]:
     """In the order of the page."""
-    found = []
+    found: list[Command] = []
+    below = False  # a command with its output
     for in_block, line in lines_of(page):
         texts = [line] if in_block else re.findall(r"`([^`]+)`", line)
+        below = in_block and (below or line.startswith("$ "))
+        if below and not line.startswith("$ "):
+            found[-1] = replace(found[-1], shown=(*found[-1].shown, line.strip()))
+            continue
         for text in texts:
             text = text.strip().removeprefix("$ ")
             if text.split(" ")[0] in PROGRAMS and (in_block or " " in text):
                 # "..." stands for what the reader adds.
                 words = [w for w in shlex.split(text, comments=True) if w != "..."]
-                found.append(Command(page.name, tuple(words)))
+                found.append(Command(str(page.relative_to(ROOT)), tuple(words)))
     return found
 
 

@@ -42,9 +42,9 @@ class Desk:
 
 
 def toy_rows(name: str) -> Iterator[str]:
-    """Problems in the common form, with traces."""
+    """Problems in the common form, with traces, and in no other split or source."""
     for i in range(12):
-        row = {"id": f"{name}-{i}", "question": f"What is {i} + 3?", "answer": str(i + 3)}
+        row = {"id": f"{name}-{i}", "question": f"What is {i} + 3 in {name}?", "answer": str(i + 3)}
         yield json.dumps(row | {"solution": f"{i}+3=\\boxed{{{i + 3}}}"})
 
 
@@ -59,7 +59,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     data.mkdir()
     for file in (ROOT / "conf" / "data").glob("*.yaml"):
         for split in ("train", "test"):
-            (data / f"{file.stem}.{split}.jsonl").write_text("\n".join(toy_rows(file.stem)))
+            (data / f"{file.stem}.{split}.jsonl").write_text(
+                "\n".join(toy_rows(f"{file.stem}-{split}"))
+            )
+    (folder / "FILE").write_text("\n".join(toy_rows("own")))
     outside = {"IGPO_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "OPENAI_MODEL": "a-model"}
     server = subprocess.Popen(
         [sys.executable, str(SERVER)],

@@ -52,6 +52,7 @@ def test_an_objective_a_reward_and_data_of_ones_own_train(desk: Desk) -> None:
         assert sample["id"].startswith("shop")
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_trains_and_is_read_back(desk: Desk) -> None:
     status, log = desk.run("stage=tokenizer", "stage.output=runs/encoder", "stage.examples=200")
     assert status == 0, log

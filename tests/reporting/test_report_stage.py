@@ -4,25 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.stages import run
+from tests.composing import composed
 from tests.reporting.run_folder import write_run
 
 
-def composed(*overrides: str) -> Any:
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", ["stage=report", "logger=[]", *overrides])
+def report_of(*overrides: str) -> Any:
+    return composed("stage=report", "logger=[]", *overrides)
 
 
 def test_a_run_and_a_sweep_get_their_page(tmp_path: Path, capsys: Any) -> None:
     write_run(tmp_path / "sweep" / "seed=0", ["seed=0"])
     for folder in (tmp_path / "sweep", tmp_path / "sweep" / "seed=0"):
-        config = composed(f"path='{folder}'", "stage.samples=5")
+        config = report_of(f"path='{folder}'", "stage.samples=5")
         validate(config)
         assert run(config) == {"report": str(folder / "report.html")}
         assert f"report: {folder}/report.html" in capsys.readouterr().out
@@ -32,11 +29,11 @@ def test_a_run_and_a_sweep_get_their_page(tmp_path: Path, capsys: Any) -> None:
 
 def test_a_report_needs_a_path() -> None:
     with pytest.raises(ConfigError, match=r"^path=null: name the folder of a run or of a sweep"):
-        validate(composed())
+        validate(report_of())
 
 
 def test_the_path_must_hold_a_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds neither a run"):
-        run(composed(f"path='{tmp_path}'"))
+        run(report_of(f"path='{tmp_path}'"))
     with pytest.raises(ConfigError, match="is no folder"):
-        run(composed(f"path='{tmp_path}/absent'"))
+        run(report_of(f"path='{tmp_path}/absent'"))

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,22 +15,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from igpo_lightning import sweeping
-from igpo_lightning.config import CONF, register_schemas
+from igpo_lightning.config import CONF
 from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.reporting.run_data import read_planned, read_sweep
 from igpo_lightning.reporting.sweep import SweepTable, planned_runs, write_planned
 from igpo_lightning.reporting.sweep_table import sweep_table, write_sweep_table
-from igpo_lightning.sweeping import folder_name, objective, register_resolvers, run_once
+from igpo_lightning.sweeping import folder_name, objective, run_once
+from tests.composing import composed
 from tests.reporting.run_folder import write_run
 
 SUMMARY = {"after": {"mean": 0.25, "low": 0.2, "high": 0.3, "problems": 4, "samples": 1}}
-
-
-def composed(*overrides: str) -> DictConfig:
-    register_schemas()
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides), return_hydra_config=True)
 
 
 @pytest.fixture
@@ -160,10 +153,11 @@ def test_the_terminal_shows_what_differs(tmp_path: Path) -> None:
 def test_every_shipped_sweep_composes(file: Path) -> None:
     if file.stem == "learning_rate":
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra sweeps")
-    config = composed(f"sweep={file.stem}")
+    config = composed(f"sweep={file.stem}", hydra=True)
     assert config.hydra.mode == RunMode.MULTIRUN
     for key in config.hydra.sweeper.params:
-        assert OmegaConf.select(config, key) is not None or key == "inpaint.ratio"
+        group, _, name = key.rpartition(".")
+        assert name in (OmegaConf.select(config, group) if group else config)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +172,7 @@ def test_every_shipped_sweep_composes(file: Path) -> None:
 def test_launchers_and_sweepers_compose(choice: str, plugin: str) -> None:
     pytest.importorskip(plugin, reason="needs the extra sweeps")
     group, name = choice.split("=")
-    node = composed(choice).hydra[group.split("/")[1]]
+    node = composed(choice, hydra=True).hydra[group.split("/")[1]]
     assert node["_target_"]
     if name == "search":
         assert str(node.direction).endswith("maximize")

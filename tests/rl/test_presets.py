@@ -6,28 +6,23 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from tiny_training import TOKENIZER, PlannedPool
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF, register_schemas
+from igpo_lightning.config import CONF
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.plugins import known_names
 from igpo_lightning.rl.objectives import OBJECTIVES
 from igpo_lightning.stages import sft_then_rl
 from igpo_lightning.stages.sft_then_rl import part_overrides
+from tests.composing import composed, hydra_ready
 
 ON_CPU = ["model=tiny", "data=arithmetic", "trainer=cpu"]
 PRESETS = ["igpo_paper", "igpo_released", "grpo", "grpo_resample", "diffu_grpo"]
-
-
-def composed(*overrides: str, hydra_config: bool = False) -> DictConfig:
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides), return_hydra_config=hydra_config)
 
 
 def files(group: str) -> list[str]:
@@ -203,7 +198,7 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
         "logger=csv",
         f"hydra.runtime.output_dir={tmp_path}",
         "+hydra.job.num=0",
-        hydra_config=True,
+        hydra=True,
     )
     HydraConfig.instance().set_config(config)
     validate(config)
@@ -251,8 +246,7 @@ def test_a_part_gets_what_is_shared_and_what_is_its_own():
 def test_a_part_of_another_stage_is_refused_before_anything_runs(tmp_path, monkeypatch):
     started: list[str] = []
     monkeypatch.setattr(sft_then_rl, "run_part", lambda name, *rest: started.append(name))
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra_ready():
         config = compose(
             "config",
             [

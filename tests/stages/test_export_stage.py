@@ -1,21 +1,19 @@
 """stage=export: from a run's checkpoint, whole or in shards, to a folder that loads."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch.distributed import checkpoint as dcp
 
-from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import load_backbone, save_export
 from igpo_lightning.models.lora import LoraSettings, add_lora, merged_state
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.stages import export
+from tests.composing import composed
 
 SIZES = TinyConfig(
     vocab_size=300,
@@ -37,18 +35,16 @@ def run_folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def composed(*overrides: str) -> Any:
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", [*overrides, "logger=[]"])
-
-
 def export_of(run_folder: Path, checkpoint: Path, *overrides: str) -> Path:
     """Write the run's config.yaml, export its checkpoint, return the exported folder."""
-    of_run = composed("stage=rl", f"model.path={run_folder.parent / 'source'}", *overrides)
+    of_run = composed(
+        "stage=rl", "logger=[]", f"model.path={run_folder.parent / 'source'}", *overrides
+    )
     OmegaConf.save(of_run, run_folder / "config.yaml")
     output = run_folder.parent / "exported"
-    config = composed("stage=export", f"checkpoint={checkpoint}", f"stage.output={output}")
+    config = composed(
+        "stage=export", "logger=[]", f"checkpoint={checkpoint}", f"stage.output={output}"
+    )
     assert export.run(config) == {"export": str(output)}
     return output
 

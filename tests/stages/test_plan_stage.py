@@ -3,18 +3,15 @@
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.stages import plan, run
+from tests.composing import composed
 
 
-def composed(*overrides: str) -> Any:
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [*overrides, "logger=[]", "dry_run=true"])
+def planned(*overrides: str) -> Any:
+    config = composed(*overrides, "logger=[]", "dry_run=true")
     validate(config)
     return config
 
@@ -30,7 +27,7 @@ def composed(*overrides: str) -> Any:
     ],
 )
 def test_the_plan_of_llada_8b(trainer: str, rows: int, weights_gib: float, capsys) -> None:
-    result = run(composed("model=llada_8b", "data=gsm8k", f"trainer={trainer}"))
+    result = run(planned("model=llada_8b", "data=gsm8k", f"trainer={trainer}"))
     assert result is not None
     assert result["counts"]["parameters"] == 8_015_581_184 + 335_544_320
     assert result["memory"]["weights"] / 2**30 == pytest.approx(weights_gib, abs=0.005)
@@ -43,15 +40,15 @@ def test_the_plan_of_llada_8b(trainer: str, rows: int, weights_gib: float, capsy
 
 def test_all_weights_need_a_reference_and_optimizer_states() -> None:
     full = ("model.lora.enabled=false", "model.dtype=float32", "trainer=fsdp")
-    result = plan.announce(composed("model=llada_8b", "data=gsm8k", *full))
+    result = plan.announce(planned("model=llada_8b", "data=gsm8k", *full))
     share = 8_015_581_184 * 4 // 8
     assert result["memory"]["reference copy"] == share
     assert result["memory"]["AdamW states"] == 2 * share
     # Two nodes of 8 with a copy each hold as much a GPU as one node.
     nodes = (*full, "trainer.num_nodes=2", "stage.prompts_per_step=16")
-    two = plan.announce(composed("model=llada_8b", "data=gsm8k", *nodes, "trainer.replicas=2"))
+    two = plan.announce(planned("model=llada_8b", "data=gsm8k", *nodes, "trainer.replicas=2"))
     assert two["memory"]["AdamW states"] == 2 * share
-    penalty_free = composed("model=llada_8b", "data=gsm8k", *full, "objective.beta=0")
+    penalty_free = planned("model=llada_8b", "data=gsm8k", *full, "objective.beta=0")
     assert plan.announce(penalty_free)["memory"]["reference copy"] == 0
 
 
@@ -69,8 +66,6 @@ def test_all_weights_need_a_reference_and_optimizer_states() -> None:
     ],
 )
 def test_mistakes_are_found_before_anything_is_loaded(overrides: tuple[str, ...], key: str) -> None:
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", list(overrides))
+    config = composed(*overrides)
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
         validate(config)

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF, named_data, register_schemas
+from igpo_lightning.config import CONF, named_data
 from igpo_lightning.data import hub
 from igpo_lightning.data.sources import SplitNotFoundError
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.rewards.puzzles import is_solved
 from igpo_lightning.stages.problems import encode, example_stream, grader, read_problems
+from tests.composing import composed
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +39,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def config(*overrides: str) -> DictConfig:
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("config", list(overrides))
-    validate(composed)
-    return composed
+    checked = composed(*overrides)
+    validate(checked)
+    return checked
 
 
 def write(file: Path, rows: list[tuple[str, str]], **more: Any) -> None:

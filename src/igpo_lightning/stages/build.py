@@ -13,7 +13,7 @@ import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
@@ -29,6 +29,7 @@ from igpo_lightning.inpainting.schedule import RatioSchedule
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.lora import LoraSettings, add_lora
 from igpo_lightning.optimization import OptimizerSettings
+from igpo_lightning.reporting.progress import StepBar
 from igpo_lightning.rl.filters import FilterSettings
 from igpo_lightning.rl.injection import InpaintSettings
 from igpo_lightning.rl.objectives import ObjectiveSettings
@@ -329,7 +330,7 @@ def build_trainer(
     config: DictConfig, pace: Pace | None = None, resume: resuming.Resume | None = None
 ) -> lightning.Trainer:
     """Lightning's Trainer; one that trains (has a pace) survives what `survival` is about."""
-    callbacks: list[Callback] = [RichProgressBar(leave=False), NameLostRanks()]
+    callbacks: list[Callback] = [StepBar(leave=False), NameLostRanks()]
     if pace is not None:
         callbacks += _training_callbacks(config, pace)
     evaluate_every = pace.evaluate_every or None if pace else None

@@ -259,11 +259,15 @@ class SFTStage(StageConfig):
     name: str = "sft"
     steps: int = 1000  # optimizer steps
     batch_size: int = 64  # examples an optimizer step, over all processes
-    train_batch_size: int = 64  # rows a forward and backward pass
+    train_batch_size: int = 64  # rows (packed: canvases) a forward and backward pass
     max_length: int | None = None  # tokens of a completion; null: sampler.completion_length
-    padding: str = "full"  # with EOS, to: full (max_length) | longest (of the step, and a tail)
-    eos_tail: int = 16  # padding=longest: 1 to this many EOS after the longest trace, drawn a step
-    bucket_steps: int | None = None  # steps sorted by length together; null: 16, generated data: 1
+    padding: str = "full"  # with EOS: full (to max_length) | longest (of the step, a tail) | packed
+    eos_tail: int = (
+        16  # longest, packed: 1 to this many EOS after the longest, or after each, trace
+    )
+    bucket_steps: int | None = (
+        None  # steps sorted by length together; null: 16; generated, packed: 1
+    )
     weighting: str = "inverse_t"  # of a masked token: inverse_t (the NELBO) | uniform
     timesteps: str = "independent"  # independent | low_discrepancy (evenly spread over a step)
     complementary: bool = False  # use each row twice, with the other tokens masked

@@ -75,7 +75,7 @@ def check_data(config: DictConfig) -> None:
 def check_sft(config: DictConfig) -> None:
     """Options of supervised fine-tuning."""
     choices = {
-        "padding": ("full", "longest"),
+        "padding": ("full", "longest", "packed"),
         "weighting": ("inverse_t", "uniform"),
         "timesteps": ("independent", "low_discrepancy"),
     }

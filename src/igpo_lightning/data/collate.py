@@ -62,10 +62,11 @@ class TraceLayout:
         pad_id: Pads prompts on the left.
         eos_id: Pads completions; the model learns to predict it.
         padding: "full": every completion has C tokens, as sampling will have; "longest": the
-            step's longest trace and a sampled tail of EOS, at most C. Rows are never packed: each
-            would attend to the others, and its EOS padding is part of what is learned.
-        eos_tail: With "longest", the tail has 1 to `eos_tail` tokens, drawn for each step, so that
-            the model learns more than the single EOS after the longest trace.
+            step's longest trace and a sampled tail of EOS, at most C; "packed": each trace with
+            a sampled tail of its own, several in one canvas (see packing.py).
+        eos_tail: With "longest" and "packed", a tail has 1 to `eos_tail` tokens, drawn for each
+            step or row, so that the model learns more than a single EOS after a trace.
+        canvas_length: With "packed", tokens of a canvas.
         bucket_steps: Steps whose examples are sorted by length together and cut into batches, which
             then come in random order; 1 keeps the order of the stream.
         seed: Of tails and of the order of batches.
@@ -76,6 +77,7 @@ class TraceLayout:
     eos_id: int
     padding: str = "full"
     eos_tail: int = 1
+    canvas_length: int = 1
     bucket_steps: int = 1
     seed: int = 0
 
@@ -118,8 +120,12 @@ def padded_length(layout: TraceLayout, step: int, trace_lengths: Iterable[int]) 
     """Tokens of the completions of one step, from the lengths of all its traces on all ranks."""
     if layout.padding == "full":
         return layout.completion_length
-    tail = random.Random(f"tail-{layout.seed}-{step}").randint(1, layout.eos_tail)
-    return min(max(trace_lengths) + tail, layout.completion_length)
+    return min(max(trace_lengths) + tail_length(layout, str(step)), layout.completion_length)
+
+
+def tail_length(layout: TraceLayout, purpose: str) -> int:
+    """How many EOS follow a trace, drawn once for each purpose (a step, a row)."""
+    return random.Random(f"tail-{layout.seed}-{purpose}").randint(1, layout.eos_tail)
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from igpo_lightning.data.collate import (
     rank_positions,
     rank_share,
 )
+from igpo_lightning.data.packing import PackedBatch, collate_packed
 from igpo_lightning.data.prompts import EncodedProblem
 
 
@@ -138,9 +139,13 @@ class TraceData(lightning.LightningDataModule):
         problem = self.example(position)
         return len(problem.prompt_ids) + len(problem.trace_ids or [])
 
-    def batch(self, step: int) -> TraceBatch:
+    def batch(self, step: int) -> TraceBatch | PackedBatch:
         """The examples of one step on this rank."""
         positions, layout = self.step_positions(step), self.layout
+        if layout.padding == "packed":
+            whole = [(position, self.example(position)) for position in positions]
+            rank, world = distributed.rank(), distributed.world_size()
+            return collate_packed(step, whole, layout, rank, world)
         places = rank_share(range(len(positions)), distributed.rank(), distributed.world_size())
         # Only the length that all ranks share needs the other ranks' examples.
         needed = range(len(positions)) if layout.padding == "longest" else places

@@ -19,6 +19,7 @@ __all__ = [
     "MaskedInputs",
     "TokenScores",
     "draw_masked_inputs",
+    "packed_token_scores",
     "token_scores",
 ]
 
@@ -114,3 +115,36 @@ def token_scores(
         return TokenScores(logp=estimate, entropy=None)
     times_scored = used.sum(dim=1).clamp(min=1)
     return TokenScores(logp=estimate, entropy=torch.stack(entropies, dim=1).sum(1) / times_scored)
+
+
+def packed_token_scores(
+    model: Backbone,
+    canvas_ids: Tensor,
+    sequence_numbers: Tensor,
+    places: Tensor,
+    inputs: MaskedInputs,
+) -> Tensor:
+    """`token_scores` of completions that share canvases: log-likelihoods [R, C] in float32.
+
+    Args:
+        model: A backbone with `supports_packing`.
+        canvas_ids: [K, L], prompts and completions in turn.
+        sequence_numbers: [K, L], which sequence a token belongs to, from 1; 0 at padding.
+        places: [R, C], of each completion's tokens in the flattened canvases; below 0 after the
+            completion's end, where the score is 0.
+        inputs: The masked inputs of the R completions.
+    """
+    real = places >= 0
+    flat = canvas_ids.flatten()
+    tokens = flat[places.clamp(min=0)]
+    used = (inputs.weights > 0) & real[:, None]
+    logps = []
+    for masks, scored in zip(inputs.masks.unbind(dim=1), used.unbind(dim=1), strict=True):
+        noised = flat.index_fill(0, places[masks & real], model.mask_token_id).view_as(canvas_ids)
+        hidden = model.encode(noised, sequence_numbers).flatten(0, 1)  # [K L, D]
+        # Ranks have equally many canvases of one width, but not equally many tokens to score.
+        most = canvas_ids.numel()
+        logp, _ = _head_scores(model, hidden[places[scored]], tokens[scored], most, False)
+        empty = torch.zeros(scored.shape, device=scored.device)
+        logps.append(empty.masked_scatter(scored, logp))
+    return _combine(torch.stack(logps, dim=1), used, inputs)

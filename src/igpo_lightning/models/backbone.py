@@ -29,6 +29,9 @@ class Backbone(Protocol):
 
     `attention_mask` [B, L] is True (or 1) at real tokens; None means that nothing is padded. The
     result at a real token depends neither on how much padding its row has nor on the other rows.
+    With `supports_packing`, whole numbers tell the sequences apart that share a row: 1 at the
+    tokens of the first, 2 at those of the second, and so on. Each sees itself alone, and its
+    positions begin anew: its result is what it would be in a row of its own.
     """
 
     mask_token_id: int
@@ -36,6 +39,7 @@ class Backbone(Protocol):
     pad_token_id: int
     vocab_size: int
     supports_cache: bool
+    supports_packing: bool
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Logits [B, L, V] of `input_ids` [B, L]."""
@@ -93,6 +97,7 @@ class BackboneModule(nn.Module):
 
     linear_names: ClassVar[tuple[str, ...]]
     supports_cache = False
+    supports_packing = False
     gradient_checkpointing = False
     source: str | None = None
     initializer_std: float = 0.02

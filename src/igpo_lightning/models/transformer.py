@@ -33,7 +33,7 @@ class Frame:
     Attributes:
         cos: [B or 1, 1, n, head_dim], float32.
         sin: Like `cos`.
-        key_mask: [B, 1, 1, L], True at keys that may be seen; None where all may.
+        key_mask: [B, 1, 1 or n, L], True at keys that may be seen; None where all may.
         start: First position that is run.
         kept: Keys and values of this block at all L positions, renewed in place where the pass
             runs; None without a cache.
@@ -97,21 +97,46 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: Heads, frame: Frame
         # Not enable_gqa: with a mask it has no memory-efficient kernel.
         share = heads.queries // heads.keys
         key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
-    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=frame.key_mask)
+    mask = frame.key_mask
+    if mask is not None and mask.shape[2] > 1:
+        mask = mask[:, :, seen]
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return mixed.transpose(1, 2).flatten(2)
 
 
 def align_shifted(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
     """Move hidden states [B, L, D] of a shifted checkpoint one place right.
 
-    The checkpoint's state at i - 1 predicts token i. A row's first real token has no state before
-    it and keeps its own, so that it does not depend on padding.
+    The checkpoint's state at i - 1 predicts token i. The first real token of a sequence has no
+    state before it and keeps its own, so that it does not depend on padding or on what shares the
+    row.
     """
     moved = torch.cat((hidden[:, :1], hidden[:, :-1]), dim=1)
     if attention_mask is None:
         return moved
-    real_before = F.pad(attention_mask[:, :-1].bool(), (1, 0), value=False)
-    return torch.where(real_before[..., None], moved, hidden)
+    before = F.pad(attention_mask[:, :-1], (1, 0), value=0)
+    return torch.where((before == attention_mask)[..., None], moved, hidden)
+
+
+def visible_keys(attention_mask: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Which keys the positions [start, stop) see, and their rotary positions.
+
+    Args:
+        attention_mask: [B, L], as in `Backbone`: bool, or whole numbers where rows may hold several
+            sequences.
+        start: First position that is run.
+        stop: One past the last.
+
+    Returns:
+        [B, 1, 1 or n, L], True at visible keys, and [B, n].
+    """
+    if attention_mask.dtype == torch.bool:
+        # Counting real tokens only gives a row the same positions however far it is padded.
+        positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+        return attention_mask[:, None, None, :], positions[:, start:stop]
+    # Padding sees padding: a softmax over nothing would be NaN.
+    own = attention_mask[:, start:stop, None] == attention_mask[:, None, :]  # [B, n, L]
+    return own[:, None], own.tril(start).sum(dim=2) - 1
 
 
 class NativeBackbone(BackboneModule):
@@ -125,6 +150,7 @@ class NativeBackbone(BackboneModule):
 
     shifted: ClassVar[bool] = False
     supports_cache = True
+    supports_packing = True
 
     def __init__(
         self,
@@ -218,10 +244,7 @@ class NativeBackbone(BackboneModule):
             key_mask = None
             positions = torch.arange(start, stop, device=input_ids.device)[None]
         else:
-            real = attention_mask.bool()
-            key_mask = real[:, None, None, :]
-            # Counting real tokens only gives a row the same positions however far it is padded.
-            positions = (real.cumsum(dim=1) - 1).clamp(min=0)[:, start:stop]
+            key_mask, positions = visible_keys(attention_mask, start, stop)
         cos, sin = rotary_angles(positions, self.heads.width, self.rope_theta)
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         x = self.embedding(input_ids[:, start:stop])

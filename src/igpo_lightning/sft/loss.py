@@ -3,7 +3,7 @@
 from torch import Tensor
 
 
-def nelbo(estimates: Tensor) -> Tensor:
+def nelbo(estimates: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Negative evidence lower bound per completion token, in nats, as LLaDA trains it.
 
     Mean over rows of 1/t * sum over masked positions of -log p(x0_k | x_t), divided by the
@@ -13,5 +13,10 @@ def nelbo(estimates: Tensor) -> Tensor:
     Args:
         estimates: [B, C], what each completion token adds to the bound: its weight (1/t where it
             is masked, 0 where it is visible; see `draw_noise`) times log p(x0_k | x_t).
+        lengths: [B], each completion's own C where they differ; what stands behind it is 0.
+
+    Returns:
+        [], 0 where there are no rows.
     """
-    return -estimates.sum(dim=1).div(estimates.shape[1]).mean()
+    rows = -estimates.sum(dim=1).div(estimates.shape[1] if lengths is None else lengths)
+    return rows.mean() if len(rows) else rows.sum()

@@ -1,5 +1,6 @@
 """Supervised fine-tuning as a LightningModule."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import COMPANY, TraceBatch
-from igpo_lightning.diffusion.likelihood import token_scores
+from igpo_lightning.data.packing import NOWHERE, PackedBatch
+from igpo_lightning.diffusion.likelihood import MaskedInputs, packed_token_scores, token_scores
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
 from igpo_lightning.models import BackboneModule
@@ -54,46 +56,76 @@ class SFTModule(EvaluationModule):
 
     def loss(self, batch: TraceBatch, rows: slice, purpose: str) -> Tensor:
         """NELBO of some rows of a batch; a row's noise follows from its place in the stream."""
-        completion, seed = batch.completion_ids[rows], self.settings.seed
-        device = completion.device
-        training = purpose == "sft"
-        inputs = draw_noise(
-            # Validation is always the plain bound, so that its values compare between settings.
-            self.settings.noise if training else NoiseSettings(),
-            row_keys([stable_seed(seed, purpose, i) for i in batch.row_indices[rows]], device),
-            completion.shape[1],
-            step_key=row_keys([stable_seed(seed, purpose, "times", batch.step)], device)[0],
-            places=torch.tensor(batch.places[rows], device=device),
-            step_rows=batch.step_rows,
-        )
+        completion = batch.completion_ids[rows]
         scores = token_scores(
             self.backbone,
             batch.prompt_ids[rows],
             completion,
-            inputs,
+            self.draw_noise(batch, rows, completion.shape[1], purpose),
             prompt_mask=batch.prompt_mask[rows],
         )
         return nelbo(scores.logp)
 
-    def prompts(self, batch: TraceBatch) -> list[str]:
+    def packed_loss(self, batch: PackedBatch) -> Tensor:
+        """NELBO of packed sequences: what it would be with each in a row of its own."""
+        places = batch.places_in_batch()
+        estimates = packed_token_scores(
+            self.backbone,
+            batch.canvas_ids,
+            batch.sequence_numbers,
+            places,
+            self.draw_noise(batch, slice(None), places.shape[1], "sft"),
+        )
+        return nelbo(estimates, (places != NOWHERE).sum(dim=1))
+
+    def draw_noise(
+        self, batch: TraceBatch | PackedBatch, rows: slice, length: int, purpose: str
+    ) -> MaskedInputs:
+        """Masks and weights of the first `length` completion tokens of some rows."""
+        seed, device = self.settings.seed, self.device
+        return draw_noise(
+            # Validation is always the plain bound, so that its values compare between settings.
+            self.settings.noise if purpose == "sft" else NoiseSettings(),
+            row_keys([stable_seed(seed, purpose, i) for i in batch.row_indices[rows]], device),
+            length,
+            step_key=row_keys([stable_seed(seed, purpose, "times", batch.step)], device)[0],
+            places=torch.tensor(batch.places[rows], device=device, dtype=torch.long),
+            step_rows=batch.step_rows,
+        )
+
+    def prompts(self, batch: TraceBatch | PackedBatch) -> list[str]:
         """The prompts and traces of a batch, for people."""
+        if isinstance(batch, PackedBatch):
+            return [str(self.tokenizer.decode(row)) for row in batch.canvas_ids.tolist()]
         rows = torch.cat([batch.prompt_ids, batch.completion_ids], dim=1).tolist()
         return [str(self.tokenizer.decode(row)) for row in rows]
 
     def micro_batches(self, rows: int) -> list[slice]:
-        """Slices of `train_batch_size` rows."""
+        """Slices of `train_batch_size` rows or canvases."""
         size = self.settings.train_batch_size
         return [slice(start, start + size) for start in range(0, rows, size)]
 
-    def training_step(self, batch: TraceBatch, batch_idx: int) -> None:
+    def micro_losses(self, batch: TraceBatch | PackedBatch) -> Iterator[tuple[Tensor, float]]:
+        """The loss of each micro-batch, and its share in the mean over this rank's rows.
+
+        Packed, ranks have unequal numbers of rows: shares are of what they have on average.
+        """
+        if isinstance(batch, PackedBatch):
+            own = batch.step_rows / distributed.world_size()
+            for canvases in self.micro_batches(len(batch.canvas_ids)):
+                part = batch.canvases(canvases)
+                yield self.packed_loss(part), len(part.row_indices) / own
+            return
+        count = len(batch.row_indices)
+        for rows in self.micro_batches(count):
+            yield self.loss(batch, rows, "sft"), len(batch.row_indices[rows]) / count
+
+    def training_step(self, batch: TraceBatch | PackedBatch, batch_idx: int) -> None:
         """One optimizer step."""
         optimizer: Any = self.optimizers()
-        count = len(batch.row_indices)
         optimizer.zero_grad()
         total = 0.0
-        for rows in self.micro_batches(count):
-            loss = self.loss(batch, rows, "sft")
-            share = len(batch.row_indices[rows]) / count
+        for loss, share in self.micro_losses(batch):
             self.manual_backward(loss * share)
             total += loss.item() * share
         norm, skipped = clipped_step(
@@ -150,6 +182,8 @@ class SFTModule(EvaluationModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         """Move a batch of traces."""
+        if isinstance(batch, PackedBatch):
+            return batch.to(device)
         if isinstance(batch, TraceBatch):
             tensors = (batch.prompt_ids, batch.prompt_mask, batch.completion_ids)
             ids, mask, completions = (tensor.to(device) for tensor in tensors)

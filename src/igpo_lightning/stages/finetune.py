@@ -11,6 +11,7 @@ from igpo_lightning.data.collate import TraceLayout
 from igpo_lightning.data.datamodules import EvaluationData, TraceData
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.data.synthetic import arithmetic_sft_example
+from igpo_lightning.errors import ConfigError
 from igpo_lightning.reporting.plots import plot_sft_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_sft_table
@@ -42,14 +43,17 @@ def completion_length(config: DictConfig) -> int:
 def trace_layout(config: DictConfig, tokenizer: PreTrainedTokenizerFast) -> TraceLayout:
     """How rows of different length become batches."""
     stage = config.stage
-    # A generated stream grows harder on the way: its order says something.
-    bucket_steps = 1 if is_generated(config) else 16
+    # A generated stream grows harder on the way: its order says something. Packing saves what
+    # buckets would.
+    bucket_steps = 1 if is_generated(config) or stage.padding == "packed" else 16
+    length = completion_length(config)
     return TraceLayout(
-        completion_length=completion_length(config),
+        completion_length=length,
         pad_id=tokenizer.pad_token_id,
         eos_id=tokenizer.eos_token_id,
         padding=stage.padding,
         eos_tail=stage.eos_tail,
+        canvas_length=config.prompt.max_length + length,  # the longest that a sequence may be
         bucket_steps=bucket_steps if stage.bucket_steps is None else stage.bucket_steps,
         seed=config.seed,
     )
@@ -92,8 +96,15 @@ def run(config: DictConfig) -> dict[str, Any]:
     )
     build.save_resolved(config, folder)
 
+    backbone = build.build_backbone(config)
+    if stage.padding == "packed" and not backbone.supports_packing:
+        raise ConfigError(
+            f"stage.padding=packed: {config.model.path} is a {type(backbone).__name__}, whose "
+            "sequences would see each other in one row; use stage.padding=longest, or a model of "
+            "type tiny, llada or dream"
+        )
     module = SFTModule(
-        build.build_backbone(config),
+        backbone,
         tokenizer,
         build.evaluation_settings(config),
         SFTSettings(

@@ -114,7 +114,7 @@ def stated_answer(text: str) -> str | None:
 
 def _statement(text: str, start: int) -> str | None:
     """The answer that a statement's words before `start` announce."""
-    rest = text[start : start + _STATED_LIMIT].lstrip(" \t\n*:")
+    rest = text[start : start + _STATED_LIMIT].lstrip(" \t\n*:}")  # \text{Answer: }
     math = _MATH.match(rest)
     # "$5 and $6" are prices, not one formula: a formula does not end with a space.
     if math and not (math.group(2) or "x")[-1].isspace():

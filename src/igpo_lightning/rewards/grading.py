@@ -38,12 +38,18 @@ _LIST = re.compile(r"[,;]|\\text\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:o
 _SEVERAL = re.compile(r"\\pm|\\mp|\\cup|\\in(?![A-Za-z])|\\\{|\\[lg]eq?(?![A-Za-z])|[<>]")
 _NEAR = Fraction(1, 1000)
 _BASED = re.compile(r"[\dA-Z]+_\{?\d+\}?")
+_RATIO = re.compile(r"\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+")
+_ASSIGNED = re.compile(r"\s*([A-Za-z]\w{0,2}|\\[a-z]+)\s*=\s*(.+)", re.DOTALL)
+_TUPLE = re.compile(r"\s*\$?\s*(?:\\left)?\(.*\)\s*\$?\s*", re.DOTALL)
+_RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|neq?)(?![A-Za-z])|[<>]")
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|has|have|had|gets?|makes?|takes?|gives?|costs?|needs?|so|thus|hence|"
-    r"therefore|started|we|she|he|it|they)\b",
+    r"therefore|equals|started|we|she|he|it|they)\b",
     re.IGNORECASE,
 )
-_CHOICES = re.compile(r"\b(?:or|either|between)\b|\d[^\d.]{0,12}\band\s+[$\d]", re.IGNORECASE)
+_CHOICES = re.compile(
+    r"\b(?:or|either|between|not)\b|n't\b|\d[^\d.]{0,12}\band\s+[$\d]", re.IGNORECASE
+)
 # Evaluating these fills all memory or never ends, and no dataset's answer has one.
 _EXPLODES = re.compile(
     r"\^\s*\{?[^{}^]{0,9}\^\s*\{?[^{}^]{0,9}\^|\d{4,}\s*\}?\s*!|!\s*\)*\s*!|\^\s*\{?\s*-?\d{5,}"
@@ -142,6 +148,11 @@ def _same_value(gold_key: str, key: str) -> bool:
         return True
     if same_numbers(gold_key, key):
         return True
+    gold_named, named = _assignments(gold_key), _assignments(key)
+    if gold_named and named:
+        return {n: comparison_key(v) for n, v in gold_named.items()} == {
+            n: comparison_key(v) for n, v in named.items()
+        }
     gold_parts, parts = _top_level_parts(gold_key), _top_level_parts(key)
     if len(gold_parts) != len(parts) or len(parts) == 1:
         return False
@@ -171,6 +182,15 @@ def _is_same(gold: str, prediction: str) -> bool:
         return False
     if _EXPLODES.search(gold) or _EXPLODES.search(prediction) or _bases_differ(gold, prediction):
         return False
+    if (named := _assignments(gold)) is not None:
+        others = _assignments(prediction)
+        if others is not None and named.keys() == others.keys():
+            return all(_is_same(value, others[name]) for name, value in named.items())
+        if _TUPLE.fullmatch(prediction):
+            return _is_same(f"({', '.join(named.values())})", prediction)
+    if _ratios_differ(gold, prediction) or _bound_for_value(gold, prediction):
+        return False
+    gold, prediction = _both_signs(gold), _both_signs(prediction)
     if _DECIMAL_COMMA.fullmatch(prediction) and _DECIMAL_POINT.fullmatch(gold):
         prediction = prediction.replace(",", ".")
     elif _DECIMAL_COMMA.fullmatch(gold) and _DECIMAL_POINT.fullmatch(prediction):
@@ -199,6 +219,40 @@ def _bases_differ(gold: str, prediction: str) -> bool:
     """
     keys = comparison_key(gold), comparison_key(prediction)
     return keys[0] != keys[1] and all(_BASED.fullmatch(key) for key in keys)
+
+
+def _assignments(answer: str) -> dict[str, str] | None:
+    """`x = 1, y = 2` as values by name; None for anything else, `x = 1, x = 2` included."""
+    pairs = [_ASSIGNED.fullmatch(part) for part in _top_level_parts(answer)]
+    named = {pair[1]: pair[2] for pair in pairs if pair is not None}
+    return named if len(named) == len(pairs) > 1 else None
+
+
+def _ratios_differ(gold: str, prediction: str) -> bool:
+    """Whether both are ratios, and not proportional: math-verify ignores the order."""
+    keys = comparison_key(gold), comparison_key(prediction)
+    if not all(_RATIO.fullmatch(key) for key in keys):
+        return False
+    one, other = ([Fraction(part) for part in key.split(":")] for key in keys)
+    return len(one) != len(other) or any(
+        a * other[0] != b * one[0] for a, b in zip(one, other, strict=True)
+    )
+
+
+def _bound_for_value(gold: str, prediction: str) -> bool:
+    r"""Whether one side is a bare bound, `\ge 5`, and the other has no relation: not 5 itself."""
+    texts = normalize(gold), normalize(prediction)
+    return any(_RELATION.match(text) for text in texts) and not all(
+        _RELATION.search(text) for text in texts
+    )
+
+
+def _both_signs(answer: str) -> str:
+    r"""`\frac{1\pm\sqrt5}{2}` as its two values in a list; math-verify reads outer signs alone."""
+    before, sign, after = answer.partition(r"\pm")
+    if not sign or r"\pm" in after or not re.search(r"[({]", before):
+        return answer
+    return f"{before}+{after}, {before}-{after}"
 
 
 def _lists_more(gold: str, prediction: str) -> bool:

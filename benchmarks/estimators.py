@@ -40,7 +40,7 @@ class TableModel:
     eos_token_id = -1
     pad_token_id = -1
     vocab_size = WORDS + 1
-    supports_cache = False
+    supports_cache = supports_positions = False
 
     def __init__(self, seed: int = 0, scale: float = 1.5) -> None:
         generator = torch.Generator().manual_seed(seed)

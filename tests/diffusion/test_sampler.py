@@ -307,6 +307,40 @@ def test_head_positions_are_the_masked_ones_of_the_block(model: TinyBackbone) ->
     assert output.body_tokens == output.canvas_tokens == 3 * 8 * (6 + 16)
 
 
+WIDE = SamplerConfig(32, 16, 8)
+WIDE_CONFIGS = {
+    "blocks": WIDE,
+    "hot": replace(WIDE, temperature=1.5),
+    "guidance": replace(WIDE, cfg_scale=1.5),
+    "threshold": replace(WIDE, confidence_threshold=0.3),
+    "dual": replace(WIDE, cache="dual"),
+}
+
+
+def test_the_last_layer_runs_at_masked_positions() -> None:
+    """Blocks of 16 in 4 steps, 4 tokens each: 16, 12 and 8 states; then 8, the fewest, not 4."""
+    model, run = tiny(), []
+    model.layers[-1].down.register_forward_pre_hook(lambda _, args: run.append(args[0].shape[1]))
+    denoise(model, config=WIDE, **problem(9, 3, 32) | {"hint_ids": torch.full((3, 32), -1)})
+    assert run == [16, 12, 8, 8] * 2
+
+
+@pytest.mark.parametrize("name", WIDE_CONFIGS)
+@pytest.mark.parametrize("equal_prompts", [False, True])
+def test_a_model_that_returns_whole_blocks_gives_the_same(name: str, equal_prompts: bool) -> None:
+    """Rows with different hints; or equal rows, whose first pass is shared."""
+    model, case = tiny(), problem(9, batch=3, length=32)
+    if equal_prompts:
+        case["hint_ids"] = torch.full((3, 32), -1)
+        for part in ("prompt_ids", "prompt_mask"):
+            case[part] = case[part][:1].expand(3, 6)
+    chosen = denoise(model, config=WIDE_CONFIGS[name], **case)
+    model.supports_positions = False
+    whole = denoise(model, config=WIDE_CONFIGS[name], **case)
+    assert torch.equal(chosen.completion_ids, whole.completion_ids)
+    assert torch.equal(chosen.unmask_step, whole.unmask_step)
+
+
 def test_blocks_that_hints_fill_cost_nothing(model: TinyBackbone) -> None:
     """Row 0 needs both blocks, row 1 the second, row 2 none."""
     hints = torch.full((3, 16), -1)

@@ -21,6 +21,26 @@ def test_the_interface_holds(models, tokens, name) -> None:
     close(model.encode(ids, window=(1, 4)), model.encode(ids)[:, 1:4])
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("cached", [False, True])
+def test_chosen_positions_are_those_of_the_window(models, tokens, name, padded, cached) -> None:
+    """Each row its own; row 1 has real tokens from position 2 on, and is asked for that one."""
+    model, ids = models[name], tokens(2, 9)
+    mask = torch.arange(9) >= torch.tensor([[0], [2]]) if padded else None
+    positions = torch.tensor([[3, 6, 5], [2, 4, 6]])
+    caches = [KeyValueCache(), KeyValueCache()] if cached else [None, None]
+    with torch.no_grad():
+        for cache in filter(None, caches):
+            model.encode(ids, mask, cache=cache)
+        window = model.encode(ids, mask, window=(2, 7), cache=caches[0])
+        chosen = model.encode(ids, mask, window=(2, 7), cache=caches[1], positions=positions)
+    close(chosen, window[torch.arange(2)[:, None], positions - 2])
+    if cached:
+        for kept, also in zip(caches[0].layers, caches[1].layers, strict=True):
+            close(also, kept)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(NAMES),

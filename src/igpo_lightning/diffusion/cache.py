@@ -44,6 +44,8 @@ class Passes:
     Attributes:
         model: The backbone.
         body: `model.encode`, as it is or compiled.
+        selects: Whether the body is asked for single positions; else for the block, of which they
+            are taken. One shape of a pass after the other would not do for a compiled body.
         attention_mask: [B, L], or None where nothing is padded.
         prompt_length: P.
         cache: "none", "prefix" or "dual".
@@ -54,6 +56,7 @@ class Passes:
 
     model: Backbone
     body: Callable[..., Tensor]
+    selects: bool
     attention_mask: Tensor | None
     prompt_length: int
     cache: str
@@ -69,21 +72,24 @@ class Passes:
         rows: list[int],
         index: Tensor,
         block: slice,
+        positions: Tensor | None,
         refresh: bool,
         before: int = 0,
     ) -> Tensor:
-        """Hidden states of a block.
+        """Hidden states of some positions of a block.
 
         Args:
             canvas: [B, L].
             rows: The A rows to run; without `refresh` they were part of the pass before.
             index: The same, as a tensor on the canvas's device.
             block: Positions of the block within the canvas.
+            positions: [A, m], those of each row whose states are wanted, counted from the block's
+                start; None for the whole block, m = W.
             refresh: Run whole rows and renew what the cache keeps.
             before: Positions in front of the block whose kept keys and values are renewed too.
 
         Returns:
-            [A, W, D]; with guidance [A, W, 2, D]: with the prompt, and with the prompt masked.
+            [A, m, D]; with guidance [A, m, 2, D]: with the prompt, and with the prompt masked.
         """
         inputs = canvas[index]
         mask = None if self.attention_mask is None else self.attention_mask[index]
@@ -107,14 +113,22 @@ class Passes:
         kept = None
         if self.cache != "none":
             kept = KeyValueCache() if refresh else self._select(rows)
+        options = {}
+        # Rows that are equal but for what is masked in them share a pass, not its positions.
+        if positions is not None and self.selects and inverse is None:
+            options = {"positions": positions.repeat(copies, 1) + block.start}
         with self._precision(canvas.device):
-            hidden = self.body(inputs, mask, window=(start, stop), cache=kept)
-        hidden = hidden[:, block.start - start : block.stop - start]
+            hidden = self.body(inputs, mask, window=(start, stop), cache=kept, **options)
+        if not options:
+            hidden = hidden[:, block.start - start : block.stop - start]
         if inverse is not None:
             inverse = torch.cat([inverse + i * len(inputs) // copies for i in range(copies)])
             hidden = hidden[inverse]
             if kept is not None:
                 kept.layers = [(k[inverse], v[inverse]) for k, v in kept.layers]
+        if positions is not None and not options:
+            at = positions.repeat(copies, 1)[..., None].expand(-1, -1, hidden.shape[-1])
+            hidden = hidden.gather(1, at)
         if kept is not None:
             self._kept, self._kept_rows = kept, rows
         return torch.stack(hidden.chunk(2), dim=2) if self.cfg_scale else hidden

@@ -40,6 +40,7 @@ class Backbone(Protocol):
     vocab_size: int
     supports_cache: bool
     supports_packing: bool
+    supports_positions: bool
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Logits [B, L, V] of `input_ids` [B, L]."""
@@ -52,6 +53,7 @@ class Backbone(Protocol):
         *,
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Hidden states that the head reads: the body without the head.
 
@@ -63,9 +65,12 @@ class Backbone(Protocol):
             cache: An empty one is filled by a full pass. A filled one makes the pass cheap: only
                 the window is run, it attends to the kept keys and values of every position
                 outside it, and its own are renewed. Needs `supports_cache`.
+            positions: [B, m], each row's own positions to return, all of them in the window; None
+                for the whole of it. Never given to a model without `supports_positions`, which
+                may leave the argument out.
 
         Returns:
-            [B, L, D] or, with a window, [B, stop - start, D].
+            [B, L, D]; with a window [B, stop - start, D]; with positions [B, m, D].
         """
         ...
 
@@ -98,6 +103,7 @@ class BackboneModule(nn.Module):
     linear_names: ClassVar[tuple[str, ...]]
     supports_cache = False
     supports_packing = False
+    supports_positions = False
     gradient_checkpointing = False
     source: str | None = None
     initializer_std: float = 0.02

@@ -37,7 +37,8 @@ class Frame:
         start: First position that is run.
         kept: Keys and values of this block at all L positions, renewed in place where the pass
             runs; None without a cache.
-        wanted: Which of the n positions the block's output is needed at; None for all.
+        wanted: Which of the n positions the block's output is needed at: a stretch, or each row's
+            own [B, m]; None for all.
     """
 
     cos: Tensor
@@ -45,11 +46,19 @@ class Frame:
     key_mask: Tensor | None
     start: int = 0
     kept: tuple[Tensor, Tensor] | None = None
-    wanted: slice | None = None
+    wanted: slice | Tensor | None = None
 
     def narrow(self, x: Tensor) -> Tensor:
-        """The wanted positions of x [B, n, D]: all that queries and the MLP have to be run at."""
-        return x if self.wanted is None else x[:, self.wanted]
+        """The wanted positions of x [B, n, D] or [B or 1, 1, n, D].
+
+        They are all that queries and the MLP have to be run at.
+        """
+        if self.wanted is None:
+            return x
+        if isinstance(self.wanted, slice):
+            return x[..., self.wanted, :]
+        index = self.wanted[:, :, None] if x.dim() == 3 else self.wanted[:, None, :, None]
+        return x.take_along_dim(index, dim=-2)
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -84,8 +93,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: Heads, frame: Frame
     query = query.view(batch, -1, heads.queries, heads.width).transpose(1, 2)
     key = key.view(batch, length, heads.keys, heads.width).transpose(1, 2)
     value = value.view(batch, length, heads.keys, heads.width).transpose(1, 2)
-    seen = slice(None) if frame.wanted is None else frame.wanted
-    query = rotate(query, frame.cos[:, :, seen], frame.sin[:, :, seen])
+    query = rotate(query, frame.narrow(frame.cos), frame.narrow(frame.sin))
     key = rotate(key, frame.cos, frame.sin)
     if frame.kept is not None:
         inside = slice(frame.start, frame.start + key.shape[2])
@@ -139,6 +147,14 @@ def visible_keys(attention_mask: Tensor, start: int, stop: int) -> tuple[Tensor,
     return own[:, None], own.tril(start).sum(dim=2) - 1
 
 
+def shifted_positions(positions: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Where the states stand that predict `positions` [B, m]: what `align_shifted` does to them."""
+    before = (positions - 1).clamp(min=0)
+    if attention_mask is None:
+        return before
+    return torch.where(attention_mask.bool().gather(1, before), before, positions)
+
+
 class NativeBackbone(BackboneModule):
     """A bidirectional transformer of this project's own code; see `Backbone` for the interface.
 
@@ -151,6 +167,7 @@ class NativeBackbone(BackboneModule):
     shifted: ClassVar[bool] = False
     supports_cache = True
     supports_packing = True
+    supports_positions = True
 
     def __init__(
         self,
@@ -208,6 +225,7 @@ class NativeBackbone(BackboneModule):
         *,
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Hidden states before the head; arguments as in `Backbone.encode`."""
         length = input_ids.shape[1]
@@ -219,6 +237,9 @@ class NativeBackbone(BackboneModule):
             start, stop = seen
         if cache is not None and not cache.layers:
             cache.layers = self._empty_layers(input_ids)
+        if positions is not None:
+            at = shifted_positions(positions, attention_mask) if self.shifted else positions
+            return self._run_blocks(input_ids, attention_mask, start, stop, at - start, cache)
         wanted = slice(seen[0] - start, seen[1] - start)
         hidden = self._run_blocks(input_ids, attention_mask, start, stop, wanted, cache)
         if self.shifted:
@@ -232,7 +253,7 @@ class NativeBackbone(BackboneModule):
         attention_mask: Tensor | None,
         start: int,
         stop: int,
-        wanted: slice,
+        wanted: slice | Tensor,
         cache: KeyValueCache | None,
     ) -> Tensor:
         """Run the positions [start, stop); normalised hidden states [B, m, D] of the wanted ones.
@@ -250,8 +271,8 @@ class NativeBackbone(BackboneModule):
         x = self.embedding(input_ids[:, start:stop])
         for i, block in enumerate(self.blocks):
             kept = None if cache is None else cache.layers[i]
-            narrowed = i + 1 == len(self.blocks) and x.shape[1] > wanted.stop - wanted.start
-            frame = Frame(cos, sin, key_mask, start, kept, wanted if narrowed else None)
+            last = i + 1 == len(self.blocks)
+            frame = Frame(cos, sin, key_mask, start, kept, wanted if last else None)
             x = checkpoint(block, x, frame, use_reentrant=False) if recompute else block(x, frame)
         return self.final_norm(x)
 

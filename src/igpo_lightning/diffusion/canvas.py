@@ -1,0 +1,98 @@
+"""The state of a denoising call: what is filled, what is masked, and which rows still take part."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from igpo_lightning.diffusion.cache import Passes
+from igpo_lightning.diffusion.sampler_config import SamplerConfig
+from igpo_lightning.diffusion.token_choice import TokenRules
+
+FREE = -1  # in hint_ids: the sampler fills this position
+HINTED = -1  # in unmask_step: the position was given, no step committed it
+
+
+@dataclass(frozen=True)
+class DenoiseOutput:
+    """What the sampler made of a batch of prompts, and what it cost.
+
+    Attributes:
+        completion_ids: [B, C], no mask token left.
+        hint_mask: [B, C], True where the token was given as a hint.
+        unmask_step: [B, C], the denoising step (counted over all blocks) that committed the token,
+            the last one where it was masked again; -1 for hints. A parallel rule counts the row's
+            own steps. Positions filled by `stop_after_eos` bear the step that ended the row.
+        forward_passes: Calls of the model's body, whatever the number of rows in them.
+        head_positions: Positions that went through the output head, over all passes.
+        body_tokens: Rows times positions that went through the body, over all passes.
+        canvas_tokens: What `body_tokens` would be if every pass ran its rows as a whole.
+    """
+
+    completion_ids: Tensor
+    hint_mask: Tensor
+    unmask_step: Tensor
+    forward_passes: int
+    head_positions: int = 0
+    body_tokens: int = 0
+    canvas_tokens: int = 0
+
+    @property
+    def cached_share(self) -> float:
+        """Share of the rows' positions that a cache (or an equal row) spared the body."""
+        return 1 - self.body_tokens / self.canvas_tokens if self.canvas_tokens else 0.0
+
+
+@dataclass
+class Canvas:
+    """The state of a denoising call; everything is changed in place.
+
+    Attributes:
+        ids: [B, L].
+        hint_mask: [B, C].
+        free: [B, C], True where the token is still masked.
+        unmask_step: [B, C].
+        keys: [B] int64, or None where nothing is random.
+        any_rank: See `denoise`.
+    """
+
+    ids: Tensor
+    hint_mask: Tensor
+    free: Tensor
+    unmask_step: Tensor
+    keys: Tensor | None
+    passes: Passes
+    rules: TokenRules
+    config: SamplerConfig
+    any_rank: Callable[[bool], bool] | None
+
+    @property
+    def prompt_length(self) -> int:
+        """P."""
+        return self.ids.shape[1] - self.free.shape[1]
+
+
+def hinted(prompt_ids: Tensor, hint_ids: Tensor | None, length: int, mask_id: int) -> Tensor:
+    """The starting completion [B, C]: hint-injected initialisation, masks elsewhere."""
+    completion = prompt_ids.new_full((prompt_ids.shape[0], length), mask_id)
+    if hint_ids is None:
+        return completion
+    if hint_ids.shape != completion.shape:
+        raise ValueError(f"hint_ids is {tuple(hint_ids.shape)}, not {tuple(completion.shape)}")
+    return torch.where(hint_ids != FREE, hint_ids, completion)
+
+
+def leave_finished(
+    canvas: Canvas, block: int, rows: list[int], steps_taken: list[int], eos_token_id: int
+) -> list[int]:
+    """Fill rows with EOS whose finished blocks hold one; returns the rows that go on."""
+    start = canvas.prompt_length
+    end = (block + 1) * canvas.config.block_length
+    ended = (canvas.ids[rows, start : start + end] == eos_token_id).any(dim=1).tolist()
+    for row in (row for row, over in zip(rows, ended, strict=True) if over):
+        rest = canvas.free[row, end:]
+        canvas.ids[row, start + end :].masked_fill_(rest, eos_token_id)
+        canvas.unmask_step[row, end:].masked_fill_(rest, max(0, steps_taken[row] - 1))
+        rest.fill_(False)
+    return [row for row, over in zip(rows, ended, strict=True) if not over]

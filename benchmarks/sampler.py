@@ -24,6 +24,7 @@ from torch import Tensor
 
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, denoise
+from igpo_lightning.memory import keep_freed_memory
 from igpo_lightning.models.llada import LladaBackbone, LladaConfig
 from igpo_lightning.models.special_tokens import TokenIds
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
@@ -309,6 +310,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/sampler"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.device == "cpu":
+        keep_freed_memory()  # as every CPU run does
     device, results = torch.device(options.device), []
     options.output.mkdir(parents=True, exist_ok=True)
     vocab, model = 0, None

@@ -59,8 +59,8 @@ def operations(model: BackboneModule, output: DenoiseOutput, length: int) -> flo
     return output.body_tokens * body + output.head_positions * 2 * width * model.vocab_size
 
 
-def variants(exact: SamplerConfig) -> dict[str, SamplerConfig]:
-    """The exact sampler and what approximates it."""
+def variants(exact: SamplerConfig, fast: SamplerConfig) -> dict[str, SamplerConfig]:
+    """The exact sampler and what approximates it; last, what conf/sampler/fast.yaml says."""
     threshold = replace(exact, confidence_threshold=0.9)
     return {
         "exact": exact,
@@ -70,7 +70,11 @@ def variants(exact: SamplerConfig) -> dict[str, SamplerConfig]:
         "threshold 0.9": threshold,
         "factor 1": replace(exact, factor=1.0),
         "dual cache, threshold 0.9": replace(threshold, cache="dual"),
-        "the same, one full pass": replace(threshold, cache="dual", cache_blocks=exact.blocks),
+        **{
+            f"the same, 1 full pass in {n} blocks": replace(threshold, cache="dual", cache_blocks=n)
+            for n in (2, 3, exact.blocks)
+        },
+        "sampler=fast": fast,
     }
 
 
@@ -116,8 +120,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     register_schemas()
     with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("config", overrides=["stage=eval", "trainer=cpu", *options.overrides])
+        overrides = ["stage=eval", "trainer=cpu", *options.overrides]
+        config = compose("config", overrides=overrides)
+        fast = compose("config", overrides=["sampler=fast", *overrides])
     validate(config)
+    validate(fast)
     tokenizer = build.build_tokenizer(config)
     problems = encode(
         config, read_problems(config, config.eval.split)[: options.problems], tokenizer
@@ -125,15 +132,16 @@ def main() -> None:
     problems.sort(key=lambda p: len(p.prompt_ids))
     model = build.build_backbone(config).eval()
     results: list[Result] = []
-    print(f"{'sampler':<28} accuracy  correct  passes  cached  operations  fewer")
+    print(f"{'sampler':<34} accuracy  correct  passes  cached  operations  fewer")
     with GradingPool(workers=1, timeout=3.0) as pool:
-        for name, settings in variants(build.sampler_settings(config, 0.0)).items():
+        settings_of = (build.sampler_settings(c, 0.0) for c in (config, fast))
+        for name, settings in variants(*settings_of).items():
             if options.only and name not in options.only:
                 continue
             results.append(answer(model, tokenizer, problems, name, settings, pool))
             last = results[-1]
             print(
-                f"{last.name:<28} {last.accuracy:>8.1%} {last.correct:>8} "
+                f"{last.name:<34} {last.accuracy:>8.1%} {last.correct:>8} "
                 f"{last.forward_passes:>7.1f} "
                 f"{last.cached_share:>7.0%} {last.operations:>11.3g} "
                 f"{results[0].operations / last.operations:>5.1f}x",

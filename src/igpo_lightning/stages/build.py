@@ -26,6 +26,7 @@ from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.evaluation.module import EvaluationSettings
 from igpo_lightning.inpainting.hints import HintOptions
 from igpo_lightning.inpainting.schedule import RatioSchedule
+from igpo_lightning.memory import keep_freed_memory
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.lora import LoraSettings, add_lora
 from igpo_lightning.optimization import OptimizerSettings
@@ -81,6 +82,8 @@ def build_backbone(config: DictConfig, device: str = "cpu") -> BackboneModule:
     """The model, on the CPU (Lightning moves it) or on "meta", where it is only counted."""
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
+    if config.trainer.accelerator == "cpu":
+        keep_freed_memory()
     settings = config.model
     tokens = ("mask_token_id", "eos_token_id", "pad_token_id", "eot_token_id")
     model = load_backbone(

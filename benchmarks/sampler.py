@@ -3,15 +3,19 @@
 `python benchmarks/sampler.py` runs on a CPU with a 4-layer, 256-wide model, `--device cuda` on a
 GPU with LLaDA-8B's sizes, both at random weights. Prints a table and writes JSON and a plot.
 
-Both sides fill the last block of a canvas whose other blocks are given as hints. Every block costs
-the same for both, and a step of the published algorithm costs the same whatever is masked, so that
-it is timed over few steps. A ratio is that of medians over rounds in which the two take turns.
+Both sides fill the last block of a canvas whose other blocks are given as hints: every block costs
+the same. A step of the published algorithm costs the same whatever is masked, and is timed alone; a
+step of ours gets cheaper as the block fills, so that all of the block's are timed. Where the whole
+batch does not fit into `--memory`, the published algorithm is timed on as many rows as do, and the
+time scaled to the batch (`plain_rows` in the JSON, a star in the table). Ratios are of medians over
+rounds in which the two take turns.
 """
 
 import argparse
 import ctypes
 import gc
 import json
+import os
 import statistics
 import threading
 import time
@@ -35,6 +39,7 @@ except ModuleNotFoundError:  # run as a file
     from plain_sampler import plain_denoise
 
 PROMPT, BLOCK = 64, 32
+MOST_ROUNDS = 7
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,13 @@ class Case:
         """Number of blocks."""
         return self.completion // BLOCK
 
-    @property
-    def plain_bytes(self) -> int:
-        """What the published algorithm needs at least: logits in float32, two float64 copies."""
-        return self.batch * (PROMPT + self.completion) * self.vocab * (4 + 8 + 8)
+    def plain_rows(self, memory: float) -> int:
+        """Rows whose logits in float32 and two float64 copies fit into so many bytes; at least 1.
+
+        That is what the published algorithm needs at least.
+        """
+        row = (PROMPT + self.completion) * self.vocab * (4 + 8 + 8)
+        return max(1, min(self.batch, int(memory // row)))
 
     @property
     def config(self) -> SamplerConfig:
@@ -65,12 +73,26 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """Numbers of one case; memory in MiB above what stood before the call, None if not measured."""
+    """Numbers of one case.
+
+    Attributes:
+        case: The size.
+        rounds: Measurements of each side.
+        tokens_per_second: Ours.
+        plain_tokens_per_second: Of the published algorithm.
+        plain_rows: Rows that it was timed on.
+        ratio: Ours over the published algorithm's.
+        model_share: Share of our time in the model's body and head.
+        peak_mib: Memory of ours above what stood before the call.
+        plain_peak_mib: That of the published algorithm; None where it was timed on fewer rows.
+    """
 
     case: Case
+    rounds: int
     tokens_per_second: float
-    plain_tokens_per_second: float | None
-    ratio: float | None
+    plain_tokens_per_second: float
+    plain_rows: int
+    ratio: float
     model_share: float
     peak_mib: float
     plain_peak_mib: float | None
@@ -116,31 +138,38 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def peak_mib(call: Callable[[], object], device: torch.device) -> float:
-    """Peak memory of a call in MiB above what is held before it: the device's, or resident."""
+def measured(call: Callable[[], object], device: torch.device) -> tuple[float, float, object]:
+    """Seconds of a call, its peak memory in MiB above what is held before, and its result.
+
+    Memory is the device's, or on CPUs what is resident, looked at every few milliseconds.
+    """
     gc.collect()
     if device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        call()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+        start = now(device)
+        result = call()
+        seconds = now(device) - start
+        return seconds, (torch.cuda.max_memory_allocated() - before) / 2**20, result
     ctypes.CDLL(None).malloc_trim(0)  # what the allocator keeps would hide the next peak
-    page, done, peak = 4096, threading.Event(), [0]
+    page, done, peak = os.sysconf("SC_PAGE_SIZE"), threading.Event(), [0]
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * page
 
     def watch() -> None:
-        while not done.wait(0.002):
+        while not done.wait(0.005):
             peak[0] = max(peak[0], resident())
 
     before = resident()
     watcher = threading.Thread(target=watch)
     watcher.start()
-    call()
+    start = now(device)
+    result = call()
+    seconds = now(device) - start
     done.set()
     watcher.join()
-    return max(0, peak[0] - before) / 2**20
+    return seconds, max(0, peak[0] - before) / 2**20, result
 
 
 def inputs(case: Case, masked: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,44 +196,37 @@ def run_plain(model: object, case: Case, masked: int, device: torch.device) -> t
 def measure(
     model: torch.nn.Module, case: Case, rounds: int, memory: float, device: torch.device
 ) -> Result:
-    """Time both sides in turns, then their memory.
-
-    The published algorithm is left out where it needs more than `memory` bytes.
-    """
-    clock, plain = Clock(model, device), case.plain_bytes <= memory
+    """Time both sides in turns: so many rounds, and short ones until they make a second."""
+    clock, rows = Clock(model, device), case.plain_rows(memory)
     per_step = case.steps // case.blocks
     plain_masked = max(1, BLOCK // per_step)  # one step of the published algorithm
-    run_ours(model, case, BLOCK, device)
-    ours, theirs, shares = [], [], []
-    for _ in range(rounds):
-        clock.seconds, start = 0.0, now(device)
-        run_ours(clock, case, BLOCK, device)
-        elapsed = now(device) - start
-        ours.append(elapsed / per_step)
-        shares.append(clock.seconds / elapsed)
-        if plain:
-            start = now(device)
-            _, passes = run_plain(model, case, plain_masked, device)
-            theirs.append((now(device) - start) / passes)
+    few = replace(case, batch=rows)
+    run_ours(model, case, 1, device)
+    ours, theirs, shares, peaks, plain_peaks = [], [], [], [], []
+    while len(ours) < rounds or (len(ours) < MOST_ROUNDS and sum(ours) * per_step < 1):
+        clock.seconds = 0.0
+        seconds, peak, _ = measured(lambda: run_ours(clock, case, BLOCK, device), device)
+        ours.append(seconds / per_step)
+        shares.append(clock.seconds / seconds)
+        peaks.append(peak)
+        seconds, peak, result = measured(
+            lambda: run_plain(model, few, plain_masked, device), device
+        )
+        theirs.append(seconds / result[1] * case.batch / rows)
+        plain_peaks.append(peak)
     tokens_per_step = case.batch * case.completion / case.steps
     speed = tokens_per_step / statistics.median(ours)
-    result = Result(
-        case=case,
-        tokens_per_second=speed,
-        plain_tokens_per_second=None,
-        ratio=None,
-        model_share=statistics.median(shares),
-        peak_mib=peak_mib(lambda: run_ours(model, case, BLOCK, device), device),
-        plain_peak_mib=None,
-    )
-    if not plain:
-        return result
     plain_speed = tokens_per_step / statistics.median(theirs)
-    return replace(
-        result,
+    return Result(
+        case=case,
+        rounds=len(ours),
+        tokens_per_second=speed,
         plain_tokens_per_second=plain_speed,
+        plain_rows=rows,
         ratio=speed / plain_speed,
-        plain_peak_mib=peak_mib(lambda: run_plain(model, case, plain_masked, device), device),
+        model_share=statistics.median(shares),
+        peak_mib=max(peaks),
+        plain_peak_mib=max(plain_peaks) if rows == case.batch else None,
     )
 
 
@@ -238,39 +260,29 @@ def llada_8b(vocab: int, device: torch.device) -> torch.nn.Module:
         torch.set_default_dtype(before)
 
 
-def cases(quick: bool) -> list[Case]:
-    """The two headline sizes, two tokens a step; then every size, eight tokens a step."""
-    headline = [
-        Case(512, 8, 128, 64),
-        Case(126_464, 8, 128, 64),
-        Case(126_464, 8, 128, 64, temperature=1.2),
-    ]
-    if quick:
-        return headline[:2]
-    return headline + [
-        Case(vocab, batch, completion, completion // 8)
-        for vocab in (512, 32_000, 126_464)
-        for batch in (1, 8, 32)
-        for completion in (128, 256)
-    ]
+# Two tokens a step. The table of sizes takes eight: its steps are fewer, and as long.
+HEADLINE = (Case(512, 8, 128, 64), Case(126_464, 8, 128, 64))
+HOT = Case(126_464, 8, 128, 64, temperature=1.2)
+TABLE = tuple(
+    Case(vocab, batch, completion, completion // 8)
+    for vocab in (512, 32_000, 126_464)
+    for batch in (1, 8, 32)
+    for completion in (128, 256)
+)
 
 
-COLUMNS = "vocab  batch  length  steps  temp   tokens/s   plain  ratio  model   MiB  plain MiB"
+COLUMNS = "vocab  batch  length  steps  temp   tokens/s   plain   ratio  model   MiB  plain MiB"
 
 
 def row(result: Result) -> str:
-    """One line of the table; a dash where the published algorithm does not fit into memory."""
-    case = result.case
-
-    def shown(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
+    """One line of the table; a star where the published algorithm was timed on fewer rows."""
+    case, peak = result.case, result.plain_peak_mib
     return (
         f"{case.vocab:>6} {case.batch:>5} {case.completion:>7} {case.steps:>6} "
         f"{case.temperature:>5.1f} {result.tokens_per_second:>10.1f} "
-        f"{shown(result.plain_tokens_per_second, '.1f'):>7} {shown(result.ratio, '.2f'):>6} "
-        f"{result.model_share:>5.0%} {result.peak_mib:>6.0f} "
-        f"{shown(result.plain_peak_mib, '.0f'):>10}"
+        f"{result.plain_tokens_per_second:>7.1f}{' ' if result.plain_rows == case.batch else '*'} "
+        f"{result.ratio:>6.2f} {result.model_share:>5.0%} {result.peak_mib:>6.0f} "
+        f"{'-' if peak is None else format(peak, '.0f'):>10}"
     )
 
 
@@ -282,14 +294,15 @@ def plot(results: list[Result], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4))
-    sizes = sorted({(r.case.batch, r.case.completion) for r in results})
+    table = [r for r in results if r.case.temperature == 0]
+    if len(table) > len(HEADLINE):  # beside the headline there is the table of sizes
+        table = [r for r in table if r.case not in HEADLINE]
+    sizes = sorted({(r.case.batch, r.case.completion) for r in table})
     for batch, completion in sizes:
         line = [
             (r.case.vocab, r.ratio)
-            for r in results
+            for r in table
             if (r.case.batch, r.case.completion) == (batch, completion)
-            and r.ratio is not None
-            and r.case.temperature == 0
         ]
         axes.plot(*zip(*line, strict=True), "o-", label=f"batch {batch}, {completion} tokens")
     axes.axhline(1, color="grey", linewidth=0.8)
@@ -305,7 +318,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the two headline sizes alone")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2, help="1: processor time, not wall time")
-    parser.add_argument("--rounds", type=int, default=3, help="of the headline sizes; others 1")
+    parser.add_argument("--rounds", type=int, default=3, help="at least, of the headline sizes")
     parser.add_argument("--memory", type=float, default=4.0, help="GiB for the published algorithm")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/sampler"))
     options = parser.parse_args()
@@ -316,17 +329,18 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     vocab, model = 0, None
     print(COLUMNS, flush=True)
-    for case in cases(options.quick):
+    for case in HEADLINE if options.quick else (*HEADLINE, HOT, *TABLE):
         if case.vocab != vocab:
             model = None  # before the next one is made
             vocab = case.vocab
             model = small_model(vocab) if device.type == "cpu" else llada_8b(vocab, device)
-        rounds = options.rounds if case.steps * 2 == case.completion else 1
+        rounds = options.rounds if case in HEADLINE else 1
         results.append(measure(model, case, rounds, options.memory * 2**30, device))
         print(row(results[-1]), flush=True)
     report = {
         "device": options.device,
         "threads": options.threads,
+        "clock": "processor time" if options.threads == 1 else "wall time",
         "torch": torch.__version__,
         "results": [asdict(result) for result in results],
     }

@@ -127,8 +127,7 @@ class Passes:
             if kept is not None:
                 kept.layers = [(k[inverse], v[inverse]) for k, v in kept.layers]
         if positions is not None and not options:
-            at = positions.repeat(copies, 1)[..., None].expand(-1, -1, hidden.shape[-1])
-            hidden = hidden.gather(1, at)
+            hidden = hidden.take_along_dim(positions.repeat(copies, 1)[..., None], dim=1)
         if kept is not None:
             self._kept, self._kept_rows = kept, rows
         return torch.stack(hidden.chunk(2), dim=2) if self.cfg_scale else hidden

@@ -161,6 +161,7 @@ class BackboneModule(nn.Module):
         *,
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Hidden states before the head; arguments as in `Backbone.encode`."""
 

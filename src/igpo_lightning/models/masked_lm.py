@@ -162,6 +162,8 @@ class TransformersBackbone(BackboneModule):
         shifted: Whether the checkpoint's logits at i - 1 predict token i; hidden from callers.
     """
 
+    supports_positions = True
+
     def __init__(
         self,
         model: Any,
@@ -220,6 +222,7 @@ class TransformersBackbone(BackboneModule):
         *,
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Hidden states before the head; arguments as in `Backbone.encode`.
 
@@ -251,6 +254,8 @@ class TransformersBackbone(BackboneModule):
         ).logits
         if self.shifted:
             hidden = align_shifted(hidden, attention_mask)
+        if positions is not None:
+            return hidden.take_along_dim(positions[..., None], dim=1)
         return hidden if window is None else hidden[:, window[0] : window[1]]
 
     def project(self, hidden: Tensor) -> Tensor:

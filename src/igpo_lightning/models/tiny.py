@@ -66,7 +66,7 @@ class TinyBlock(nn.Module):
 
     def forward(self, x: Tensor, frame: Frame) -> Tensor:
         """Map hidden states [B, n, D]."""
-        query, key, value = self._query_key_value(self.attention_norm(x), frame)
+        query, key, value = self._query_key_value(x, frame)
         mixed = attend(query, key, value, self.heads, frame)
         x = frame.narrow(x) + self.attention_out(mixed)
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
@@ -74,14 +74,18 @@ class TinyBlock(nn.Module):
 
     def _query_key_value(self, x: Tensor, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
         """Queries at the wanted positions; keys and values at all of x [B, n, D]."""
-        if isinstance(frame.wanted, Tensor) and type(self.qkv) is nn.Linear:  # not with an adapter
-            width = x.shape[-1]
+        plain = type(self.qkv) is nn.Linear  # no adapter
+        if plain and isinstance(frame.wanted, Tensor) and frame.tokens is None:
+            x, width = self.attention_norm(x), x.shape[-1]
             query = F.linear(frame.narrow(x), self.qkv.weight[:width])
             key, value = F.linear(x, self.qkv.weight[width:]).chunk(2, dim=-1)
+            return query, key, value
+        if plain:
+            mixed = frame.once_a_token(lambda rows: self.qkv(self.attention_norm(rows)), x)
         else:
-            query, key, value = self.qkv(x).chunk(3, dim=-1)
-            query = frame.narrow(query)
-        return query, key, value
+            mixed = self.qkv(self.attention_norm(x))
+        query, key, value = mixed.chunk(3, dim=-1)
+        return frame.narrow(query), key, value
 
 
 class TinyBackbone(NativeBackbone, PreTrainedModel):  # type: ignore[no-untyped-call]

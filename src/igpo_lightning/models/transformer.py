@@ -5,6 +5,7 @@ that must be right under padding, windows and caches is written here, once.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,6 +40,7 @@ class Frame:
             runs; None without a cache.
         wanted: Which of the n positions the block's output is needed at: a stretch, or each row's
             own [B, m]; None for all.
+        tokens: [B, n], for the first block alone, whose inputs are their embeddings.
     """
 
     cos: Tensor
@@ -47,6 +49,7 @@ class Frame:
     start: int = 0
     kept: tuple[Tensor, Tensor] | None = None
     wanted: slice | Tensor | None = None
+    tokens: Tensor | None = None
 
     def narrow(self, x: Tensor) -> Tensor:
         """The wanted positions of x [B, n, D] or [B or 1, 1, n, D].
@@ -59,6 +62,24 @@ class Frame:
             return x[..., self.wanted, :]
         index = self.wanted[:, :, None] if x.dim() == 3 else self.wanted[:, None, :, None]
         return x.take_along_dim(index, dim=-2)
+
+    def once_a_token(self, layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`layer(x)` [B, n, E] of a layer that maps each position of x [B, n, D] by itself.
+
+        In front of the first attention equal tokens are equal rows, and most of a canvas are masks:
+        on CPUs without gradient each distinct row is run once. A GPU would have to tell the host
+        how many there are.
+        """
+        if self.tokens is None or torch.is_grad_enabled() or x.device.type != "cpu":
+            return layer(x)
+        if torch.compiler.is_compiling():
+            return layer(x)
+        distinct, number = torch.unique(self.tokens.flatten(), return_inverse=True)  # [u], [B * n]
+        if 2 * len(distinct) > len(number):
+            return layer(x)
+        places = torch.arange(len(number))
+        rows = torch.empty_like(distinct).scatter_(0, number, places)  # one place of each token
+        return layer(x.flatten(0, 1)[rows])[number].view(*x.shape[:2], -1)
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -268,11 +289,20 @@ class NativeBackbone(BackboneModule):
             key_mask, positions = visible_keys(attention_mask, start, stop)
         cos, sin = rotary_angles(positions, self.heads.width, self.rope_theta)
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
-        x = self.embedding(input_ids[:, start:stop])
+        tokens = input_ids[:, start:stop]
+        x = self.embedding(tokens)
         for i, block in enumerate(self.blocks):
             kept = None if cache is None else cache.layers[i]
             last = i + 1 == len(self.blocks)
-            frame = Frame(cos, sin, key_mask, start, kept, wanted if last else None)
+            frame = Frame(
+                cos,
+                sin,
+                key_mask,
+                start,
+                kept,
+                wanted if last else None,
+                tokens if i == 0 else None,
+            )
             x = checkpoint(block, x, frame, use_reentrant=False) if recompute else block(x, frame)
         return self.final_norm(x)
 

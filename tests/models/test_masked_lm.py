@@ -82,6 +82,9 @@ def test_masked_lms_compute_what_transformers_computes(folders, tokens, name: st
     model = load(folders[name])
     close(model(ids), reference(name, folders[name])(ids).logits, atol=1e-5, rtol=1e-4)
     close(model.encode(ids, window=(2, 5)), model.encode(ids)[:, 2:5])
+    chosen = torch.tensor([[4, 2], [3, 4]])
+    expected = model.encode(ids)[torch.arange(2)[:, None], chosen]
+    close(model.encode(ids, window=(2, 5), positions=chosen), expected)
 
 
 @pytest.mark.parametrize("name", DECODERS)

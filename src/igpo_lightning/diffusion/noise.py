@@ -88,11 +88,28 @@ class NoiseBuffers:
         )
 
 
+def stream(keys: Tensor, buffers: NoiseBuffers) -> Tensor:
+    """Integers [m, V], uniform in [0, 2^52), for keys [m]: a view of `buffers.spare`.
+
+    A row is the splitmix64 stream that its key seeds.
+    """
+    bits, spare = buffers.bits[: len(keys)], buffers.spare[: len(keys)]
+    torch.add(keys[:, None], buffers.offsets, out=bits)
+    _mix_(bits, spare)
+    torch.bitwise_right_shift(bits, 12, out=spare)
+    return spare.bitwise_and_((1 << 52) - 1)
+
+
+def gumbel_of(numbers: Tensor, out: Tensor | None = None) -> Tensor:
+    """Standard Gumbel noise -log(-log(u)) in float64 for u = (number + 1/2) / 2^52."""
+    noise = numbers.double() if out is None else out.copy_(numbers)
+    return noise.add_(0.5).mul_(2.0**-52).log_().neg_().log_().neg_()
+
+
 def gumbel(keys: Tensor, vocab_size: int, buffers: NoiseBuffers | None = None) -> Tensor:
     """Standard Gumbel noise [..., V] in float64 for keys [...].
 
-    A row is the splitmix64 stream that its key seeds. Float64 because lower precision degrades
-    generation quality (arXiv 2409.02908).
+    Float64 because lower precision degrades generation quality (arXiv 2409.02908).
 
     Args:
         keys: [...] int64.
@@ -101,10 +118,5 @@ def gumbel(keys: Tensor, vocab_size: int, buffers: NoiseBuffers | None = None) -
     """
     rows = keys.numel()
     buffers = buffers or NoiseBuffers.allocate(rows, vocab_size, keys.device)
-    bits, spare, noise = buffers.bits[:rows], buffers.spare[:rows], buffers.noise[:rows]
-    torch.add(keys.reshape(-1, 1), buffers.offsets, out=bits)
-    _mix_(bits, spare)
-    torch.bitwise_right_shift(bits, 12, out=spare)
-    noise.copy_(spare.bitwise_and_((1 << 52) - 1))
-    noise.add_(0.5).mul_(2.0**-52).log_().neg_().log_().neg_()
-    return noise.view(*keys.shape, vocab_size)
+    numbers = stream(keys.flatten(), buffers)
+    return gumbel_of(numbers, buffers.noise[:rows]).view(*keys.shape, vocab_size)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.noise import NoiseBuffers, gumbel
+from igpo_lightning.diffusion.noise import NoiseBuffers, gumbel, gumbel_of, stream
 from igpo_lightning.diffusion.unmasking import STRATEGIES, Candidates
 
 # Logits handled at a time, and logits of one call of the head, by device. On CPUs the first fits
@@ -59,6 +59,43 @@ def argmax(scores: Tensor) -> Tensor:
     return torch.where(at < _ARGMAX_WIDTH, group * _ARGMAX_WIDTH + at, whole + at - _ARGMAX_WIDTH)
 
 
+def perturbed_argmax(
+    logits: Tensor, keys: Tensor, temperature: float, buffers: NoiseBuffers
+) -> Tensor:
+    """The arg-max [M] of logits + T * Gumbel noise, with logarithms for a few tokens alone.
+
+    Noise grows with the integer that it is made of. Of the sums at the largest logit and at the
+    largest noise the better one is a bound: a token that beats it has a logit that reaches it with
+    the row's largest noise, and noise that reaches it with the row's largest logit. Those tokens
+    are found by comparing, and only they are summed up, in float64 as the others would be. It
+    waits for the device to count them, and so serves CPUs alone.
+
+    Args:
+        logits: [M, V], float32, one finite in each row at least.
+        keys: [M] int64.
+        temperature: T, above 0.
+        buffers: Memory for the noise of M rows.
+    """
+    numbers = stream(keys, buffers)  # [M, V]
+    largest = torch.stack((argmax(logits), argmax(numbers)), dim=1)  # [M, 2]
+    sums = gumbel_of(numbers.gather(1, largest)) * temperature + logits.gather(1, largest)
+    bound = sums.amax(dim=1, keepdim=True)
+    top_logit = logits.gather(1, largest[:, :1]).double()
+    top_noise = temperature * gumbel_of(numbers.gather(1, largest[:, 1:]))
+    # Far above all rounding, float32's too; lets some tokens more through.
+    slack = 1e-6 * (1 + bound.abs() + top_logit.abs() + top_noise.abs())
+    least_noise = (bound - top_logit - slack) / temperature
+    least_number = ((-(-least_noise).exp()).exp() * 2.0**52 * (1 - 1e-9)).long()
+    least_logit = (bound - top_noise - slack).float()
+    rows, tokens = ((numbers >= least_number) & (logits >= least_logit)).nonzero(as_tuple=True)
+    sums = gumbel_of(numbers[rows, tokens]) * temperature + logits[rows, tokens]
+    best = bound.flatten().scatter_reduce(0, rows, sums, "amax")
+    # The first of equal ones, as an arg-max takes it.
+    losing = tokens.masked_fill(sums < best[rows], logits.shape[1])
+    first = torch.full_like(keys, logits.shape[1] - 1)
+    return first.scatter_reduce(0, rows, losing, "amin")
+
+
 def filter_logits(scaled: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
     """Logits [M, V] with -inf outside the top-k and the nucleus (top-p, arXiv 1904.09751).
 
@@ -88,16 +125,26 @@ def _choose(
         tokens = argmax(logits)
     else:
         assert keys is not None
+        filters = rules.top_k or rules.top_p or rules.strategy == "topk_margin"
+        if logits.device.type == "cpu" and not filters:
+            tokens = perturbed_argmax(logits, keys, rules.temperature, buffers)
+            return tokens, _scores(logits, logits, tokens, rules, keys)
         # The arg-max of logits / T + noise, in float64 and in the noise's memory.
         perturbed = gumbel(keys, logits.shape[-1], buffers).mul_(rules.temperature).add_(logits)
-        if rules.top_k or rules.top_p or rules.strategy == "topk_margin":
+        if filters:
             filtered = filter_logits(logits / rules.temperature, rules.top_k, rules.top_p)
             perturbed.masked_fill_(filtered == -torch.inf, -torch.inf)
         tokens = argmax(perturbed)
+    return tokens, _scores(logits, filtered, tokens, rules, keys)
+
+
+def _scores(
+    logits: Tensor, filtered: Tensor, tokens: Tensor, rules: TokenRules, keys: Tensor | None
+) -> Tensor:
     scores = STRATEGIES[rules.strategy](Candidates(logits, filtered, tokens, keys))
     for token in rules.last:
         scores = scores.masked_fill(tokens == token, -torch.inf)
-    return tokens, scores
+    return scores
 
 
 def choose_tokens(

@@ -240,17 +240,17 @@ class TransformersBackbone(BackboneModule):
                 f"the {self.raw_config['model_type']} backbone"
             )
         if attention_mask is None:
-            positions = torch.arange(length, device=input_ids.device).expand(batch, length)
+            places = torch.arange(length, device=input_ids.device).expand(batch, length)
         else:
             # Counting real tokens only gives a row the same positions however far it is padded.
-            positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+            places = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
         for block in self.blocks:
             # transformers recomputes only blocks in training mode; dropout is off in any case.
             block.training = self.gradient_checkpointing and torch.is_grad_enabled()
         hidden: Tensor = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            position_ids=positions + self._first_position,
+            position_ids=places + self._first_position,
         ).logits
         if self.shifted:
             hidden = align_shifted(hidden, attention_mask)

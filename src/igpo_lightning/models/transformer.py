@@ -128,7 +128,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: Heads, frame: Frame
         key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
     mask = frame.key_mask
     if mask is not None and mask.shape[2] > 1:
-        mask = mask[:, :, seen]
+        mask = frame.narrow(mask)
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return mixed.transpose(1, 2).flatten(2)
 

@@ -7,6 +7,7 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.diffusion.sampler import HINTED, DenoiseOutput
+from igpo_lightning.evaluation.records import token_strings
 
 HINT_STYLE = "bold black on bright_white"
 _COLOURS = colormaps["viridis"]  # even in brightness and safe for the colour-blind
@@ -16,19 +17,6 @@ def step_colour(step: int, last_step: int) -> str:
     """Hex colour of a denoising step: dark for the first, bright for the last."""
     # From 0.25 on, since the darkest tones vanish on a dark terminal.
     return to_hex(_COLOURS(0.25 + 0.75 * step / max(1, last_step)))
-
-
-def token_pieces(ids: list[int], tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """The text that each token adds; a character of several tokens appears with its last one."""
-    pieces, shown = [], ""
-    for end in range(1, len(ids) + 1):
-        text = str(tokenizer.decode(ids[:end]))
-        if text.endswith("\ufffd") and end < len(ids):
-            pieces.append("")
-            continue
-        pieces.append(text[len(shown) :])
-        shown = text
-    return pieces
 
 
 def print_unmasking(
@@ -49,7 +37,7 @@ def print_unmasking(
         return plain
     last = max(steps, default=0)
     text = Text()
-    for piece, step in zip(token_pieces(ids, tokenizer), steps, strict=True):
+    for piece, step in zip(token_strings(ids, tokenizer), steps, strict=True):
         text.append(piece, HINT_STYLE if step == HINTED else step_colour(step, last))
     console.print(text, soft_wrap=True)
     legend = Text("\nunmasked at step: ")

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint format clean tiny-checkpoint tensorboard
+.PHONY: help run test test-all lint format clean tiny-checkpoint tensorboard experiments
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -39,6 +39,10 @@ tiny-checkpoint: $(INSTALLED)  ## train the embedded model again (under 30 minut
 	$(BIN)/python -m igpo_lightning stage=sft model.path=runs/tiny_untrained model.init=random \
 		hydra.run.dir=runs/tiny_checkpoint
 	cp runs/tiny_checkpoint/export/* src/igpo_lightning/models/embedded/
+
+experiments: $(INSTALLED)  ## remake experiments/*/results (about 4 hours on 2 cores; finished runs are kept)
+	for run in experiments/*/run.sh; do PYTHON=$(BIN)/python sh $$run || exit 1; done
+	$(BIN)/python experiments/first_screen.py
 
 tensorboard: $(INSTALLED)  ## curves of all runs at http://localhost:6006
 	$(BIN)/tensorboard --logdir runs

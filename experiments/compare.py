@@ -1,9 +1,9 @@
-"""Compares the settings of a sweep, seed by seed, and writes an experiment's results.
+"""Compares the settings of sweeps, seed by seed, and writes an experiment's results.
 
-    python experiments/compare.py SWEEP EXPERIMENT --baseline NAME --name PATTERN=NAME ...
+    python experiments/compare.py SWEEP ... --into EXPERIMENT --baseline NAME --name PATTERN=NAME
 
-EXPERIMENT/results/NAME.json holds every number, NAME.png the curves; the table goes to
-EXPERIMENT/README.md between the marks of NAME. Intervals are 95 % of Student's t over seeds.
+EXPERIMENT/results/results.json holds every number, results.png the curves; the table goes to
+EXPERIMENT/README.md between the marks of that name. Intervals are 95 % of Student's t over seeds.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from igpo_lightning.reporting.comparison import (
     COMPUTED,
@@ -47,8 +48,8 @@ Measure = Callable[[RunData], float | None]
 def read_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("sweep", type=Path, help="folder of the sweep")
-    parser.add_argument("experiment", type=Path, help="folder that gets results/ and the table")
+    parser.add_argument("sweeps", type=Path, nargs="+", help="folders of sweeps, taken as one")
+    parser.add_argument("--into", type=Path, required=True, help="folder of the experiment")
     parser.add_argument("--results", default="results", help="name of the files and of the marks")
     parser.add_argument("--baseline", required=True, help="name of what others are compared with")
     parser.add_argument(
@@ -62,13 +63,16 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def name_of(setting: str, names: Sequence[str]) -> str:
-    """What a setting is called, by the first pattern that fits; its own name without one."""
-    for item in names:
-        pattern, _, name = item.rpartition("=")
-        if fnmatchcase(setting, pattern):
-            return name
-    return setting
+def named(settings: Sequence[Setting], names: Sequence[str]) -> dict[str, Setting]:
+    """The settings by what they are called, in the order of the names."""
+    patterns = [item.rpartition("=")[::2] for item in names]
+    found: dict[str, Setting] = {}
+    for setting in settings:
+        name = next((n for pattern, n in patterns if fnmatchcase(setting.name, pattern)), None)
+        if name is None or name in found:
+            sys.exit(f"error: {setting.name!r} needs a --name of its own")
+        found[name] = setting
+    return {name: found[name] for _, name in patterns if name in found}
 
 
 def measures_of(
@@ -103,18 +107,15 @@ def has_curves(settings: Sequence[Setting]) -> bool:
     return all(accuracy_curve(run)[0] for s in settings for run in s.runs.values())
 
 
-def results_of(
-    settings: Sequence[Setting], names: Mapping[str, str], arguments: argparse.Namespace
-) -> dict[str, Any]:
+def results_of(settings: Mapping[str, Setting], arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything that results/NAME.json holds."""
-    by_name = {names[setting.name]: setting for setting in settings}
-    if arguments.baseline not in by_name:
-        sys.exit(f"error: no setting is called {arguments.baseline!r}; there are {list(by_name)}")
-    measures, budget = measures_of(settings, arguments)
-    baseline = by_name[arguments.baseline]
+    if arguments.baseline not in settings:
+        sys.exit(f"error: no setting is called {arguments.baseline!r}; there are {list(settings)}")
+    measures, budget = measures_of(list(settings.values()), arguments)
+    baseline = settings[arguments.baseline]
     rows = []
-    for setting in settings:
-        row: dict[str, Any] = {"setting": setting.name, "name": names[setting.name]}
+    for name, setting in settings.items():
+        row: dict[str, Any] = {"setting": setting.name, "name": name}
         row["unfinished"] = list(setting.unfinished)
         for heading, measure in measures.items():
             values = setting.over_seeds(measure)
@@ -128,7 +129,7 @@ def results_of(
         }
         rows.append(row)
     return {
-        "command": f"sh {arguments.experiment}/run.sh",
+        "command": f"sh {arguments.into}/run.sh",
         "baseline": arguments.baseline,
         "budget": budget,
         "settings": rows,
@@ -189,29 +190,29 @@ def put_table(readme: Path, mark: str, table: str) -> None:
 def _mean_band(
     axes: Any, curves: Sequence[tuple[Sequence[float], Sequence[float]]], place: int, label: str
 ) -> None:
-    """The mean over seeds with its 95 % interval, at as many places as the longest curve has."""
+    """Every seed as a thin line, their mean as a thick one, its 95 % interval as a band."""
     last = min(places[-1] for places, _ in curves)
     grid = [last * i / 40 for i in range(41)]
     found = [seed_mean([value_at(*curve, x) for curve in curves]) for x in grid]
     means = [entry.mean for entry in found if entry]
     halves = [entry.half or 0.0 for entry in found if entry]
     colour = COLOURS[place % len(COLOURS)]
+    for places, values in curves:
+        axes.plot(places, values, color=colour, alpha=0.35, linewidth=0.6)
     axes.plot(grid, means, DASHES[place // len(COLOURS) % len(DASHES)], color=colour, label=label)
     low = [m - h for m, h in zip(means, halves, strict=True)]
     high = [m + h for m, h in zip(means, halves, strict=True)]
-    axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(grid, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def draw(
-    file: Path, settings: Sequence[Setting], names: Mapping[str, str], arguments: argparse.Namespace
-) -> None:
+def draw(file: Path, settings: Mapping[str, Setting], arguments: argparse.Namespace) -> None:
     """The picture: accuracy over steps and over what was spent, all-wrong groups, final values."""
     metrics, unit = BUDGETS[arguments.budget]
     style: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
     with matplotlib.rc_context(style):
         figure, grid = plt.subplots(2, 2, figsize=(10, 6.6), layout="constrained")
-        for place, setting in enumerate(settings):
-            runs, label = list(setting.runs.values()), names[setting.name]
+        for place, (label, setting) in enumerate(settings.items()):
+            runs = list(setting.runs.values())
             _mean_band(grid[0, 0], [accuracy_curve(run) for run in runs], place, label)
             _mean_band(grid[0, 1], [curve_over(run, metrics) for run in runs], place, label)
             wrong = [column(list(run.metrics), "group/all_wrong_before") for run in runs]
@@ -237,9 +238,13 @@ def draw(
         for axes in (grid[0, 0], grid[0, 1], grid[1, 0]):
             axes.set_ylim(-0.02, 1.02)
         grid[1, 1].set_xlim(-0.02, 1.02)
-        grid[1, 1].set_yticks(range(len(settings)), [names[s.name] for s in settings])
+        grid[1, 1].set_yticks(range(len(settings)), list(settings))
         grid[1, 1].invert_yaxis()
-        grid[0, 0].legend(fontsize=8, frameon=False)
+        for axes in (grid[0, 0], grid[1, 0]):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        grid[0, 1].xaxis.set_major_formatter(EngFormatter(sep=""))
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         figure.suptitle(arguments.title, fontsize=11, x=0.01, ha="left")
         figure.savefig(file, dpi=110)
         plt.close(figure)
@@ -253,18 +258,18 @@ def _smooth(values: Sequence[float], window: int = 5) -> list[float]:
 def main() -> None:
     """Read the sweep, write the three files."""
     arguments = read_arguments()
-    settings = settings_of(read_sweep(arguments.sweep))
-    if not settings or not all(setting.runs for setting in settings):
-        sys.exit(f"error: {arguments.sweep} holds a setting without a finished run")
-    names = {setting.name: name_of(setting.name, arguments.name) for setting in settings}
-    results = results_of(settings, names, arguments)
-    folder = arguments.experiment / "results"
+    runs = [run for sweep in arguments.sweeps for run in read_sweep(sweep)]
+    settings = named(settings_of(runs), arguments.name)
+    if not settings or not all(setting.runs for setting in settings.values()):
+        sys.exit(f"error: a setting without a finished run in {[str(s) for s in arguments.sweeps]}")
+    results = results_of(settings, arguments)
+    folder = arguments.into / "results"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{arguments.results}.json"
     file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if has_curves(settings):
-        draw(file.with_suffix(".png"), settings, names, arguments)
-    put_table(arguments.experiment / "README.md", arguments.results, table_of(results))
+    if has_curves(list(settings.values())):
+        draw(file.with_suffix(".png"), settings, arguments)
+    put_table(arguments.into / "README.md", arguments.results, table_of(results))
     print(table_of(results))
 
 

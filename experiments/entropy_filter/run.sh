@@ -1,13 +1,12 @@
 #!/bin/sh
 # Which share of the hint tokens, the most uncertain first, gets gradient (tau).
-# About 20 minutes on one core, after experiments/start.sh; finished runs are skipped when it is started again.
+# About 15 minutes on one core, after experiments/common.sh; finished runs are skipped when it is started again.
 set -eu
 python=${PYTHON:-python} here=experiments/entropy_filter runs=runs/experiments
-sh experiments/start.sh
-"$python" -m igpo_lightning experiment=hard_exploration sweep=entropy_filter \
+sh experiments/common.sh
+"$python" -m igpo_lightning experiment=hard_exploration sweep=entropy_filter filter.keep_fraction=0.1,0.5,1.0 \
     "hydra.sweep.dir=$runs/entropy_filter"
-"$python" experiments/compare.py "$runs/entropy_filter" $here --baseline "tau 0.2" \
-    --name filter.keep_fraction=0.1="tau 0.1" --name filter.keep_fraction=0.2="tau 0.2" \
-    --name filter.keep_fraction=0.5="tau 0.5" --name filter.keep_fraction=1.0="tau 1.0" \
+"$python" experiments/compare.py "$runs/entropy_filter" "$runs/igpo" --into $here --baseline "tau 0.2" \
+    --name "*=0.1 *=tau 0.1" --name "=tau 0.2" --name "*=0.5 *=tau 0.5" --name "*=1.0 *=tau 1.0" \
     --measure "policy/grad_norm=gradient norm" --measure "policy/kl=KL" \
     --measure "policy/clip_fraction=clipped" --title "Entropy filter on hint tokens"

@@ -34,13 +34,13 @@ for traces in rewritten original; do
         "hydra.sweep.dir=$output/rl"
 done
 
-"$python" experiments/compare.py "$output/evaluation" experiments/rewriting --results sft \
+"$python" experiments/compare.py "$output/evaluation" --into experiments/rewriting --results sft \
     --baseline "original traces, 48 tokens" \
     --name "*rewritten_*=48*=rewritten traces, 48 tokens" \
     --name "*rewritten_*=128*=rewritten traces, 128 tokens" \
     --name "*original_*=48*=original traces, 48 tokens" \
     --name "*original_*=128*=original traces, 128 tokens"
-"$python" experiments/compare.py "$output/rl" experiments/rewriting --results rl \
+"$python" experiments/compare.py "$output/rl" --into experiments/rewriting --results rl \
     --baseline "rewritten, GRPO" --title "RL after SFT on rewritten or original traces" \
     --name "*rewritten_*inpaint=none=rewritten, GRPO" \
     --name "*rewritten_*inpaint=partial=rewritten, IGPO" \

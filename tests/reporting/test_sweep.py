@@ -93,21 +93,23 @@ def test_a_search_maximises_accuracy() -> None:
 
 def test_every_run_of_a_grid_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-    overrides = {"task": ["inpaint.ratio=0.2,null", "model=tiny"]}
+    own = "stage.output='runs/${seed}'"  # every run resolves it for itself
+    overrides = {"task": ["inpaint.ratio=0.2,null", "model=tiny", own]}
     sweeper = {"_target_": target, "params": {"seed": "range(2)"}}
-    config = OmegaConf.create({"hydra": {"sweeper": sweeper, "overrides": overrides}})
+    hydra = {"sweeper": sweeper, "overrides": overrides}
+    config = OmegaConf.create({"hydra": hydra, "seed": 7})
     loader = SimpleNamespace(config_loader=lambda: None)
     monkeypatch.setattr(
         "igpo_lightning.reporting.sweep.GlobalHydra", SimpleNamespace(instance=lambda: loader)
     )
     runs = planned_runs(config)
     assert runs == [
-        [f"seed={seed}", f"inpaint.ratio={ratio}", "model=tiny"]
+        [f"seed={seed}", f"inpaint.ratio={ratio}", "model=tiny", own]
         for seed in (0, 1)
         for ratio in ("0.2", "null")
     ]
     write_planned(tmp_path, runs)
-    write_planned(tmp_path, [["model=tiny", "seed=0", "inpaint.ratio=0.2"], ["seed=2"]])
+    write_planned(tmp_path, [["model=tiny", own, "seed=0", "inpaint.ratio=0.2"], ["seed=2"]])
     assert len(read_planned(tmp_path)) == 5  # one was known, in another order
     assert {run.status for run in read_sweep(tmp_path)} == {"missing"}
 

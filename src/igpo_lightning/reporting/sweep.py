@@ -13,7 +13,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from igpo_lightning.reporting.run_data import FINISHED, PLANNED_FILE, read_planned, read_sweep
 
@@ -25,9 +25,14 @@ def planned_runs(config: DictConfig) -> list[list[str]]:
     sweeper = config.hydra.sweeper
     if not str(sweeper.get("_target_")).endswith("BasicSweeper"):
         return []
-    parameters = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+    # Unresolved: a value like ${seed} is every run's own.
+    asked = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    shipped = OmegaConf.to_container(sweeper.params or OmegaConf.create({}), resolve=False)
+    assert isinstance(asked, list)
+    assert isinstance(shipped, dict)
+    parameters = [f"{key}={value}" for key, value in shipped.items()]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    overrides = parser.parse_overrides([*parameters, *config.hydra.overrides.task])
+    overrides = parser.parse_overrides([*parameters, *asked])
     return [list(items) for items in BasicSweeper.split_arguments(overrides, None)[0]]
 
 

@@ -30,7 +30,7 @@ def planned_runs(config: DictConfig) -> list[list[str]]:
     shipped = OmegaConf.to_container(sweeper.params or OmegaConf.create({}), resolve=False)
     assert isinstance(asked, list)
     assert isinstance(shipped, dict)
-    parameters = [f"{key}={value}" for key, value in shipped.items()]
+    parameters = [f"{key!s}={value}" for key, value in shipped.items()]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     overrides = parser.parse_overrides([*parameters, *asked])
     return [list(items) for items in BasicSweeper.split_arguments(overrides, None)[0]]

@@ -101,6 +101,9 @@ def configuration(command: Command):
     ids=lambda c: f"{c.page}: {c.text}",
 )
 def test_a_command_composes(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "hydra/launcher=slurm" in command.words:
+        plugin = "hydra_plugins.hydra_submitit_launcher"
+        pytest.importorskip(plugin, reason="needs the extra sweeps")
     monkeypatch.setenv("OPENAI_MODEL", "a-model")  # as docs/rewriting.md says to set it
     monkeypatch.chdir(ROOT / "examples")  # where plugins are found without Hydra's search path
     config = configuration(command)

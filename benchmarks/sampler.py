@@ -315,6 +315,7 @@ def plot(results: list[Result], file: Path) -> None:
     axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(file)
+    pyplot.close(figure)
 
 
 def main() -> None:

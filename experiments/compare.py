@@ -35,6 +35,7 @@ from igpo_lightning.reporting.comparison import (
 )
 from igpo_lightning.reporting.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.metrics_file import column
+from igpo_lightning.reporting.plots import smooth
 from igpo_lightning.reporting.report_plots import COLOURS, DASHES
 from igpo_lightning.reporting.run_data import RunData, read_sweep
 
@@ -140,12 +141,12 @@ def _interval(value: SeedMean | None) -> dict[str, float | None]:
     return {} if value is None else {"mean": value.mean, "half": value.half}
 
 
-def _cell(entry: Mapping[str, Any], scale: float, signed: bool = False) -> str:
+def _percent(entry: Mapping[str, Any], signed: bool = False) -> str:
     if "mean" not in entry:
         return ""
     sign = "+" if signed else ""
-    half = "" if entry["half"] is None else f" ± {scale * entry['half']:.1f}"
-    return f"{scale * entry['mean']:{sign}.1f}{half}"
+    half = "" if entry["half"] is None else f" ± {100 * entry['half']:.1f}"
+    return f"{100 * entry['mean']:{sign}.1f}{half}"
 
 
 def table_of(results: Mapping[str, Any]) -> str:
@@ -157,9 +158,9 @@ def table_of(results: Mapping[str, Any]) -> str:
         cells = [row["name"], str(len(row["curves"]))]
         for heading in headings:
             share = "accuracy" in heading or heading.startswith(("mean", "at ", "all-wrong"))
-            cells.append(_small(row[heading]) if not share else _cell(row[heading], 100))
+            cells.append(_percent(row[heading]) if share else _small(row[heading]))
             if heading == "final accuracy":
-                cells.append(_cell(row[heading].get("difference", {}), 100, signed=True) or "-")
+                cells.append(_percent(row[heading].get("difference", {}), signed=True) or "-")
         shown.append(cells)
     titles = ["setting", "seeds"]
     for heading in headings:
@@ -216,7 +217,7 @@ def draw(file: Path, settings: Mapping[str, Setting], arguments: argparse.Namesp
             _mean_band(grid[0, 0], [accuracy_curve(run) for run in runs], place, label)
             _mean_band(grid[0, 1], [curve_over(run, metrics) for run in runs], place, label)
             wrong = [column(list(run.metrics), "group/all_wrong_before") for run in runs]
-            _mean_band(grid[1, 0], [(x, _smooth(y)) for x, y in wrong], place, label)
+            _mean_band(grid[1, 0], [(x, smooth(y)) for x, y in wrong], place, label)
             finals = [accuracy_curve(run)[1][-1] for run in runs]
             mean = seed_mean(finals)
             colour = COLOURS[place % len(COLOURS)]
@@ -248,11 +249,6 @@ def draw(file: Path, settings: Mapping[str, Setting], arguments: argparse.Namesp
         figure.suptitle(arguments.title, fontsize=11, x=0.01, ha="left")
         figure.savefig(file, dpi=110)
         plt.close(figure)
-
-
-def _smooth(values: Sequence[float], window: int = 5) -> list[float]:
-    parts = [values[max(0, i + 1 - window) : i + 1] for i in range(len(values))]
-    return [sum(part) / len(part) for part in parts]
 
 
 def main() -> None:

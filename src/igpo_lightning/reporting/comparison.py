@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from igpo_lightning.reporting.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.metrics_file import column
-from igpo_lightning.reporting.run_data import FINISHED, RunData, varied_keys
+from igpo_lightning.reporting.run_data import FINISHED, RunData, by_setting
 
 EVALUATED = "eval/accuracy"
 GENERATED = ("tokens/rollout",)
@@ -40,18 +40,13 @@ class Setting:
 
 def settings_of(runs: Sequence[RunData]) -> list[Setting]:
     """The settings of a sweep, in the order of its table."""
-    keys = [key for key in varied_keys(runs) if key != "seed"]
-    found: dict[str, list[RunData]] = {}
-    for run in runs:
-        name = " ".join(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides)
-        found.setdefault(name, []).append(run)
     return [
         Setting(
-            name,
+            " ".join(told),
             {run.overrides.get("seed", "0"): run for run in members if run.status == FINISHED},
             tuple(run.name for run in members if run.status != FINISHED),
         )
-        for name, members in found.items()
+        for told, members in by_setting(runs).items()
     ]
 
 

@@ -15,11 +15,10 @@ from igpo_lightning.reporting import report_plots
 from igpo_lightning.reporting.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.metrics_file import column
 from igpo_lightning.reporting.plots import GREEN, ORANGE
-from igpo_lightning.reporting.run_data import RunData, read_run, read_sweep, varied_keys
+from igpo_lightning.reporting.run_data import RunData, by_setting, read_run, read_sweep, varied_keys
 from igpo_lightning.reporting.viewer_samples import viewer_samples
 
 REPORT_FILE = "report.html"
-SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,11 @@ def _nested(run: RunData, *keys: str) -> float | None:
 
 def group_settings(runs: Sequence[RunData]) -> list[Setting]:
     """The settings of a sweep, in the order of their first runs."""
-    keys = [key for key in varied_keys(runs) if key != SEED]
-    groups: dict[str, list[RunData]] = {}
-    for run in runs:
-        label = ", ".join(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides)
-        groups.setdefault(label or ("all runs" if len(runs) > 1 else "run"), []).append(run)
-    return [Setting(label, tuple(members)) for label, members in groups.items()]
+    alone = "all runs" if len(runs) > 1 else "run"
+    return [
+        Setting(", ".join(told) or alone, tuple(members))
+        for told, members in by_setting(runs).items()
+    ]
 
 
 def best_settings(settings: Sequence[Setting]) -> list[Setting]:

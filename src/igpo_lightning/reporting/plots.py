@@ -1,5 +1,6 @@
 """Curves of a run, drawn from its metrics.csv."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ CURVES_FILE = "curves.png"
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 
 
-def _smooth(values: list[float], window: int = 5) -> list[float]:
+def smooth(values: Sequence[float], window: int = 5) -> list[float]:
     """Running mean over the last few values."""
     parts = [values[max(0, i + 1 - window) : i + 1] for i in range(len(values))]
     return [sum(part) / len(part) for part in parts]
@@ -25,7 +26,7 @@ def _line(axes: Any, rows: list[dict[str, float]], name: str, label: str, colour
     steps, values = column(rows, name)
     if steps:
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
-        axes.plot(steps, _smooth(values), color=colour, label=label, linewidth=1.8)
+        axes.plot(steps, smooth(values), color=colour, label=label, linewidth=1.8)
 
 
 def _finish(axes: Any, title: str, label: str) -> None:

@@ -132,3 +132,16 @@ def varied_keys(runs: Sequence[RunData]) -> list[str]:
     """Overrides whose value is not the same in all runs, in the order of the command line."""
     keys = dict.fromkeys(key for run in runs for key in run.overrides)
     return [key for key in keys if len({run.overrides.get(key) for run in runs}) > 1]
+
+
+def by_setting(runs: Sequence[RunData]) -> dict[tuple[str, ...], list[RunData]]:
+    """Runs that differ in their seed alone, under the overrides ("key=value") that tell them apart.
+
+    Settings stand in the order of their first runs; without differences there is one, ().
+    """
+    keys = [key for key in varied_keys(runs) if key != "seed"]
+    groups: dict[tuple[str, ...], list[RunData]] = {}
+    for run in runs:
+        told = tuple(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides)
+        groups.setdefault(told, []).append(run)
+    return groups

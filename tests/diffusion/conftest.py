@@ -1,4 +1,4 @@
-"""The benchmarks behind the tables of docs/likelihood.md: their models and measures are tested."""
+"""A model for the sampler's tests, and the benchmarks behind the tables of docs/likelihood.md."""
 
 import importlib.util
 import sys
@@ -6,6 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from sampler_cases import tiny
+
+from igpo_lightning.models.tiny import TinyBackbone
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -26,3 +29,8 @@ def estimator_benchmark() -> ModuleType:
 @pytest.fixture(scope="session")
 def memory_benchmark() -> ModuleType:
     return _load("likelihood")
+
+
+@pytest.fixture(scope="session")
+def model() -> TinyBackbone:
+    return tiny()

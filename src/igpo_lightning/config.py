@@ -71,6 +71,7 @@ class DataConfig(Source):
     train_size: int = 4096  # arithmetic: problems for RL
     eval_size: int = 512  # arithmetic: problems in each of validation and test
     terse_share: list[float] = field(default_factory=list)  # arithmetic SFT: bare answers, by level
+    wording: str = "names"  # arithmetic's traces: names, the embedded policy's own words | values
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The embedded task: true sums, traces that say each result once, splits that never meet."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +39,24 @@ def check(problem: Problem) -> None:
 def test_every_trace_is_true(split: str, seed: int) -> None:
     for problem in arithmetic_problems(split, 8, LEVELS, seed):
         check(problem)
+
+
+@given(split=st.sampled_from(["train", "validation", "test"]), seed=st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_traces_in_other_words_are_as_true(split: str, seed: int) -> None:
+    own = arithmetic_problems(split, 8, LEVELS, seed)
+    for problem, same in zip(
+        arithmetic_problems(split, 8, LEVELS, seed, "values"), own, strict=True
+    ):
+        value = int(problem.question.split()[-1])
+        for line in str(problem.solution).split(","):
+            asked, result = line.split("=")
+            assert int(asked[:2]) == value
+            value += int(asked[2:])
+            assert result in (str(value), f"\\boxed{{{value}}}")
+        assert extract_answer(str(problem.solution)) == problem.answer == str(value)
+        assert problem == replace(same, solution=problem.solution)
+        assert len(str(problem.solution).split(",")) == len(str(same.solution).split("; "))
 
 
 def test_nothing_is_carried_or_borrowed() -> None:

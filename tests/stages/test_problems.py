@@ -137,6 +137,7 @@ def test_a_mixture_part_without_examples(folder: Path, tokenizer: PreTrainedToke
         (["data=gsm8k", "data.limit=0"], "data.limit=0: give at least 1"),
         (["prompt.user=hello"], "must hold {question}"),
         (["prompt.long_prompts=keep"], "use one of drop, cut"),
+        (["data.wording=verbose"], "use one of names, values"),
         (["prompt.long_traces=keep"], "use one of cut, drop"),
         (["stage=sft", "stage.padding=none"], "use one of full, longest"),
         (["stage=sft", "stage.weighting=t"], "use one of inverse_t, uniform"),

@@ -12,7 +12,7 @@ from igpo_lightning.checks.basics import (
 from igpo_lightning.checks.sampler import check_sampler
 from igpo_lightning.config import named_data
 from igpo_lightning.data.reading import KINDS
-from igpo_lightning.data.synthetic import MAX_LEVEL
+from igpo_lightning.data.synthetic import MAX_LEVEL, WORDINGS
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.stages.measurements import measurements
 
@@ -22,6 +22,7 @@ def check_data(config: DictConfig) -> None:
     data = config.data
     require_choice(config, "data.kind", KINDS)
     require_choice(config, "data.overlap", ("report", "remove", "ignore"))
+    require_choice(config, "data.wording", WORDINGS)
     require_choice(config, "prompt.long_prompts", ("drop", "cut"))
     require_choice(config, "prompt.long_traces", ("cut", "drop"))
     require_at_least(config, 1, "data.limit")

@@ -8,6 +8,9 @@ ever carried or borrowed, and every running value has two digits. What makes it 
 small masked denoiser: few facts; no result is stated twice (it would learn to copy, never to add);
 and a line's operands stand at the same distance in every line, the first one included, whose start
 is the last word of the question.
+
+A trace may also be in other words than those that the embedded policy was tuned on (`WORDINGS`), as
+a teacher's traces are.
 """
 
 import hashlib
@@ -19,6 +22,8 @@ from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
 
 MAX_LEVEL = 4
+# How a trace says its steps: the name and step of the question, or the value before and the step.
+WORDINGS = ("names", "values")  # A+12=57; B-21=\boxed{36}   45+12=57,57-21=\boxed{36}
 _LARGEST_DIGIT = 3  # of a step: few facts, which a small model learns in minutes
 _PATIENCE = 1000  # draws without a new problem after which a level counts as used up
 _NAMES = "ABCDE"
@@ -61,39 +66,45 @@ def _split_of(question: str) -> str:
     return "train"
 
 
-def _render(start: int, steps: Sequence[int]) -> Problem:
+def _trace(start: int, steps: Sequence[int], wording: str) -> str:
+    """What leads from the start to the boxed answer, one line a step."""
+    lines, value = [], start
+    for name, step in zip(_NAMES, steps, strict=False):
+        before, value = value, value + step
+        result = str(value) if len(lines) + 1 < len(steps) else f"\\boxed{{{value}}}"
+        lines.append(f"{name if wording == 'names' else before}{step:+03d}={result}")
+    # Without blanks values fill no more than the room that names need.
+    return ("; " if wording == "names" else ",").join(lines)
+
+
+def _render(start: int, steps: Sequence[int], wording: str) -> Problem:
     named = [f"{name}{step:+03d}" for name, step in zip(_NAMES, steps, strict=False)]
     question = " ".join(named) + f" from {start}"
-    lines, value = [], start
-    for line, step in zip(named, steps, strict=True):
-        value += step
-        lines.append(f"{line}={value}")
-    lines[-1] = f"{named[-1]}=\\boxed{{{value}}}"
     return Problem(
         id="arithmetic-" + hashlib.blake2b(question.encode(), digest_size=6).hexdigest(),
         question=question,
-        solution="; ".join(lines),
-        answer=str(value),
+        solution=_trace(start, steps, wording),
+        answer=str(start + sum(steps)),
         level=len(steps) - 1,
     )
 
 
-def _single_sum(draw: random.Random) -> Problem:
+def _single_sum(draw: random.Random, wording: str) -> Problem:
     """One line of a trace as a problem of its own, without a box: the ladder's lowest rung."""
-    whole = _render(*_draw_chain(0, draw))
+    whole = _render(*_draw_chain(0, draw), wording)
     line = str(whole.solution).replace("\\boxed{", "").replace("}", "")
     return replace(whole, solution=line)
 
 
-def _draw_problem(split: str, level: int, draw: random.Random) -> Problem:
+def _draw_problem(split: str, level: int, draw: random.Random, wording: str) -> Problem:
     while True:
-        problem = _render(*_draw_chain(level, draw))
+        problem = _render(*_draw_chain(level, draw), wording)
         if _split_of(problem.question) == split:
             return problem
 
 
 def arithmetic_problems(
-    split: str, size: int, levels: Sequence[int], seed: int = 0
+    split: str, size: int, levels: Sequence[int], seed: int = 0, wording: str = "names"
 ) -> list[Problem]:
     """`size` different problems of a split, the levels in turn.
 
@@ -102,6 +113,7 @@ def arithmetic_problems(
         size: Number of problems.
         levels: Levels to draw from, 1 to `MAX_LEVEL`: level l has l + 1 steps.
         seed: Equal seeds give equal problems.
+        wording: One of `WORDINGS`; questions, answers and ids are the same in each.
 
     Raises:
         ConfigError: A level does not have that many problems (level 1: 90 or so in a tenth).
@@ -111,7 +123,7 @@ def arithmetic_problems(
     for index in range(size):
         level = levels[index % len(levels)]
         for _ in range(_PATIENCE):
-            problem = _draw_problem(split, level, draw)
+            problem = _draw_problem(split, level, draw, wording)
             if problem.id not in problems:
                 break
         else:
@@ -130,6 +142,7 @@ def arithmetic_sft_example(
     levels: Sequence[int],
     terse_share: Sequence[float],
     progress: float = 1.0,
+    wording: str = "names",
 ) -> Problem:
     """The example at one place of an endless stream for fine-tuning, from the train split.
 
@@ -144,13 +157,14 @@ def arithmetic_sft_example(
         progress: Share of training done, in [0, 1], by which the difficulty ladder is climbed:
             single sums for the first `_FACTS_SHARE`; then one level after the other, with sums
             among them; all levels and nothing else from `_LADDER_SHARE` on.
+        wording: One of `WORDINGS`.
     """
     draw = random.Random(f"arithmetic-sft-{seed}-{index}")
     if progress < _FACTS_SHARE or (progress < _LADDER_SHARE and draw.random() < _SUMS_SHARE):
-        return _single_sum(draw)
+        return _single_sum(draw, wording)
     climbed = (progress - _FACTS_SHARE) / (_LADDER_SHARE - _FACTS_SHARE)
     place = draw.randrange(min(len(levels), 1 + int(climbed * len(levels))))
-    problem = _draw_problem("train", levels[place], draw)
+    problem = _draw_problem("train", levels[place], draw, wording)
     if terse_share and progress >= _TERSE_FROM and draw.random() < terse_share[place]:
         bare = f"\\boxed{{{problem.answer}}}"
         return Problem(problem.id, problem.question, bare, problem.answer, problem.level)

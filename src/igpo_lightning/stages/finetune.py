@@ -70,6 +70,7 @@ def training_stream(
             seed=config.seed,
             levels=list(config.data.levels),
             terse_share=list(config.data.terse_share),
+            wording=config.data.wording,
         )
         form = prompt_form(config)
         return lambda i: encode_problem(make(i, progress=i / total), tokenizer, form)

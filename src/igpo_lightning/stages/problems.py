@@ -71,7 +71,8 @@ def read_split(data: DataConfig, split: str) -> list[Problem]:
         return _read_parts(data, split)
     if data.name == "arithmetic" and data.path is None:
         size = data.train_size if split == "train" else data.eval_size
-        return arithmetic_problems(split, size, list(data.levels))[: data.limit]
+        problems = arithmetic_problems(split, size, list(data.levels), wording=data.wording)
+        return problems[: data.limit]
     return load_problems(data, split)
 
 

@@ -1,16 +1,18 @@
 #!/bin/sh
 # Likelihood estimators, and objectives, at equal compute.
-# About 30 minutes on one core, after experiments/common.sh; finished runs are skipped when it is started again.
+# About 45 minutes on one core, after experiments/common.sh; finished runs are skipped when it is started again.
 set -eu
 python=${PYTHON:-python} here=experiments/estimators runs=runs/experiments
 sh experiments/common.sh
-"$python" -m igpo_lightning experiment=hard_exploration sweep=likelihoods likelihood=elbo,trajectory \
+"$python" -m igpo_lightning experiment=hard_exploration sweep=likelihoods likelihood=elbo,coupled,trajectory \
     "hydra.sweep.dir=$runs/likelihoods"
+"$python" -m igpo_lightning experiment=hard_exploration sweep=likelihoods likelihood=elbo objective.kl=k2 \
+    "hydra.sweep.dir=$runs/likelihoods_k2"
 "$python" -m igpo_lightning experiment=hard_exploration sweep=objectives objective=grpo,dapo,wd1 \
     "hydra.sweep.dir=$runs/objectives"
-"$python" experiments/compare.py "$runs/likelihoods" "$runs/igpo" --into $here --results likelihoods \
-    --budget compute --baseline "mean field" --name "=mean field" --name "*elbo*=ELBO" \
-    --name "*trajectory*=trajectory" \
+"$python" experiments/compare.py "$runs/likelihoods" "$runs/likelihoods_k2" "$runs/igpo" --into $here --results likelihoods \
+    --budget compute --baseline "mean field" --name "=mean field" --name "*elbo*k2=ELBO, k2" --name "*elbo*=ELBO" \
+    --name "*coupled*=coupled" --name "*trajectory*=trajectory" \
     --measure "policy/grad_norm=gradient norm" --title "Estimators of the likelihood, objective of IGPO"
 "$python" experiments/compare.py "$runs/objectives" "$runs/igpo" --into $here --results objectives \
     --budget compute --baseline IGPO --name "=IGPO" --name "*=grpo *=GRPO (token ratio)" \

@@ -263,10 +263,10 @@ class NativeBackbone(BackboneModule):
             return self._run_blocks(input_ids, attention_mask, start, stop, at - start, cache)
         wanted = slice(seen[0] - start, seen[1] - start)
         hidden = self._run_blocks(input_ids, attention_mask, start, stop, wanted, cache)
-        if self.shifted:
-            real = None if attention_mask is None else attention_mask[:, slice(*seen)]
-            hidden = align_shifted(hidden, real)
-        return hidden[:, first - seen[0] :]
+        if not self.shifted:
+            return hidden
+        real = None if attention_mask is None else attention_mask[:, slice(*seen)]
+        return align_shifted(hidden, real)[:, first - seen[0] :]
 
     def _run_blocks(
         self,

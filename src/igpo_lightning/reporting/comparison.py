@@ -7,7 +7,8 @@ easy is common to both and drops out of the difference.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+
+import numpy as np
 
 from igpo_lightning.reporting.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.metrics_file import column
@@ -75,20 +76,12 @@ def mean_height(places: Sequence[float], values: Sequence[float]) -> float:
     """Area under straight lines between points, over the width: the mean value on the way."""
     if places[-1] == places[0]:
         return values[-1]
-    points = list(zip(places, values, strict=True))
-    area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(points))
-    return area / (places[-1] - places[0])
+    return float(np.trapezoid(values, places)) / (places[-1] - places[0])
 
 
 def value_at(places: Sequence[float], values: Sequence[float], place: float) -> float:
     """The value on the straight line between the points around a place; the end values beyond."""
-    points = list(zip(places, values, strict=True))
-    if place <= points[0][0]:
-        return points[0][1]
-    for (x0, y0), (x1, y1) in pairwise(points):
-        if place <= x1:
-            return y0 + (y1 - y0) * (place - x0) / (x1 - x0)
-    return points[-1][1]
+    return float(np.interp(place, places, values))
 
 
 def mean_of(run: RunData, name: str) -> float | None:

@@ -100,12 +100,18 @@ def test_every_option_learns_the_same(runs: Runs, tmp_path: Path, options: tuple
     same(tmp_path / "one", tmp_path / "two")
 
 
+# Six sequences in three canvases, one a pass: the second rank's second canvas is empty.
+PACKED = ("stage.padding=packed", "stage.eos_tail=3", "stage.batch_size=6")
+ONE_A_PASS = ("stage.train_batch_size=1", "prompt.max_length=60")
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [(), (*PACKED, *ONE_A_PASS)], ids=["padded", "packed"])
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_fine_tuning_learns_the_same_on_two_ranks(
-    runs: Runs, tmp_path: Path, strategy: str
+    runs: Runs, tmp_path: Path, strategy: str, options: tuple[str, ...]
 ) -> None:
-    args = (*SFT, "stage.val_every=3", "stage.val_limit=5", "stage.eval_after=false")
+    args = (*SFT, "stage.val_every=3", "stage.val_limit=5", "stage.eval_after=false", *options)
     assert runs.start(tmp_path / "one", *args) == 0, runs.log(tmp_path / "one")
     two = (*TWO, f"trainer.strategy={strategy}")
     assert runs.start(tmp_path / "two", *args, *two, ranks=2) == 0, runs.log(tmp_path / "two")

@@ -182,6 +182,21 @@ def test_without_bitsandbytes_quantization_says_what_is_missing(
         load_backbone(str(tmp_path), quantization="4bit")
 
 
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_quantized_weights_are_as_large_as_the_plan_says(kind: str) -> None:
+    bitsandbytes = pytest.importorskip("bitsandbytes").nn
+    weight = torch.nn.Parameter(torch.randn(96, 320), requires_grad=False)
+    if kind == "8bit":
+        kept = bitsandbytes.Int8Params(weight.data, requires_grad=False, has_fp16_weights=False)
+        kept = kept.to("cpu")
+        parts = [kept.data, kept.SCB]
+    else:
+        kept = bitsandbytes.Params4bit(weight.data, requires_grad=False, quant_type="nf4").to("cpu")
+        parts = [kept.data, kept.quant_state.absmax, kept.quant_state.state2.absmax]
+    held = sum(part.numel() * part.element_size() for part in parts)
+    assert quantization.quantized_bytes(weight, kind) == held
+
+
 # 4-bit NF4 keeps 16 levels of a block's largest weight, 8-bit 255 of a row's: the logits' error,
 # relative to their size, of random weights through two blocks.
 @pytest.mark.parametrize(("kind", "error"), [("8bit", 0.05), ("4bit", 0.5)])

@@ -47,6 +47,21 @@ def test_the_papers_adapters_are_a_twenty_fourth_of_llada() -> None:
     assert counts.trainable_bytes == 4 * counts.trainable  # float32 beside bfloat16
 
 
+@pytest.mark.parametrize(("kind", "bits"), [("8bit", 8), ("4bit", 4)])
+def test_quantized_blocks_are_counted_as_they_are_kept(kind: str, bits: int) -> None:
+    """LLaDA's blocks have 4 * 4096^2 + 3 * 4096 * 12288 weights in 4 * 4096 + 2 * 12288 + 4096
+    rows; embedding, head, norms and adapters keep their types."""
+    model = meta("llada_8b", torch.bfloat16)
+    add_lora(model, LoraSettings(128, 64.0), seed=0)
+    whole, counts = count(model), count(model, kind)
+    matrices, rows = 4 * 4096**2 + 3 * 4096 * 12288, 5 * 4096 + 2 * 12288
+    scales = 4 * rows if kind == "8bit" else matrices // 64 + 4 * matrices // (64 * 256)
+    block = matrices * bits // 8 + scales
+    assert whole.weight_bytes - counts.weight_bytes == 32 * (2 * matrices - block)
+    assert whole.block_bytes - counts.block_bytes == 2 * matrices - block
+    assert counts.trainable_bytes == whole.trainable_bytes
+
+
 def test_flops_of_a_token_by_hand(native) -> None:
     """tiny: D = 16, I = 24, V = 40, two blocks, canvas 10. A block has 3 * 256 + 256 + 2 * 384 +
     384 = 2,176 weights in matrices and two norms of 16; the tied head reads 640 weights.

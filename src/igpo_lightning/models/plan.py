@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.lora import is_lora
+from igpo_lightning.models.quantization import quantized_bytes
 
 ADAMW_STATES = 2  # running means of the gradient and of its square
 
@@ -108,19 +109,35 @@ def _bytes(parameters: list[nn.Parameter]) -> int:
     return sum(p.numel() * p.element_size() for p in parameters)
 
 
-def count(model: BackboneModule) -> Counts:
-    """Count a backbone, on any device."""
+def _block_bytes(parameters: list[nn.Parameter], quantization: str) -> int:
+    """Of a block, whose frozen matrices are what `model.quantization` shrinks."""
+    small = [p for p in parameters if quantization != "none" and p.dim() == 2]
+    small = [p for p in small if not p.requires_grad]
+    shrunk = {id(p) for p in small}
+    return _bytes([p for p in parameters if id(p) not in shrunk]) + sum(
+        quantized_bytes(p, quantization) for p in small
+    )
+
+
+def count(model: BackboneModule, quantization: str = "none") -> Counts:
+    """Count a backbone, on any device.
+
+    Args:
+        model: The backbone, its blocks not yet quantized.
+        quantization: What its blocks' frozen matrices will be kept in: none, 8bit or 4bit.
+    """
     parameters = list(model.parameters())
     trained = [p for p in parameters if p.requires_grad]
     blocks = [list(block.parameters()) for block in model.blocks]
     largest = max(blocks, key=_bytes)
+    spared = sum(_bytes(block) - _block_bytes(block, quantization) for block in blocks)
     return Counts(
         parameters=sum(p.numel() for p in parameters),
         trainable=sum(p.numel() for p in trained),
-        weight_bytes=_bytes(parameters),
+        weight_bytes=_bytes(parameters) - spared,
         trainable_bytes=_bytes(trained),
         block_parameters=sum(p.numel() for p in largest),
-        block_bytes=_bytes(largest),
+        block_bytes=_block_bytes(largest, quantization),
         layers=len(blocks),
         width=model.hidden_size,
         kept_channels=kept_channels(model),
@@ -187,9 +204,9 @@ def activation_bytes(counts: Counts, rows: int, canvas: int, size: int, recomput
     return counts.layers * tokens * size * counts.width + block
 
 
-def make_plan(model: BackboneModule, work: Workload) -> Plan:
-    """The cost of a run with this backbone."""
-    counts = count(model)
+def make_plan(model: BackboneModule, work: Workload, quantization: str = "none") -> Plan:
+    """The cost of a run with this backbone; `quantization` as in `count`."""
+    counts = count(model, quantization)
     recompute = model.gradient_checkpointing
     shards = work.devices // work.replicas if work.sharded else 1
     training = work.train_rows > 0

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,22 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.backbone import BackboneModule
 
 KINDS = ("none", "8bit", "4bit")
+
+
+# Of bitsandbytes: weights that share a scale, and scales that share one.
+_NF4_BLOCK, _SCALE_BLOCK = 64, 256
+
+
+def quantized_bytes(weight: nn.Parameter, kind: str) -> int:
+    """Bytes of a layer's weight [out, in] as bitsandbytes keeps it, with its scales.
+
+    8bit: a float32 scale a row (LLM.int8, arXiv 2208.07339). 4bit: NF4, whose scales are
+    themselves quantized to a byte (QLoRA, arXiv 2305.14314).
+    """
+    if kind == "8bit":
+        return weight.numel() + 4 * len(weight)
+    scales = math.ceil(weight.numel() / _NF4_BLOCK)
+    return math.ceil(weight.numel() / 2) + scales + 4 * math.ceil(scales / _SCALE_BLOCK)
 
 
 def require_bitsandbytes(kind: str) -> None:

@@ -61,7 +61,7 @@ def announce(config: DictConfig) -> dict[str, Any]:
     """Print the plan of a run, on the first rank; returns its numbers."""
     model = build.build_backbone(config, device="meta")
     work = workload(config, model.vocab_size)
-    plan = make_plan(model, work)
+    plan = make_plan(model, work, config.model.quantization)
     _show(config, work, plan)
     return asdict(plan)
 

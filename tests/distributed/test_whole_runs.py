@@ -154,14 +154,22 @@ def test_damaged_shards_are_found_and_the_folder_before_used(
 
 
 @pytest.mark.slow
-def test_a_lost_rank_does_not_leave_the_other_waiting(runs: Runs, tmp_path: Path) -> None:
-    """Rank 1 is killed in its third update; rank 0 ends by an error, not by the 60 seconds."""
+@pytest.mark.parametrize(
+    ("strategy", "world", "lost"), [("ddp", 2, 1), ("fsdp", 2, 1), ("ddp", 2, 0), ("ddp", 4, 2)]
+)
+def test_a_lost_rank_does_not_leave_the_others_waiting(
+    runs: Runs, tmp_path: Path, strategy: str, world: int, lost: int
+) -> None:
+    """One is killed in its third update; the others end by an error, not by the time limit."""
     fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 3, "action": "kill"}
-    ddp = (*TWO, "trainer.strategy=ddp")
-    lost = [{**fault, "rank": 1}]
-    assert runs.start(tmp_path / "run", *ARGS, *ddp, ranks=2, faults=lost) == 1
+    ranks = (f"trainer.devices={world}", f"trainer.strategy={strategy}")
+    limit = 60 if world == 2 else 240  # four processes take longer on two cores
+    status = runs.start(
+        tmp_path / "run", *ARGS, *ranks, ranks=world, seconds=limit, faults=[fault | {"rank": lost}]
+    )
+    assert status == (1 if lost else -9)  # the first rank's
     text = runs.log(tmp_path / "run")
-    assert "error: rank 1 of 2 (counted from 0) is lost" in text
+    assert f"error: rank {lost} of {world} (counted from 0) is lost" in text
     assert "Traceback" not in text
 
 

@@ -26,14 +26,30 @@ class Desk:
 
     folder: Path
     server: subprocess.Popen[str]
+    environment: dict[str, str]
 
-    def run(self, *args: str, ranks: int = 1) -> tuple[int, str]:
+    def run_anew(self, *args: str) -> tuple[int, str]:
+        """As `run`, in a process of its own, from which Lightning starts the other ranks."""
+        command = [sys.executable, "-m", "igpo_lightning", *args]
+        with (self.folder / "log").open("w") as log:
+            done = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=280,
+                check=False,
+            )
+        return done.returncode, (self.folder / "log").read_text()
+
+    def run(self, *args: str) -> tuple[int, str]:
         """The exit status of `python -m igpo_lightning ARGS`, and what it printed."""
         assert self.server.stdin is not None
         assert self.server.stdout is not None
         log = self.folder / "log"
         log.unlink(missing_ok=True)
-        request = {"args": args, "log": str(log), "faults": [], "ranks": ranks, "seconds": 280}
+        request = {"args": args, "log": str(log), "faults": [], "ranks": 1, "seconds": 280}
         place = {"cwd": str(self.folder), "grades": True, "env": {"COLUMNS": "140"}}
         self.server.stdin.write(json.dumps(request | place) + "\n")
         self.server.stdin.flush()
@@ -63,15 +79,19 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
                 "\n".join(toy_rows(f"{file.stem}-{split}"))
             )
     (folder / "FILE").write_text("\n".join(toy_rows("own")))
-    outside = {"IGPO_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "OPENAI_MODEL": "a-model"}
+    environment = {
+        **os.environ,
+        **{"IGPO_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "OPENAI_MODEL": "a-model"},
+        **{"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    }
     server = subprocess.Popen(
         [sys.executable, str(SERVER)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **outside, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        env=environment,
     )
-    desk = Desk(folder, server)
+    desk = Desk(folder, server, environment)
     status, log = desk.run(*SMALL_RUN, "hydra.run.dir=runs/RUN")
     assert status == 0, log
     (folder / "RUN").symlink_to(folder / "runs" / "RUN")

@@ -1,11 +1,15 @@
 """What a call costs, counted: passes, positions of the body and of the head."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from sampler_cases import BASE, VOCAB, problem, tiny
+from sampler_cases import BASE, CONFIGS, VOCAB, problem, tiny
 
+from igpo_lightning.diffusion.cache import Work
+from igpo_lightning.diffusion.canvas import Canvas
+from igpo_lightning.diffusion.denoising_step import step_rows
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.sampler import SamplerConfig, denoise
 from igpo_lightning.models.tiny import TinyBackbone
@@ -113,3 +117,43 @@ def test_guidance_counts_both_of_its_rows(model: TinyBackbone) -> None:
     assert guided.forward_passes == plain_work.forward_passes
     assert guided.body_tokens == 2 * plain_work.body_tokens
     assert guided.head_positions == 2 * plain_work.head_positions
+
+
+# ---- never waiting for the device ------------------------------------------------------------
+
+STEPPED = ("blocks", "hot", "random", "entropy", "top_p", "guidance", "threshold", "forbidden")
+
+
+@pytest.mark.parametrize("cache", ["none", "dual"])
+@pytest.mark.parametrize("name", STEPPED)
+def test_a_step_reads_no_value_back(monkeypatch: pytest.MonkeyPatch, name: str, cache: str) -> None:
+    """A call's steps again, on tensors that have shapes and no values: reading one would raise.
+
+    What a GPU would have to be waited for is what cannot be done without values. The first pass,
+    which looks for equal rows once a call, is let out.
+    """
+    steps: list[tuple[Canvas, tuple]] = []
+
+    def recorded(canvas: Canvas, *args: Any) -> None:
+        steps.append((canvas, args))
+        step_rows(canvas, *args)
+
+    monkeypatch.setattr("igpo_lightning.diffusion.sampler.step_rows", recorded)
+    config = replace(CONFIGS[name], cache=cache)
+    expected = denoise(tiny(), config=config, **problem(3, 3, 16))
+
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # knows no device "meta"
+    canvas, model = steps[0][0], tiny().to("meta")
+    passes = replace(canvas.passes, model=model, body=model.encode, work=Work(forward_passes=1))
+    valueless = {
+        field: value.to("meta") for field, value in vars(canvas).items() if torch.is_tensor(value)
+    }
+    mask = passes.attention_mask
+    passes = replace(passes, attention_mask=None if mask is None else mask.to("meta"))
+    again = replace(canvas, passes=passes, **valueless)
+    with torch.no_grad():
+        for _, args in steps:
+            step_rows(again, *args)
+    assert passes.work.forward_passes == 1 + expected.forward_passes
+    with pytest.raises(RuntimeError, match="meta"):
+        bool(again.free.any())

@@ -1,9 +1,11 @@
 """The denoising loop against the published algorithm written plainly, and its invariants."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+import torch._dynamo.utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampler_cases import BASE, CONFIGS, EOS, MASK, VOCAB, problem, tiny
@@ -193,6 +195,21 @@ def test_a_body_is_compiled_once_and_used_in_every_pass(monkeypatch: pytest.Monk
         assert torch.equal(output.completion_ids, expected.completion_ids)
     assert compiled == [None]
     assert len(calls) == 2 * expected.forward_passes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for CPUs with g++")
+@pytest.mark.parametrize("cache", ["none", "dual"])
+def test_a_compiled_body_gives_the_same_tokens_and_is_one_graph(cache: str) -> None:
+    model, case = tiny(), problem(3, batch=3, length=16)
+    config = replace(BASE, temperature=1.0, cache=cache)
+    expected = denoise(model, config=config, **case)
+    torch._dynamo.utils.counters.clear()
+    output = denoise(model, config=replace(config, compile="default"), **case)
+    assert torch.equal(output.completion_ids, expected.completion_ids)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert not torch._dynamo.utils.counters["graph_break"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="only a GPU runs behind the host")

@@ -40,7 +40,7 @@ tiny-checkpoint: $(INSTALLED)  ## train the embedded model again (under 30 minut
 		hydra.run.dir=runs/tiny_checkpoint
 	cp runs/tiny_checkpoint/export/* src/igpo_lightning/models/embedded/
 
-experiments: $(INSTALLED)  ## remake experiments/*/results (about 3 hours; finished runs are kept)
+experiments: $(INSTALLED)  ## remake experiments/*/results (about 4 hours; finished runs are kept)
 	for run in experiments/*/run.sh; do PYTHON=$(BIN)/python sh $$run || exit 1; done
 	$(BIN)/python experiments/first_screen.py
 

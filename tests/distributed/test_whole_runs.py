@@ -190,6 +190,24 @@ def test_ranks_with_and_without_all_wrong_groups_stay_in_step(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("gather", ["false", "true"])
+@pytest.mark.parametrize("call", [1, 20, 31])
+def test_one_of_two_ranks_without_memory_goes_on_in_halves(
+    runs: Runs, one: Path, tmp_path: Path, gather: str, call: int
+) -> None:
+    """In a block of a rollout of the second rank, as CUDA's allocator would; the other goes along.
+
+    The first block of a pass, and later ones; the result is that of a run without the fault.
+    """
+    folder, fsdp = tmp_path / "run", ("trainer.strategy=fsdp", f"trainer.gather_rollouts={gather}")
+    fault = {"target": "igpo_lightning.models.tiny:TinyBlock.forward", "action": "out_of_memory"}
+    faults = [fault | {"call": call, "rank": 1}]
+    assert runs.start(folder, *ARGS, *TWO, *fsdp, ranks=2, faults=faults) == 0, runs.log(folder)
+    assert "out of memory with" in runs.log(folder)
+    same(one, folder)
+
+
+@pytest.mark.slow
 def test_four_ranks_on_a_mesh_of_two_by_two_learn_what_one_process_does(
     runs: Runs, tmp_path: Path
 ) -> None:

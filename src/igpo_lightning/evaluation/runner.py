@@ -112,10 +112,10 @@ def complete(
             any_rank=None if any_rank is None else (lambda works: works and any_rank(True)),
         )
 
-    queue = list(batches)
+    queue, splits = list(batches), any_rank is None or _finishes(model, config)
     while queue:
         rows = queue.pop(0)
-        done = _unless_out_of_memory(run, rows, splits=any_rank is None)
+        done = _unless_out_of_memory(run, rows, splits)
         if done is None:
             queue[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
             continue
@@ -131,6 +131,11 @@ def complete(
     return Completions(prompt_ids, prompt_mask, replace(joined, forward_passes=passes_made))
 
 
+def _finishes(model: Backbone, config: SamplerConfig) -> bool:
+    """Whether a pass that runs out of memory leaves ranks that share the weights in step."""
+    return model.finishes_passes and config.compile == "none"
+
+
 def _unless_out_of_memory(
     run: Callable[[list[int]], DenoiseOutput], rows: list[int], splits: bool
 ) -> DenoiseOutput | None:
@@ -140,7 +145,7 @@ def _unless_out_of_memory(
         run: Denoises rows.
         rows: The micro-batch.
         splits: Whether it may be split. Ranks that share the model's weights are within a common
-            forward pass, which one of them cannot leave.
+            forward pass, which not every model can leave; see `Backbone`.
 
     Raises:
         RunError: The memory is too small and the micro-batch cannot be split.

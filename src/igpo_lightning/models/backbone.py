@@ -31,7 +31,9 @@ class Backbone(Protocol):
     result at a real token depends neither on how much padding its row has nor on the other rows.
     With `supports_packing`, whole numbers tell the sequences apart that share a row: 1 at the
     tokens of the first, 2 at those of the second, and so on. Each sees itself alone, and its
-    positions begin anew: its result is what it would be in a row of its own.
+    positions begin anew: its result is what it would be in a row of its own. With
+    `finishes_passes` a pass without gradient that runs out of memory goes through all blocks before
+    it raises, so that of ranks that share the weights one may try again with fewer rows.
     """
 
     mask_token_id: int
@@ -41,6 +43,7 @@ class Backbone(Protocol):
     supports_cache: bool
     supports_packing: bool
     supports_positions: bool
+    finishes_passes: bool
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Logits [B, L, V] of `input_ids` [B, L]."""
@@ -104,6 +107,7 @@ class BackboneModule(nn.Module):
     supports_cache = False
     supports_packing = False
     supports_positions = False
+    finishes_passes = False
     gradient_checkpointing = False
     source: str | None = None
     initializer_std: float = 0.02

@@ -189,6 +189,7 @@ class NativeBackbone(BackboneModule):
     supports_cache = True
     supports_packing = True
     supports_positions = True
+    finishes_passes = True
 
     def __init__(
         self,
@@ -268,8 +269,29 @@ class NativeBackbone(BackboneModule):
         real = None if attention_mask is None else attention_mask[:, slice(*seen)]
         return align_shifted(hidden, real)[:, first - seen[0] :]
 
-    def _run_blocks(
+    def _run_blocks(self, input_ids: Tensor, *others: Any) -> Tensor:
+        """`_run_all_blocks`, and what is left of it where the memory runs out midway.
+
+        Ranks that share the weights gather every block together. One that cannot go on runs the
+        blocks that are left on a single token before it raises: all are at the end of a pass then.
+        """
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._run_all_blocks([], input_ids, *others)
+        reached: list[int] = []
+        try:
+            return self._run_all_blocks(reached, input_ids, *others)
+        except torch.OutOfMemoryError as error:
+            message = str(error)
+        # Only here the traceback, and with it the tensors of the attempt, are gone.
+        x = self.embedding(input_ids[:1, :1])
+        cos, sin = rotary_angles(torch.zeros_like(input_ids[:1, :1]), self.heads.width, 1.0)
+        for block in self.blocks[len(reached) :]:
+            x = block(x, Frame(cos, sin, None))
+        raise torch.OutOfMemoryError(message)
+
+    def _run_all_blocks(
         self,
+        reached: list[int],
         input_ids: Tensor,
         attention_mask: Tensor | None,
         start: int,
@@ -280,7 +302,7 @@ class NativeBackbone(BackboneModule):
         """Run the positions [start, stop); normalised hidden states [B, m, D] of the wanted ones.
 
         `wanted` counts from `start`. The last block gives keys and values at all positions, and
-        everything else at the wanted ones alone.
+        everything else at the wanted ones alone. Blocks that are done are noted in `reached`.
         """
         if attention_mask is None:
             key_mask = None
@@ -304,6 +326,7 @@ class NativeBackbone(BackboneModule):
                 tokens if i == 0 else None,
             )
             x = checkpoint(block, x, frame, use_reentrant=False) if recompute else block(x, frame)
+            reached.append(i)
         return self.final_norm(x)
 
     def _empty_layers(self, input_ids: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -48,7 +48,7 @@ def draw_methods(axes: Any) -> None:
 
 def draw_ratios(axes: Any) -> None:
     """Accuracy, averaged over the steps, over the hint ratio."""
-    wordings = (("results", "in the policy's own words", GREEN), ("values", "in others", ORANGE))
+    wordings = (("results", "the policy's own", GREEN), ("values", "other", ORANGE))
     for results, label, colour in wordings:
         rows = {name: row[MEASURE] for name, row in settings("hint_fraction", results).items()}
         fixed = {float(name.split()[0]): row for name, row in rows.items() if name != RANGE}
@@ -56,7 +56,7 @@ def draw_ratios(axes: Any) -> None:
             seeds = list(row["seeds"].values())
             axes.plot([ratio] * len(seeds), seeds, "o", color=colour, alpha=0.3, ms=3)
         means = [row["mean"] for row in fixed.values()]
-        axes.plot(list(fixed), means, "o-", color=colour, lw=2, ms=4, label=f"traces {label}")
+        axes.plot(list(fixed), means, "o-", color=colour, lw=2, ms=4, label=f"traces in {label} words")
         drawn = rows[RANGE]
         place = {"xerr": 0.2, "yerr": drawn["half"], "fmt": "s", "capsize": 3, "ms": 5}
         axes.errorbar([0.4], [drawn["mean"]], color=colour, alpha=0.7, mfc="white", **place)

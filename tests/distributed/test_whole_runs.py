@@ -1,6 +1,9 @@
 """Whole runs on two processes: the same numbers as one, under every strategy, and no waiting."""
 
 import csv
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,22 +192,37 @@ def test_ranks_with_and_without_all_wrong_groups_stay_in_step(
         assert row["reward/accuracy"] == 0.5
 
 
+@pytest.fixture(scope="module")
+def deep(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Of a model with three blocks."""
+    model = tmp_path_factory.mktemp("deep") / "model"
+    shutil.copytree(runs.model, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    return replace(runs, model=model)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("gather", ["false", "true"])
-@pytest.mark.parametrize("call", [1, 20, 31])
 def test_one_of_two_ranks_without_memory_goes_on_in_halves(
-    runs: Runs, one: Path, tmp_path: Path, gather: str, call: int
+    deep: Runs, tmp_path: Path, gather: str
 ) -> None:
-    """In a block of a rollout of the second rank, as CUDA's allocator would; the other goes along.
+    """Within rollouts of the second rank, as CUDA's allocator would; the other goes along.
 
-    The first block of a pass, and later ones; the result is that of a run without the fault.
+    The result is that of one process without the fault.
     """
-    folder, fsdp = tmp_path / "run", ("trainer.strategy=fsdp", f"trainer.gather_rollouts={gather}")
+    # All hint tokens: the most uncertain ones of a random model would fall to rounding, too.
+    args = (*ARGS, "stage.steps=2", "stage.eval_after=false", "filter.keep_fraction=1.0")
+    assert deep.start(tmp_path / "one", *args) == 0, deep.log(tmp_path / "one")
+    fsdp = ("trainer.strategy=fsdp", f"trainer.gather_rollouts={gather}")
     fault = {"target": "igpo_lightning.models.tiny:TinyBlock.forward", "action": "out_of_memory"}
-    faults = [fault | {"call": call, "rank": 1}]
-    assert runs.start(folder, *ARGS, *TWO, *fsdp, ranks=2, faults=faults) == 0, runs.log(folder)
-    assert "out of memory with" in runs.log(folder)
-    same(one, folder)
+    for call in (1, 5, 12):  # the first, second and third block of a pass
+        folder = tmp_path / f"call_{call}"
+        faults = [fault | {"call": call, "rank": 1}]
+        status = deep.start(folder, *args, *TWO, *fsdp, ranks=2, faults=faults)
+        assert status == 0, deep.log(folder)
+        assert "out of memory with" in deep.log(folder)
+        same(tmp_path / "one", folder)
 
 
 @pytest.mark.slow

@@ -56,14 +56,14 @@ def draw_ratios(axes: Any) -> None:
             seeds = list(row["seeds"].values())
             axes.plot([ratio] * len(seeds), seeds, "o", color=colour, alpha=0.3, ms=3)
         means = [row["mean"] for row in fixed.values()]
-        axes.plot(list(fixed), means, "o-", color=colour, lw=2, ms=4, label=f"traces in {label} words")
+        axes.plot(list(fixed), means, "o-", color=colour, lw=2, ms=4, label=f"in {label} words")
         drawn = rows[RANGE]
         place = {"xerr": 0.2, "yerr": drawn["half"], "fmt": "s", "capsize": 3, "ms": 5}
         axes.errorbar([0.4], [drawn["mean"]], color=colour, alpha=0.7, mfc="white", **place)
     axes.set_title("how much of the trace to give (squares: U[0.2, 0.6])", loc="left", fontsize=10)
     axes.set_xlabel("hint ratio (0: no hints)")
     axes.set_ylabel("held-out accuracy, mean over steps")
-    axes.legend(frameon=False, fontsize=8, loc="upper right")
+    axes.legend(frameon=False, fontsize=8, loc="upper right", title="traces")
 
 
 def main() -> None:

@@ -68,7 +68,8 @@ def _split_of(question: str) -> str:
 
 def _trace(start: int, steps: Sequence[int], wording: str) -> str:
     """What leads from the start to the boxed answer, one line a step."""
-    lines, value = [], start
+    lines: list[str] = []
+    value = start
     for name, step in zip(_NAMES, steps, strict=False):
         before, value = value, value + step
         result = str(value) if len(lines) + 1 < len(steps) else f"\\boxed{{{value}}}"

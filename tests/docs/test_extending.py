@@ -60,13 +60,13 @@ def test_a_model_of_ones_own_trains_and_is_read_back(desk: Desk) -> None:
     sizes = ("stage.steps=2", "stage.batch_size=4", "stage.val_limit=4", "data.eval_size=8")
     status, log = desk.run(
         *(*OWN, "model=encoder", "stage=sft", *sizes, "eval.limit=2"),
-        *("sampler=short", "hydra.run.dir=runs/encoder_sft"),
+        *("sampler=short", "hydra.run.dir=runs/own_encoder_sft"),
     )
     assert status == 0, log
-    read_back = ("model.path=runs/encoder_sft/export", "model.init=pretrained")
+    read_back = ("model.path=runs/own_encoder_sft/export", "model.init=pretrained")
     status, log = desk.run(
         *(*OWN, "model=encoder", *read_back, "sampler=short", *SMALL_RUN),
-        "hydra.run.dir=runs/encoder_rl",
+        "hydra.run.dir=runs/own_encoder_rl",
     )
     assert status == 0, log
     assert (desk.folder / "runs" / "encoder_rl" / "export" / "model.safetensors").exists()

@@ -69,7 +69,7 @@ def test_a_model_of_ones_own_trains_and_is_read_back(desk: Desk) -> None:
         "hydra.run.dir=runs/own_encoder_rl",
     )
     assert status == 0, log
-    assert (desk.folder / "runs" / "encoder_rl" / "export" / "model.safetensors").exists()
+    assert (desk.folder / "runs" / "own_encoder_rl" / "export" / "model.safetensors").exists()
 
 
 def test_the_examples_model_keeps_what_a_backbone_promises(

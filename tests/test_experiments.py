@@ -12,13 +12,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF, register_schemas
-from igpo_lightning.sweeping import register_resolvers
+from tests.composing import hydra_ready
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(file.parent for file in (ROOT / "experiments").glob("*/run.sh"))
@@ -43,10 +41,7 @@ def compare() -> ModuleType:
 
 @pytest.fixture
 def hydra() -> Iterator[None]:
-    register_schemas()
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra_ready():
         yield
 
 

@@ -1,71 +1,12 @@
-"""Small random backbones of every native architecture, for the tests of this folder."""
+"""Small random backbones and random tokens, for the tests of this folder."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 
 from igpo_lightning.models.backbone import BackboneModule
-from igpo_lightning.models.loading import NATIVE
-from igpo_lightning.models.special_tokens import token_ids
-
-VOCAB = 40
-TOKENS = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-CONFIGS: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "model_type": "igpo_tiny",
-        "vocab_size": VOCAB,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 24,
-        "initializer_range": 0.3,
-        **TOKENS,
-    },
-    "llada": {
-        "model_type": "llada",
-        "d_model": 16,
-        "n_heads": 4,
-        "n_kv_heads": 2,
-        "n_layers": 2,
-        "mlp_hidden_size": 24,
-        "vocab_size": VOCAB,
-        "rope_theta": 500000.0,
-        "rms_norm_eps": 1e-5,
-        "weight_tying": False,
-        "init_std": 0.3,
-        **TOKENS,
-    },
-    "dream": {
-        "model_type": "Dream",
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": VOCAB,
-        "rope_theta": 1000000.0,
-        "rms_norm_eps": 1e-6,
-        "initializer_range": 0.3,
-        **TOKENS,
-    },
-}
-
-
-def build_native(name: str, **changes: Any) -> BackboneModule:
-    """A random backbone, the same in every call; `changes` are entries of its config.json."""
-    raw = CONFIGS[name] | changes
-    read, build = NATIVE[raw["model_type"]]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build(read(raw), token_ids(name, raw), raw).eval()
-        # Biases and norms that matter, so that a forgotten one shows.
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() == 1:
-                    parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
+from tests.small_backbones import CONFIGS, VOCAB, build_native
 
 
 def draw_tokens(rows: int, length: int, seed: int = 0) -> torch.Tensor:

@@ -12,46 +12,13 @@ from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.evaluation.module import EvaluationSettings
-from igpo_lightning.models.backbone import BackboneModule
-from igpo_lightning.models.loading import NATIVE
-from igpo_lightning.models.special_tokens import token_ids
 from igpo_lightning.optimization import OptimizerSettings
 from igpo_lightning.sft.module import SFTModule, SFTSettings
 from igpo_lightning.sft.noising import NoiseSettings
+from tests.small_backbones import build_native
 
 C, V, PAD, EOS = 12, 24, 2, 1
 SIZES = {"vocab_size": V, "mask_token_id": 0, "eos_token_id": EOS, "pad_token_id": PAD}
-TINY = {
-    "model_type": "igpo_tiny",
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "initializer_range": 0.3,
-}
-DREAM = {
-    "model_type": "Dream",
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "rope_theta": 1000000.0,
-    "rms_norm_eps": 1e-6,
-    "initializer_range": 0.3,
-}
-LLADA = {
-    "model_type": "llada",
-    "d_model": 16,
-    "n_heads": 4,
-    "n_kv_heads": 2,
-    "n_layers": 2,
-    "mlp_hidden_size": 24,
-    "rope_theta": 500000.0,
-    "rms_norm_eps": 1e-5,
-    "weight_tying": False,
-    "init_std": 0.3,
-}
 NOISES = [
     NoiseSettings(),
     NoiseSettings("uniform", "low_discrepancy"),
@@ -59,21 +26,13 @@ NOISES = [
 ]
 
 
-def backbone(raw: dict[str, Any]) -> BackboneModule:
-    raw = raw | SIZES
-    read, build = NATIVE[raw["model_type"]]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build(read(raw), token_ids("test", raw), raw)
-
-
-def sft(raw: dict[str, Any], noise: NoiseSettings, train_batch_size: int = 2) -> SFTModule:
+def sft(name: str, noise: NoiseSettings, train_batch_size: int = 2) -> SFTModule:
     sampler = SamplerConfig(completion_length=C, block_length=C, steps=C)
     evaluation = EvaluationSettings(sampler, batch_size=4, samples=1, seed=0)
     optimizer: Any = OptimizerSettings(1e-3, (0.9, 0.99), 0.0, 1.0, 0, 0.0)
     settings = SFTSettings(10, train_batch_size, seed=0, noise=noise)
     tokenizer: Any = None
-    return SFTModule(backbone(raw), tokenizer, evaluation, settings, optimizer)
+    return SFTModule(build_native(name, **SIZES), tokenizer, evaluation, settings, optimizer)
 
 
 def examples() -> list[tuple[int, EncodedProblem]]:
@@ -113,12 +72,12 @@ def gradients(module: SFTModule, loss: torch.Tensor) -> list[torch.Tensor]:
     return list(torch.autograd.grad(loss, list(module.backbone.parameters())))
 
 
-@pytest.mark.parametrize("raw", [TINY, LLADA, DREAM], ids=["tiny", "llada", "dream"])
+@pytest.mark.parametrize("name", ["tiny", "llada", "dream"])
 @pytest.mark.parametrize("noise", NOISES)
 def test_the_step_is_that_of_sequences_in_rows_of_their_own(
-    raw: dict[str, Any], noise: NoiseSettings
+    name: str, noise: NoiseSettings
 ) -> None:
-    module, batch = sft(raw, noise), packed()
+    module, batch = sft(name, noise), packed()
     assert len(batch.canvas_ids) < len(batch.row_indices)  # something shares a canvas
     rows = range(len(batch.row_indices))
     each = [module.loss(alone(batch, row), slice(None), "sft") for row in rows]
@@ -134,7 +93,7 @@ def test_the_step_is_that_of_sequences_in_rows_of_their_own(
 
 def test_ranks_share_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     """More ranks than canvases: some have nothing, make the same passes, and add nothing."""
-    module = sft(TINY, NoiseSettings(), train_batch_size=1)
+    module = sft("tiny", NoiseSettings(), train_batch_size=1)
     whole = sum(loss.item() * share for loss, share in module.micro_losses(packed()))
     for world in (2, 8):
         monkeypatch.setattr(distributed, "world_size", lambda world=world: world)

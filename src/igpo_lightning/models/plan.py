@@ -109,13 +109,13 @@ def _bytes(parameters: list[nn.Parameter]) -> int:
     return sum(p.numel() * p.element_size() for p in parameters)
 
 
-def _block_bytes(parameters: list[nn.Parameter], quantization: str) -> int:
+def _block_bytes(block: list[nn.Parameter], quantization: str) -> int:
     """Of a block, whose frozen matrices are what `model.quantization` shrinks."""
-    small = [p for p in parameters if quantization != "none" and p.dim() == 2]
-    small = [p for p in small if not p.requires_grad]
-    shrunk = {id(p) for p in small}
-    return _bytes([p for p in parameters if id(p) not in shrunk]) + sum(
-        quantized_bytes(p, quantization) for p in small
+    if quantization == "none":
+        return _bytes(block)
+    return sum(
+        quantized_bytes(p, quantization) if p.dim() == 2 and not p.requires_grad else _bytes([p])
+        for p in block
     )
 
 

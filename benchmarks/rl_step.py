@@ -21,12 +21,12 @@ from typing import Any
 import psutil
 
 from igpo_lightning import cli
-from igpo_lightning.checkpointing import RunCheckpoints
 from igpo_lightning.diffusion import likelihood
 from igpo_lightning.evaluation.grading import Grading
 from igpo_lightning.models.transformer import NativeBackbone
 from igpo_lightning.rl import sampling
 from igpo_lightning.rl.module import RLModule
+from igpo_lightning.runs.checkpoints import RunCheckpoints
 
 OUTPUT = Path("runs/benchmarks/rl_step.json")
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}

@@ -34,10 +34,10 @@ from igpo_lightning.reporting.comparison import (
     value_at,
 )
 from igpo_lightning.reporting.intervals import SeedMean, seed_mean
-from igpo_lightning.reporting.metrics_file import column
 from igpo_lightning.reporting.plots import smooth
 from igpo_lightning.reporting.report_plots import COLOURS, DASHES
 from igpo_lightning.reporting.run_data import RunData, read_sweep
+from igpo_lightning.runs.metrics_file import column
 
 BUDGETS = {
     "tokens": (GENERATED, "generated tokens"),

@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # One thread a process, here and in the processes that tests start: sums keep one order, and the
 # tests that run beside each other do not fight for cores. Set before torch is imported.
@@ -29,6 +33,14 @@ def shared_data() -> Path:
 def shared_golden() -> Path:
     """The folder of reference values that lives beside the repository, where there is one."""
     return _shared("golden")
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> "PreTrainedTokenizerFast":
+    """A small real one: byte-level, one token a digit, with the embedded model's chat template."""
+    from igpo_lightning.models.tokenizer import train_tokenizer
+
+    return train_tokenizer(["What is 2+3? It is \\boxed{5}. Put the answer here."] * 4, 300)
 
 
 _skipped_beside_data: list[str] = []

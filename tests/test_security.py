@@ -11,8 +11,8 @@ import torch
 import torch.distributed.checkpoint as dcp
 import yaml
 
-from igpo_lightning import untrusted
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.runs import untrusted
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))

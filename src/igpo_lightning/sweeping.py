@@ -18,8 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from igpo_lightning.errors import RunError
-from igpo_lightning.reporting.metrics_file import SUMMARY_FILE
 from igpo_lightning.reporting.run_data import FAILURE_FILE, FINISHED, run_status
+from igpo_lightning.runs.metrics_file import SUMMARY_FILE
 
 log = logging.getLogger(__name__)
 SIGNALLED = 128  # exit statuses above it stand for a signal

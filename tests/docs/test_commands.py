@@ -34,7 +34,7 @@ ONLY_COMPOSED = {
     "hydra/launcher=slurm": "needs a Slurm cluster",
     "model=hf": "downloads a checkpoint",
     "experiment=eval_paper model=llada_8b": "needs weights and a GPU; a suite has no plan",
-    "rewriter=endpoint": "needs a server; tests/data/test_rewriting_serve.py runs one",
+    "rewriter=endpoint": "needs a server; tests/rewriting/test_rewriting_serve.py runs one",
     "runs/igpo_llada/export": "is there once an 8B model has been trained",
     "sweep=hint_ratio": "has 35 runs; tests/reporting/test_sweep_command.py runs a sweep",
 }

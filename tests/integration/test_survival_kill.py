@@ -16,15 +16,15 @@ RL_PLACES = {
     "igpo_lightning.rl.module:RLModule.report": 5,
     "igpo_lightning.evaluation.module:EvaluationModule.validation_step": 4,
     "lightning.pytorch.loggers.csv_logs:CSVLogger.save": 5,
-    "igpo_lightning.durable:_flush": 12,
-    "igpo_lightning.durable:link": 6,
-    "igpo_lightning.durable:remove": 8,
+    "igpo_lightning.runs.durable:_flush": 12,
+    "igpo_lightning.runs.durable:link": 6,
+    "igpo_lightning.runs.durable:remove": 8,
     "torch:save": 5,
 }
 SFT_PLACES = {
     "igpo_lightning.sft.module:SFTModule.training_step": 6,
     "igpo_lightning.sft.module:SFTModule.validation_step": 3,
-    "igpo_lightning.durable:_flush": 8,
+    "igpo_lightning.runs.durable:_flush": 8,
 }
 
 
@@ -70,7 +70,7 @@ def test_a_kill_in_an_update_changes_nothing(runs: Runs, tmp_path: Path) -> None
         # Two batches an evaluation: calls 3 and 4 are those of the one after the second step.
         ("igpo_lightning.evaluation.module:EvaluationModule.validation_step", 4),
         # Evaluated and logged, but not saved yet.
-        ("igpo_lightning.checkpointing:RunCheckpoints.on_validation_end", 2),
+        ("igpo_lightning.runs.checkpoints:RunCheckpoints.on_validation_end", 2),
     ],
 )
 def test_an_evaluation_that_a_kill_cut_off_is_made_again(

@@ -12,7 +12,6 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
-from igpo_lightning.checkpointing import ShardedStrategy
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.noise import stable_seed
@@ -26,6 +25,7 @@ from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.rewards import GradingPool
 from igpo_lightning.rewards.extraction import STRATEGY_ORDER
 from igpo_lightning.rewards.worker import Grader
+from igpo_lightning.runs.checkpoints import ShardedStrategy
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from igpo_lightning.reporting.intervals import SeedMean, seed_mean
-from igpo_lightning.reporting.metrics_file import column
 from igpo_lightning.reporting.run_data import FINISHED, RunData, by_setting
+from igpo_lightning.runs.metrics_file import column
 
 EVALUATED = "eval/accuracy"
 GENERATED = ("tokens/rollout",)

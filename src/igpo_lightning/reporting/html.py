@@ -13,10 +13,10 @@ from markupsafe import Markup
 from igpo_lightning.evaluation.metrics import Accuracy
 from igpo_lightning.reporting import report_plots
 from igpo_lightning.reporting.intervals import SeedMean, seed_mean
-from igpo_lightning.reporting.metrics_file import column
 from igpo_lightning.reporting.plots import GREEN, ORANGE
 from igpo_lightning.reporting.run_data import RunData, by_setting, read_run, read_sweep, varied_keys
 from igpo_lightning.reporting.viewer_samples import viewer_samples
+from igpo_lightning.runs.metrics_file import column
 
 REPORT_FILE = "report.html"
 

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from igpo_lightning import durable
 from igpo_lightning.evaluation.metrics import Accuracy
+from igpo_lightning.runs import durable
 
 SOURCE = "arXiv 2509.10396"
 TITLES = {"gsm8k": "GSM8K", "math500": "MATH500", "amc": "AMC", "minerva": "Minerva"}

@@ -9,7 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from igpo_lightning.reporting.metrics_file import METRICS_FILE, column, read_metrics
+from igpo_lightning.runs.metrics_file import METRICS_FILE, column, read_metrics
 
 CURVES_FILE = "curves.png"
 # Okabe and Ito's palette: distinct to colour-blind readers.

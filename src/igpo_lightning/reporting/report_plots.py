@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from igpo_lightning.reporting.intervals import SeedMean
-from igpo_lightning.reporting.metrics_file import column
 from igpo_lightning.reporting.plots import BLUE, GREEN, ORANGE, PURPLE
 from igpo_lightning.reporting.run_data import RunData
+from igpo_lightning.runs.metrics_file import column
 
 # Okabe and Ito's palette without yellow, which vanishes on white, and without black.
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00")

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from igpo_lightning.reporting.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics
+from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics
 
 FAILURE_FILE = "failure.txt"  # a failed run of a sweep: the error in a line, and the traceback
 PLANNED_FILE = "planned.json"  # override lists of every run that a sweep was asked for

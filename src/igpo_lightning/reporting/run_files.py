@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from igpo_lightning import durable
 from igpo_lightning.distributed import rank
 from igpo_lightning.evaluation.metrics import Accuracy
-from igpo_lightning.reporting.metrics_file import METRICS_FILE, SUMMARY_FILE, column, read_metrics
+from igpo_lightning.runs import durable
+from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, column, read_metrics
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> str:

@@ -6,8 +6,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from igpo_lightning.reporting.metrics_file import MEASURED_FILE
 from igpo_lightning.reporting.run_data import RunData
+from igpo_lightning.runs.metrics_file import MEASURED_FILE
 
 # File: where its samples come from, as the viewer's filter names it. stage=eval writes its samples
 # to samples.jsonl too; they carry no step.

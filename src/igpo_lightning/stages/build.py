@@ -20,14 +20,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerFast
 
-from igpo_lightning import checkpointing, durable
 from igpo_lightning.diffusion.masked_inputs import LikelihoodSettings
 from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.evaluation.module import EvaluationSettings
 from igpo_lightning.inpainting.hints import HintOptions
 from igpo_lightning.inpainting.schedule import RatioSchedule
-from igpo_lightning.memory import keep_freed_memory
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
+from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.lora import LoraSettings, add_lora
 from igpo_lightning.optimization import OptimizerSettings
 from igpo_lightning.reporting.progress import StepBar
@@ -35,9 +34,9 @@ from igpo_lightning.rl.filters import FilterSettings
 from igpo_lightning.rl.injection import InpaintSettings
 from igpo_lightning.rl.objectives import ObjectiveSettings
 from igpo_lightning.rl.settings import RLSettings
-from igpo_lightning.stages import resuming
+from igpo_lightning.runs import checkpoints, durable, resuming
+from igpo_lightning.runs.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
 from igpo_lightning.stages.problems import grader
-from igpo_lightning.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
 
 log = logging.getLogger(__name__)
 
@@ -264,7 +263,7 @@ def _strategy(config: DictConfig) -> str | Strategy:
     timeout = datetime.timedelta(seconds=trainer.timeout)
     if trainer.strategy == "fsdp":
         offloads = trainer.cpu_offload and trainer.accelerator == "gpu"
-        return checkpointing.ShardedStrategy(
+        return checkpoints.ShardedStrategy(
             replicas=trainer.replicas,
             shards=trainer.devices * trainer.num_nodes // trainer.replicas,
             timeout=timeout,
@@ -283,7 +282,7 @@ def _plugins(config: DictConfig) -> list[Any]:
     """Durable checkpoints, and SLURM without its handler, which would save within a step."""
     plugins: list[Any] = []
     if config.trainer.strategy != "fsdp":  # whose strategy writes by itself
-        plugins.append(checkpointing.DurableCheckpointIO())
+        plugins.append(checkpoints.DurableCheckpointIO())
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return plugins
@@ -314,8 +313,8 @@ class Pace:
 
 def _training_callbacks(config: DictConfig, pace: Pace) -> list[Callback]:
     folder, evaluates = run_folder(), pace.evaluate_every > 0
-    checkpoints = checkpointing.RunCheckpoints(
-        folder / checkpointing.FOLDER,
+    kept = checkpoints.RunCheckpoints(
+        folder / checkpoints.FOLDER,
         every=pace.checkpoint_every * pace.updates,
         keep_last=config.trainer.keep_last,
         evaluate_every=pace.evaluate_every * pace.updates or None,
@@ -326,8 +325,8 @@ def _training_callbacks(config: DictConfig, pace: Pace) -> list[Callback]:
     return [
         SeedSteps(config.seed),
         StopOnNonFinite(config.trainer.max_skipped, folder),
-        checkpoints,
-        SaveOnSignal(checkpoints),
+        kept,
+        SaveOnSignal(kept),
     ]
 
 

@@ -9,14 +9,14 @@ import lightning
 import yaml
 from omegaconf import DictConfig
 
-from igpo_lightning import durable
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.metrics import Accuracy
 from igpo_lightning.evaluation.module import EvaluationModule
-from igpo_lightning.reporting.metrics_file import MEASURED_FILE, SUMMARY_FILE
 from igpo_lightning.reporting.paper_table import print_suite, suite_numbers, write_suite
 from igpo_lightning.reporting.tensorboard import log_results
+from igpo_lightning.runs import durable
+from igpo_lightning.runs.metrics_file import MEASURED_FILE, SUMMARY_FILE
 from igpo_lightning.stages import build
 from igpo_lightning.stages.evaluate import answer, keep
 from igpo_lightning.stages.measurements import Measurement, measurements

@@ -6,11 +6,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from igpo_lightning import untrusted
 from igpo_lightning.distributed import read_sharded
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import save_export
 from igpo_lightning.models.checkpoint import report_misfits
+from igpo_lightning.runs import untrusted
 from igpo_lightning.stages import build
 
 PREFIX = "backbone."  # of the model within the LightningModules

@@ -16,9 +16,10 @@ from igpo_lightning.reporting.plots import plot_sft_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_sft_table
 from igpo_lightning.reporting.tensorboard import log_results
+from igpo_lightning.runs import resuming
 from igpo_lightning.sft.module import SFTModule, SFTSettings
 from igpo_lightning.sft.noising import NoiseSettings
-from igpo_lightning.stages import build, resuming
+from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import (
     encode,
     example_stream,

@@ -13,7 +13,8 @@ from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_rl_table
 from igpo_lightning.reporting.tensorboard import log_results
 from igpo_lightning.rl.module import RLModule
-from igpo_lightning.stages import build, resuming
+from igpo_lightning.runs import resuming
+from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import encode, example_stream, read_problems
 
 

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.data.rewrite_endpoint import EndpointRewriter, EndpointSettings
-from igpo_lightning.data.rewrite_run import Outcome, RewriteLog, Rewriting, rewrite_all
-from igpo_lightning.data.rewriting import RewriteLimits, rewrite_by_rules
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.reporting.lengths import LENGTHS_FILE, plot_lengths, summarise_lengths
 from igpo_lightning.rewards.worker_pool import GradingPool
+from igpo_lightning.rewriting.endpoint import EndpointRewriter, EndpointSettings
+from igpo_lightning.rewriting.rules import RewriteLimits, rewrite_by_rules
+from igpo_lightning.rewriting.run import Outcome, RewriteLog, Rewriting, rewrite_all
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import grader, read_problems
 

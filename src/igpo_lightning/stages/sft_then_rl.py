@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from igpo_lightning.checks import validate
 from igpo_lightning.config import CONF, config_folders
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.reporting.metrics_file import SUMMARY_FILE
+from igpo_lightning.runs.metrics_file import SUMMARY_FILE
 from igpo_lightning.stages import build
 
 log = logging.getLogger(__name__)

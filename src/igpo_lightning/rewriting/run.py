@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.data.rewrite_endpoint import RequestFailedError
-from igpo_lightning.data.rewriting import RewriteLimits, form_fault
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewards.worker_pool import GradingPool
+from igpo_lightning.rewriting.endpoint import RequestFailedError
+from igpo_lightning.rewriting.rules import RewriteLimits, form_fault
 
 REQUEST_FAILED = "request_failed"
 

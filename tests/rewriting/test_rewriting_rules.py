@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igpo_lightning.data.rewriting import (
+from igpo_lightning.rewards import GradingPool
+from igpo_lightning.rewriting.rules import (
     RewriteLimits,
     form_fault,
     has_reflection,
     is_copy,
     rewrite_by_rules,
 )
-from igpo_lightning.rewards import GradingPool
 
 LIMITS = RewriteLimits(max_tokens=20, copy_share=0.8, keep_fitting=False)
 

@@ -13,7 +13,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from igpo_lightning import distributed, durable, untrusted
+from igpo_lightning import distributed
+from igpo_lightning.runs import durable, untrusted
 from igpo_lightning.errors import RunError
 
 FOLDER = "checkpoints"  # within a run's folder

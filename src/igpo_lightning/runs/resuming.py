@@ -8,9 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from igpo_lightning import checkpointing, durable
+from igpo_lightning.runs import checkpoints, durable
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.reporting.metrics_file import METRICS_FILE, read_metrics
+from igpo_lightning.runs.metrics_file import METRICS_FILE, read_metrics
 
 AUTO = "auto"
 # What may change on the way: it decides where and how fast a run computes, not what.
@@ -92,8 +92,8 @@ def _chosen(resume: str | None, folder: Path) -> Path | None:
     Raises:
         ConfigError: It is not there, damaged, or not the newest of this run.
     """
-    own = folder / checkpointing.FOLDER
-    there = checkpointing.checkpoints(own)
+    own = folder / checkpoints.FOLDER
+    there = checkpoints.checkpoints(own)
     if resume is None:
         if there:
             raise ConfigError(
@@ -102,7 +102,7 @@ def _chosen(resume: str | None, folder: Path) -> Path | None:
             )
         return None
     if resume == AUTO:
-        sound = checkpointing.newest_sound(own)
+        sound = checkpoints.newest_sound(own)
         if there and sound is None:
             raise ConfigError(
                 f"resume=auto: no checkpoint in {own} is sound; to start from the beginning, "
@@ -110,8 +110,8 @@ def _chosen(resume: str | None, folder: Path) -> Path | None:
             )
         return sound
     path = Path(resume)
-    if path.is_dir() and (path / checkpointing.FOLDER).is_dir():
-        found = checkpointing.newest_sound(path / checkpointing.FOLDER)
+    if path.is_dir() and (path / checkpoints.FOLDER).is_dir():
+        found = checkpoints.newest_sound(path / checkpoints.FOLDER)
     else:
         found = path.resolve() if path.exists() else None
     if found is None:
@@ -165,7 +165,7 @@ def find(config: DictConfig, folder: Path) -> Resume:
             f"trainer.strategy={config.trainer.strategy}: {path} is in shards; go on with "
             "trainer.strategy=fsdp and any number of processes, or export it"
         )
-    kept = checkpointing.read_notes(path)
+    kept = checkpoints.read_notes(path)
     if "settings" in kept:
         _check(path, kept["settings"], settings(config), config)
     return Resume(path, kept["global_step"], list(kept.get("lines", [])))

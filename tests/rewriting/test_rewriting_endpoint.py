@@ -8,13 +8,13 @@ import pytest
 from completions_server import serve
 
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.data.rewrite_endpoint import (
+from igpo_lightning.errors import ConfigError
+from igpo_lightning.rewriting.endpoint import (
     EndpointRewriter,
     EndpointSettings,
     RateLimit,
     RequestFailedError,
 )
-from igpo_lightning.errors import ConfigError
 
 PROBLEM = Problem(id="p", question="3 + 4?", solution="Wait {answer} = 7", answer="7")
 

@@ -12,8 +12,9 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from igpo_lightning import distributed, durable
-from igpo_lightning.checkpointing import RunCheckpoints
+from igpo_lightning import distributed
+from igpo_lightning.runs import durable
+from igpo_lightning.runs.checkpoints import RunCheckpoints
 from igpo_lightning.diffusion.noise import stable_seed
 from igpo_lightning.errors import RunError
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.data.rewrite_endpoint import RequestFailedError
-from igpo_lightning.data.rewrite_run import Outcome, RewriteLog, Rewriting, rewrite_all
-from igpo_lightning.data.rewriting import RewriteLimits
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewards import GradingPool
+from igpo_lightning.rewriting.endpoint import RequestFailedError
+from igpo_lightning.rewriting.rules import RewriteLimits
+from igpo_lightning.rewriting.run import Outcome, RewriteLog, Rewriting, rewrite_all
 
 LIMITS = RewriteLimits(max_tokens=12, copy_share=0.8, keep_fitting=False)
 

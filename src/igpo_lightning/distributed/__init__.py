@@ -1,0 +1,36 @@
+"""The only room that calls torch.distributed: ranks, signs of life, sharding."""
+
+from igpo_lightning.distributed.pulse import Pulse, is_lost_connection
+from igpo_lightning.distributed.ranks import (
+    any_rank,
+    gather_objects,
+    is_distributed,
+    max_over_ranks,
+    rank,
+    world_size,
+)
+from igpo_lightning.distributed.sharding import (
+    gathered,
+    lockstep,
+    read_sharded,
+    shard,
+    sharding_mesh,
+    whole_state,
+)
+
+__all__ = [
+    "Pulse",
+    "any_rank",
+    "gather_objects",
+    "gathered",
+    "is_distributed",
+    "is_lost_connection",
+    "lockstep",
+    "max_over_ranks",
+    "rank",
+    "read_sharded",
+    "shard",
+    "sharding_mesh",
+    "whole_state",
+    "world_size",
+]

@@ -1,0 +1,1 @@
+"""Long traces become short, structured ones: the data of length-aligned SFT."""

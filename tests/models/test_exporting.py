@@ -1,13 +1,16 @@
 """Exports: original names, bit for bit, with everything that belongs to a model's folder."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from igpo_lightning.models import load_backbone, load_tokenizer, save_export
+from igpo_lightning.models import checkpoint, load_backbone, load_tokenizer, save_export
+from igpo_lightning.models.checkpoint import LARGEST_SHARD, shard_bytes
 from igpo_lightning.models.tokenizer import train_tokenizer
 
 
@@ -42,7 +45,7 @@ def test_exports_carry_the_original_names(shared_golden, tmp_path, tokenizer, na
 @pytest.mark.parametrize("name", ["dream", "llada", "tiny"])
 def test_export_and_load_are_bitwise_equal(native, tokenizer, tmp_path, name, dtype) -> None:
     model = native(name).to(dtype)
-    save_export(model, tokenizer, tmp_path, max_shard_size="4KB")
+    save_export(model, tokenizer, tmp_path, max_shard_size=4_000)
     again = load_backbone(str(tmp_path), dtype=dtype)
     assert again.raw_config == model.raw_config
     for key, tensor in model.state_dict().items():
@@ -87,3 +90,52 @@ def test_code_of_a_hub_model_is_named_by_its_repository(native, tokenizer, tmp_p
     exported = json.loads((tmp_path / "config.json").read_text())
     expected = "GSAI-ML/LLaDA-8B-Instruct--modeling_llada.LLaDAModelLM"
     assert exported["auto_map"] == {"AutoModel": expected}
+
+
+MEASURE = """
+import sys, threading, time, psutil, torch
+from igpo_lightning.models import checkpoint, load_backbone, load_tokenizer, save_export
+from igpo_lightning.models.checkpoint import LARGEST_SHARD, shard_bytes
+from igpo_lightning.models.lora import LoraSettings, add_lora
+process, peak, done = psutil.Process(), 0, False
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, process.memory_info().rss)
+        time.sleep(0.001)
+small, large, folder, shard, lora = sys.argv[1:]
+tokenizer = load_tokenizer(small)
+save_export(load_backbone(small), tokenizer, folder)  # the libraries' own memory
+model = load_backbone(large)
+if lora == "lora":
+    add_lora(model, LoraSettings(4, 8.0), seed=0)
+start = process.memory_info().rss
+thread = threading.Thread(target=watch); thread.start()
+save_export(model, tokenizer, folder, max_shard_size=int(shard))
+done = True; thread.join()
+print((peak - start) / int(shard), sum(p.numel() * 4 for p in model.parameters()) / int(shard))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_an_export_needs_the_memory_of_one_shard(native, tokenizer, tmp_path, kind: str) -> None:
+    """450 MB of float32 weights in shards of 100 MB: the process grows by one shard, and by the
+    one sum (here at most 6 MB) that is being made."""
+    pytest.importorskip("psutil")
+    sizes = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 16}
+    save_export(native("tiny"), tokenizer, tmp_path / "small")
+    save_export(native("tiny", **sizes), tokenizer, tmp_path / "large")
+    places = [str(tmp_path / name) for name in ("small", "large", "out")]
+    command = [sys.executable, "-c", MEASURE, *places, str(10**8), kind]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    shards, weights = map(float, output.split())
+    assert weights > 4
+    assert shards < 1.2
+
+
+def test_shards_shrink_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of what is left: a shard, its sums and the page cache have room."""
+    for left, expected in ((8_000, 2_000), (10**12, LARGEST_SHARD), (None, LARGEST_SHARD)):
+        monkeypatch.setattr(checkpoint, "available_bytes", lambda left=left: left)
+        assert shard_bytes() == expected

@@ -10,17 +10,18 @@ from igpo_lightning.distributed.ranks import (
     world_size,
 )
 from igpo_lightning.distributed.sharding import (
+    full,
     gathered,
     lockstep,
     read_sharded,
     shard,
     sharding_mesh,
-    whole_state,
 )
 
 __all__ = [
     "Pulse",
     "any_rank",
+    "full",
     "gather_objects",
     "gathered",
     "is_distributed",
@@ -31,6 +32,5 @@ __all__ = [
     "read_sharded",
     "shard",
     "sharding_mesh",
-    "whole_state",
     "world_size",
 ]

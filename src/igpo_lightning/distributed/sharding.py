@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import torch
 
-from igpo_lightning.distributed.ranks import any_rank, rank
+from igpo_lightning.distributed.ranks import any_rank
 
 # Sharded models whose parameters every rank holds for the time being, see `gathered`.
 _GATHERED: WeakSet[torch.nn.Module] = WeakSet()
@@ -56,16 +56,11 @@ def gathered(model: torch.nn.Module, keep: bool) -> Iterator[None]:
             part.set_reshard_after_forward(part is not model, recurse=False)
 
 
-def whole_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Every weight in full, on the first rank's CPU; nothing on the others, which must all ask."""
+def full(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in full, which all ranks must ask for where they share it."""
     from torch.distributed.tensor import DTensor
 
-    whole = {}
-    for name, tensor in model.state_dict().items():
-        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        if rank() == 0:
-            whole[name] = full.detach().cpu()
-    return whole
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def read_sharded(folder: Path, prefix: str) -> dict[str, torch.Tensor]:

@@ -3,12 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from igpo_lightning.models.special_tokens import TokenIds
+
+Weight = TypeVar("Weight")  # a tensor, or what becomes one
 
 
 @dataclass
@@ -153,7 +155,7 @@ class BackboneModule(nn.Module):
         for block in self.blocks:
             block.compile()
 
-    def checkpoint_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def checkpoint_names(self, state: Mapping[str, Weight]) -> dict[str, Weight]:
         """The weights of a state dict under the names of the original checkpoint."""
         return dict(state)
 

@@ -11,11 +11,15 @@ from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from igpo_lightning import distributed
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.configuration import find_file
+from igpo_lightning.models.cpu_memory import available_bytes
+from igpo_lightning.models.lazy_tensor import LazyTensor
 from igpo_lightning.models.quantization import quantized_parameter
 
 SINGLE_FILE = "model.safetensors"
@@ -33,6 +37,7 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+LARGEST_SHARD = 5 * 10**9  # bytes; what transformers writes
 _NAMED_AT_MOST = 8
 
 
@@ -145,16 +150,54 @@ def report_misfits(
         )
 
 
+def shard_bytes() -> int:
+    """The size of a shard: 5 GB, or a quarter of the memory of the rank that has least."""
+    available = [a for a in distributed.gather_objects(available_bytes()) if a is not None]
+    return min([LARGEST_SHARD, *(a // 4 for a in available)])
+
+
 def save_weights(
-    state: Mapping[str, Tensor], folder: Path, max_shard_size: str | int = "5GB"
+    state: Mapping[str, LazyTensor], folder: Path, max_shard_size: int | None = None
 ) -> None:
-    """Write safetensors, and an index where there is more than one file."""
+    """Write safetensors, and an index where there is more than one file.
+
+    One shard is held in memory at a time. Where ranks share the weights all must call, and the
+    first one writes.
+
+    Args:
+        state: Name in the checkpoint and tensor.
+        folder: Exists.
+        max_shard_size: Bytes of a file; None for `shard_bytes`.
+
+    Raises:
+        OSError: The disk is full or cannot be written; on every rank.
+    """
+    sizes = {name: torch.empty(t.shape, dtype=t.dtype, device="meta") for name, t in state.items()}
     plan = split_torch_state_dict_into_shards(
-        dict(state), filename_pattern="model{suffix}.safetensors", max_shard_size=max_shard_size
+        sizes,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=max(1, max_shard_size or shard_bytes()),
     )
     for filename, names in plan.filename_to_tensors.items():
-        tensors = {name: state[name].detach().cpu().contiguous() for name in names}
-        save_file(tensors, folder / filename, metadata={"format": "pt"})
-    if plan.is_sharded:
+        shard: dict[str, Tensor] = {}
+        for name in names:
+            tensor = state[name].make()
+            if distributed.rank() == 0:
+                shard[name] = tensor.cpu().contiguous()
+            del tensor
+        _write_on_first_rank(shard, folder / filename)
+    if plan.is_sharded and distributed.rank() == 0:
         index: dict[str, Any] = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_on_first_rank(shard: dict[str, Tensor], file: Path) -> None:
+    """Write one file; a failure ends all ranks, which would else wait for the first."""
+    error: Exception | None = None
+    if distributed.rank() == 0:
+        try:
+            save_file(shard, file, metadata={"format": "pt"})
+        except (OSError, SafetensorError) as caught:
+            error = caught
+    if distributed.any_rank(error is not None):
+        raise OSError(f"{file}: {error or 'the first rank could not write it'}") from error

@@ -1,10 +1,17 @@
-"""How the C library treats the memory that a CPU run frees."""
+"""Memory of a Linux host: how much is left, and what the C library does with what is freed."""
 
 import ctypes
+from pathlib import Path
 
 # glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_FROM_HEAP = 1 << 25  # bytes; glibc allows no more
+_GROUPS = Path("/sys/fs/cgroup")
+# Files with the limit and the use of a container's memory: version 2 of control groups, version 1.
+_CONTROL_GROUPS = (
+    (_GROUPS / "memory.max", _GROUPS / "memory.current"),
+    (_GROUPS / "memory/memory.limit_in_bytes", _GROUPS / "memory/memory.usage_in_bytes"),
+)
 _KEPT = 1 << 30  # bytes free at the heap's end before any go back to the system
 
 
@@ -26,3 +33,22 @@ def keep_freed_memory() -> bool:
         library.mallopt(_TRIM_THRESHOLD, _KEPT),
     )
     return all(taken)
+
+
+def available_bytes() -> int | None:
+    """Memory that this process can still take, by the kernel and its control group.
+
+    Returns:
+        None where the system does not say.
+    """
+    found = []
+    memory = Path("/proc/meminfo")
+    if memory.is_file():
+        lines = memory.read_text(encoding="ascii").splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+    for limit, used in _CONTROL_GROUPS:
+        if limit.is_file() and used.is_file():
+            most = limit.read_text(encoding="ascii").strip()
+            if most != "max":
+                found.append(max(0, int(most) - int(used.read_text(encoding="ascii"))))
+    return min(found, default=None)

@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.backbone import BackboneModule
+from igpo_lightning.models.lazy_tensor import LazyTensor
 from igpo_lightning.models.quantization import dense_weight
 
 ADAPTER = "default"
@@ -129,17 +130,19 @@ def reference_policy(
         yield model
 
 
-def merged_state(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def merged_state(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, LazyTensor]:
     """A state dict as the backbone had it before adapters, with the adapters added to its weights.
+
+    Each sum is made when it is asked for, so that no second copy of the weights ever exists.
 
     Args:
         model: The backbone, for scaling and quantized weights.
-        state: Its own state dict, or the same with other values (gathered over ranks).
+        state: Its own state dict, or the same with other values (of a checkpoint).
 
     Returns:
         Weights in their own dtype; sums are float32. Quantized weights are written out in full.
     """
-    merged = dict(state)
+    merged = {name: LazyTensor.of(tensor) for name, tensor in state.items()}
     for path, layer in model.named_modules():
         dense = dense_weight(layer)
         if dense is not None:
@@ -149,13 +152,24 @@ def merged_state(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Ten
             merged.pop(f"{path}.SCB", None)
             merged[prefix] = dense
     for path, layer in _layers(model):
-        down = merged.pop(f"{path}.lora_A.{ADAPTER}.weight").float()
-        up = merged.pop(f"{path}.lora_B.{ADAPTER}.weight").float()
-        delta = layer.scaling[ADAPTER] * (up @ down)  # [out, in]
+        down = merged.pop(f"{path}.lora_A.{ADAPTER}.weight")
+        up = merged.pop(f"{path}.lora_B.{ADAPTER}.weight")
         weight = merged.pop(f"{path}.base_layer.weight")
-        if isinstance(layer.get_base_layer(), Conv1D):
-            delta = delta.T
-        merged[f"{path}.weight"] = (weight.float() + delta.to(weight.device)).to(weight.dtype)
+        merged[f"{path}.weight"] = _sum(layer, weight, down, up)
         if f"{path}.base_layer.bias" in merged:
             merged[f"{path}.bias"] = merged.pop(f"{path}.base_layer.bias")
     return merged
+
+
+def _sum(layer: Any, weight: LazyTensor, down: LazyTensor, up: LazyTensor) -> LazyTensor:
+    """A weight [out, in] with its adapter's update, alpha / r * B A."""
+
+    def make() -> Tensor:
+        whole = weight.make()
+        # In place from here on: a large layer's sum exists once.
+        delta = (up.make().float() @ down.make().float()).mul_(layer.scaling[ADAPTER])
+        if isinstance(layer.get_base_layer(), Conv1D):
+            delta = delta.T
+        return delta.to(whole.device).add_(whole.float()).to(weight.dtype)
+
+    return LazyTensor(weight.shape, weight.dtype, make)

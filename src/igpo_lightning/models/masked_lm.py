@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.pytorch_utils import Conv1D
 
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.models.backbone import BackboneModule, KeyValueCache
+from igpo_lightning.models.backbone import BackboneModule, KeyValueCache, Weight
 from igpo_lightning.models.checkpoint import report_misfits
 from igpo_lightning.models.special_tokens import TokenIds
 from igpo_lightning.models.transformer import align_shifted
@@ -269,7 +269,7 @@ class TransformersBackbone(BackboneModule):
         # A view, since FSDP hangs hooks on what a forward method returns, for good on a parameter.
         return self.head.weight.view_as(self.head.weight)
 
-    def checkpoint_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def checkpoint_names(self, state: Mapping[str, Weight]) -> dict[str, Weight]:
         """The weights under the names of the checkpoint; a tied head is left to its embedding."""
         named = {}
         for name, tensor in state.items():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.backbone import BackboneModule
+from igpo_lightning.models.lazy_tensor import LazyTensor
 
 KINDS = ("none", "8bit", "4bit")
 
@@ -85,16 +86,23 @@ def quantized_parameter(
     return parameter.to(device)  # type: ignore[no-any-return]
 
 
-def dense_weight(layer: nn.Module) -> Tensor | None:
-    """The weight of a quantized layer in full; None for any other layer."""
+def dense_weight(layer: nn.Module) -> LazyTensor | None:
+    """The weight [out, in] of a quantized layer in full; None for any other layer."""
     kind = _kind(layer)
     if kind is None:
         return None
     functional: Any = importlib.import_module("bitsandbytes.functional")
-    weight: Any = layer.weight
-    state: Any = layer.state if kind == "8bit" else None
+    quantized: Any = layer
+    weight = quantized.weight
+    shape = torch.Size((quantized.out_features, quantized.in_features))
     if kind == "4bit":
-        return functional.dequantize_4bit(weight.data, weight.quant_state)
+        return LazyTensor(
+            shape,
+            weight.quant_state.dtype,
+            lambda: functional.dequantize_4bit(weight.data, weight.quant_state),
+        )
     # A forward pass moves the scales from the weight to the layer's state.
-    scales = weight.SCB if weight.SCB is not None else state.SCB
-    return functional.int8_vectorwise_dequant(weight.data, scales)
+    scales = weight.SCB if weight.SCB is not None else quantized.state.SCB
+    return LazyTensor(
+        shape, torch.float32, lambda: functional.int8_vectorwise_dequant(weight.data, scales)
+    )

@@ -10,8 +10,11 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from igpo_lightning.errors import RunError
 
 PARTIAL = ".partial"  # ends the name of what is not whole yet
 SUMS_FILE = "checksums.json"
@@ -72,11 +75,46 @@ def publish_folder(path: Path) -> None:
     files = sorted(file for file in partial.rglob("*") if file.is_file())
     sums = {str(file.relative_to(partial)): _sha256(file) for file in files}
     (partial / SUMS_FILE).write_text(json.dumps(sums, indent=1), encoding="utf-8")
-    for file in [*files, partial / SUMS_FILE, partial]:
+    _give_name(path)
+
+
+def _give_name(path: Path) -> None:
+    """Let a whole folder take its place, also that of an older one (a step reached again)."""
+    partial = partial_name(path)
+    for file in [*(file for file in partial.rglob("*") if file.is_file()), partial]:
         _flush(file)
-    remove(path)  # of a step that is reached again
+    remove(path)
     partial.rename(path)
     _flush(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path, owner: bool = True) -> Iterator[Path]:
+    """Within it, a folder is filled under its partial name; afterwards it takes its own.
+
+    Args:
+        path: Of the folder; what stands there stays until the new one is whole.
+        owner: Whether this process makes and names it; others may wait for its work within.
+
+    Raises:
+        RunError: It cannot be written; what stood under the name before is untouched.
+    """
+    partial = partial_name(path)
+    try:
+        if owner:
+            remove(partial)
+            partial.mkdir(parents=True)
+        yield partial
+        if owner:
+            _give_name(path)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error}. Make room there (or make it writable) and start the "
+            "same command again, or write it elsewhere with stage=export"
+        ) from error
+    finally:
+        if owner:
+            remove(partial)
 
 
 def link(path: Path, target: str) -> None:

@@ -10,7 +10,7 @@ from igpo_lightning.distributed import read_sharded
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import save_export
 from igpo_lightning.models.checkpoint import report_misfits
-from igpo_lightning.runs import untrusted
+from igpo_lightning.runs import durable, untrusted
 from igpo_lightning.stages import build
 
 PREFIX = "backbone."  # of the model within the LightningModules
@@ -77,6 +77,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     source = f"{of_run.model.path} with checkpoint={checkpoint}"
     report_misfits(source, absent & trained, set(weights) - set(own), misshapen)
     folder = Path(config.stage.output or build.run_folder() / "export")
-    save_export(model, build.build_tokenizer(of_run), folder, own | weights)
+    with durable.new_folder(folder) as partial:
+        save_export(model, build.build_tokenizer(of_run), partial, own | weights)
     print(f"{checkpoint} as a model's folder in {folder}")
     return {"export": str(folder)}

@@ -148,7 +148,7 @@ def run(config: DictConfig) -> dict[str, Any]:
             after = module.accuracy
     finally:
         module.close()
-    export_model(trainer, module, folder / "export")
+    export_model(module, folder / "export")
     if not trainer.is_global_zero:
         return {}
     plot_sft_curves(folder)

@@ -1,5 +1,6 @@
 """stage=rl: evaluate, train with IGPO or GRPO, evaluate again, report."""
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -13,7 +14,7 @@ from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_rl_table
 from igpo_lightning.reporting.tensorboard import log_results
 from igpo_lightning.rl.module import RLModule
-from igpo_lightning.runs import resuming
+from igpo_lightning.runs import durable, resuming
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import encode, example_stream, read_problems
 
@@ -80,7 +81,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         after = evaluate("after") if stage.eval_after else None
     finally:
         module.close()
-    export_model(trainer, module, folder / "export")
+    export_model(module, folder / "export")
     if not trainer.is_global_zero:
         return {}
     summary = write_summary(folder, before=before, after=after)
@@ -90,8 +91,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     return summary
 
 
-def export_model(trainer: Any, module: Any, folder: Any) -> None:
+def export_model(module: Any, folder: Path) -> None:
     """Write the trained model in its own layout; under sharding all ranks take part."""
-    weights = distributed.whole_state(module.backbone)
-    if trainer.is_global_zero:
-        save_export(module.backbone, module.tokenizer, folder, weights)
+    with durable.new_folder(folder, owner=distributed.rank() == 0) as partial:
+        save_export(module.backbone, module.tokenizer, partial)

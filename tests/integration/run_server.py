@@ -97,7 +97,10 @@ def inject(target: str, call: int, action: str) -> None:
         if due and action != "nan":
             ACTIONS[action]()
         result = original(*args, **kwargs)
-        return result * float("nan") if due and action == "nan" else result
+        if due and action == "nan":  # of a loss with its statistics, the loss
+            loss, statistics = result
+            return loss * float("nan"), statistics
+        return result
 
     setattr(owner, name, wrapped)
 

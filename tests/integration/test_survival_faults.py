@@ -151,7 +151,7 @@ def test_a_rollout_without_memory_goes_on_in_halves(
 def test_updates_with_nan_are_skipped_counted_and_end_the_run(runs: Runs, tmp_path: Path) -> None:
     """Every update fails from the first on; the fourth one in a row ends the run."""
     folder = tmp_path / "run"
-    fault = {"target": "igpo_lightning.rl.module:weighted_loss", "call": 0, "action": "nan"}
+    fault = {"target": "igpo_lightning.rl.module:policy_loss", "call": 0, "action": "nan"}
     args = (*SHORT, "trainer.max_skipped=4")
     assert runs.start(folder, *args, faults=[fault]) == 1
     text = runs.log(folder)
@@ -162,7 +162,7 @@ def test_updates_with_nan_are_skipped_counted_and_end_the_run(runs: Runs, tmp_pa
 
 def test_one_update_with_nan_is_left_out_and_counted(runs: Runs, tmp_path: Path) -> None:
     folder, args = tmp_path / "run", (*SHORT, "stage.steps=2")
-    fault = {"target": "igpo_lightning.rl.module:weighted_loss", "call": 3, "action": "nan"}
+    fault = {"target": "igpo_lightning.rl.module:policy_loss", "call": 3, "action": "nan"}
     assert runs.start(folder, *args, faults=[fault]) == 0, runs.log(folder)
     lines = [row for row in results(folder)["metrics"] if "policy/skipped" in row]
     assert [row["policy/skipped"] for row in lines] == ["0", "1"]

@@ -11,7 +11,6 @@ from igpo_lightning.rl.diagnostics import (
     measured_values,
     update_measures,
 )
-from igpo_lightning.rl.objectives import TokenTerms
 
 
 def test_means_of_unequal_parts_are_weighted():
@@ -35,18 +34,17 @@ def test_a_mean_over_nothing_is_left_out():
     assert measured_values({"a": mean(0.0, 0), "b": mean(0.0, 2)}) == {"b": 0.0}
 
 
-TERMS = TokenTerms(
-    gain=torch.zeros(1, 4),
-    ratio=torch.tensor([[1.0, 2.0, 4.0, 99.0]]),
-    clipped=torch.tensor([[False, True, True, True]]),
-    kl=torch.tensor([[0.3, 0.1, 0.2, 9.0]]),
-)
+STATS = {
+    "token_ratio": torch.tensor([[1.0, 2.0, 4.0, 99.0]]),
+    "token_clipped": torch.tensor([[False, True, True, True]]),
+    "token_kl": torch.tensor([[0.3, 0.1, 0.2, 9.0]]),
+}
 COUNTED = torch.tensor([[True, True, True, False]])
 HINTS = torch.tensor([[False, False, True, True]])
 
 
 def test_ratio_clipping_and_kl_are_split_by_origin():
-    values = measured_values(update_measures(TERMS, COUNTED, HINTS))
+    values = measured_values(update_measures(STATS, COUNTED, HINTS))
     assert values == pytest.approx(
         {
             "policy/ratio_mean": 7 / 3,
@@ -67,18 +65,18 @@ def test_ratio_clipping_and_kl_are_split_by_origin():
 
 
 def test_where_no_hint_counts_there_is_no_hint_measure():
-    measures = update_measures(TERMS, COUNTED, torch.zeros_like(HINTS))
+    measures = update_measures(STATS, COUNTED, torch.zeros_like(HINTS))
     assert not any(name.endswith("_hint") for name in measures)
 
 
 def test_halves_join_to_the_whole():
-    rows = TokenTerms(*(torch.cat((t, t.flip(1))) for t in vars(TERMS).values()))
+    rows = {name: torch.cat((t, t.flip(1))) for name, t in STATS.items()}
     counted, hints = (torch.cat((m, m.flip(1))) for m in (COUNTED, HINTS))
     whole = update_measures(rows, counted, hints)
     parts = []
     for part in (slice(0, 1), slice(1, 2)):
-        terms = TokenTerms(*(value[part] for value in vars(rows).values()))
-        parts.append(update_measures(terms, counted[part], hints[part]))
+        stats = {name: value[part] for name, value in rows.items()}
+        parts.append(update_measures(stats, counted[part], hints[part]))
     assert measured_values(join_measures(parts)) == pytest.approx(measured_values(whole))
 
 

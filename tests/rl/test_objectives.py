@@ -9,14 +9,11 @@ from torch import Tensor
 from igpo_lightning.rl import group_advantages, policy_loss
 from igpo_lightning.rl.objectives import (
     OBJECTIVES,
-    ObjectiveSettings,
     TokenTerms,
     importance_ratio,
     kl_estimate,
     normalized_weights,
-    objective_terms,
     register_objective,
-    weighted_loss,
 )
 
 ALL = torch.ones(1, 2, dtype=torch.bool)
@@ -329,6 +326,26 @@ def test_where_nothing_counts_the_weights_are_zero(kind):
     assert weights.tolist() == [[0.0] * 3] * 2
 
 
+def test_a_part_with_the_weights_of_its_batch_adds_up_to_the_loss_of_the_batch():
+    """What training does with micro-batches: the losses of two halves sum to that of the whole."""
+    generator = torch.Generator().manual_seed(0)
+    new, old, ref = (torch.randn(2, 3, generator=generator) for _ in range(3))
+    mask, advantages = torch.tensor([[True] * 3, [True, False, False]]), torch.tensor([1.0, -0.5])
+    options = {"ratio": "sequence", "beta": 0.1, "normalization": "batch"}
+    whole, _ = policy_loss(new, old, advantages, mask, ref_logp=ref, **options)
+    weights = normalized_weights(mask, "batch")
+    parts = [
+        policy_loss(
+            *(values[rows] for values in (new, old, advantages, mask)),
+            ref_logp=ref[rows],
+            weights=weights[rows],
+            **options,
+        )[0]
+        for rows in (slice(0, 1), slice(1, 2))
+    ]
+    assert (parts[0] + parts[1]).item() == pytest.approx(whole.item(), rel=1e-6)
+
+
 # ---- theory facts of the paper ------------------------------------------------------------------
 
 
@@ -365,10 +382,9 @@ def test_a_new_objective_is_one_function():
         return TokenTerms(ratio.square() * advantages, ratio, torch.zeros_like(loss_mask))
 
     try:
-        settings = ObjectiveSettings(loss="squared", beta=0.0)
-        terms = objective_terms(settings, logs([1.0]), logs([0.5]), torch.tensor([1.0]), ALL[:, :1])
-        weights = normalized_weights(ALL[:, :1])
-        assert weighted_loss(terms, weights, 0.0).item() == pytest.approx(-4.0)
+        new, old = logs([1.0]), logs([0.5])
+        loss, _ = policy_loss(new, old, torch.tensor([1.0]), ALL[:, :1], loss="squared")
+        assert loss.item() == pytest.approx(-4.0)
     finally:
         del OBJECTIVES["squared"]
 

@@ -3,13 +3,12 @@
 docs/metrics.md says what each name means.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from igpo_lightning.rl.objectives import TokenTerms
 from igpo_lightning.rl.rollout import Rollout, all_right, all_wrong
 
 
@@ -155,10 +154,15 @@ def advantage_measures(advantages: Tensor, loss_mask: Tensor, hint_mask: Tensor)
 
 
 @torch.no_grad()
-def update_measures(terms: TokenTerms, loss_mask: Tensor, hint_mask: Tensor) -> Measures:
+def update_measures(stats: Mapping[str, Tensor], loss_mask: Tensor, hint_mask: Tensor) -> Measures:
     """Ratio, clipping and KL of a micro-batch: means over counted tokens, split by their origin.
 
     One transfer from the device, whatever the number of measures.
+
+    Args:
+        stats: Of `policy_loss`.
+        loss_mask: [B, C], True at tokens that count.
+        hint_mask: [B, C], True at hint tokens.
     """
     names: list[tuple[str, Callable[[float, float], Measure]]] = []
     numbers: list[Tensor] = []
@@ -168,14 +172,15 @@ def update_measures(terms: TokenTerms, loss_mask: Tensor, hint_mask: Tensor) -> 
         ("_generated", loss_mask & ~hint_mask),
     ):
         count = mask.sum()
-        values = {"ratio_mean": terms.ratio, "clip_fraction": terms.clipped.float()}
-        if terms.kl is not None:
-            values["kl"] = terms.kl
+        ratio = stats["token_ratio"]
+        values = {"ratio_mean": ratio, "clip_fraction": stats["token_clipped"].float()}
+        if "token_kl" in stats:
+            values["kl"] = stats["token_kl"]
         for name, value in values.items():
             names.append((f"policy/{name}{suffix}", mean))
             numbers += [torch.where(mask, value, 0.0).sum(), count]
         names.append((f"policy/ratio_max{suffix}", _largest))
-        numbers += [torch.where(mask, terms.ratio, 0.0).amax(), count]
+        numbers += [torch.where(mask, ratio, 0.0).amax(), count]
     plain = torch.stack([number.double() for number in numbers]).tolist()
     made = {
         name: make(plain[2 * i], plain[2 * i + 1])

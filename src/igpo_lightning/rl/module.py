@@ -30,7 +30,7 @@ from igpo_lightning.rl.diagnostics import (
     update_measures,
 )
 from igpo_lightning.rl.experience import Experience, ExperienceModule
-from igpo_lightning.rl.objectives import objective_terms, weighted_loss
+from igpo_lightning.rl.objectives import policy_loss
 from igpo_lightning.rl.rollout import Rollout
 from igpo_lightning.rl.settings import RLSettings
 
@@ -98,18 +98,24 @@ class RLModule(ExperienceModule):
                     rollout.prompt_mask[rows],
                     counted=loss_mask,
                 )
-                terms = objective_terms(
-                    objective,
+                loss, stats = policy_loss(
                     scores.logp,
                     old.logp[rows],
                     experience.advantages[rows],
                     loss_mask,
-                    None if reference is None else reference.logp[rows],
+                    clip_low=objective.clip_low,
+                    clip_high=objective.clip_high,
+                    ratio=objective.ratio,
+                    ref_logp=None if reference is None else reference.logp[rows],
+                    beta=objective.beta,
+                    kl=objective.kl,
+                    loss=objective.loss,
+                    ratio_length=objective.ratio_length,
+                    weights=experience.weights[rows],
                 )
-                loss = weighted_loss(terms, experience.weights[rows], objective.beta)
                 self.manual_backward(loss)
                 total += loss.detach()
-                parts.append(update_measures(terms, loss_mask, rollout.hint_mask[rows]))
+                parts.append(update_measures(stats, loss_mask, rollout.hint_mask[rows]))
                 self.count_update(experience.inputs, rows, rollout, trained=True)
             norm, skipped = clipped_step(
                 optimizer,

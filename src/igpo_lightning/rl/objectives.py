@@ -58,19 +58,17 @@ class ObjectiveSettings:
 
 @dataclass(frozen=True)
 class TokenTerms:
-    """An objective at each token, all [B, C]; `gain` and `kl` carry gradient.
+    """An objective at each token, all [B, C]; `gain` carries gradient.
 
     Attributes:
         gain: To be maximised.
         ratio: Importance ratio of the new to the old policy.
         clipped: True where the clipped branch binds.
-        kl: Estimate of the divergence from the reference; None without one.
     """
 
     gain: Tensor
     ratio: Tensor
     clipped: Tensor
-    kl: Tensor | None = None
 
 
 # (logp, old_logp, advantages [B, 1], loss_mask, settings) -> terms
@@ -169,33 +167,6 @@ def weighted_log_likelihood(
     return TokenTerms(gain, ratio, torch.zeros_like(loss_mask))
 
 
-def objective_terms(
-    settings: ObjectiveSettings,
-    logp: Tensor,
-    old_logp: Tensor,
-    advantages: Tensor,
-    loss_mask: Tensor,
-    ref_logp: Tensor | None = None,
-) -> TokenTerms:
-    """The configured objective and its KL estimate at each token; shapes as in `policy_loss`.
-
-    Raises:
-        ValueError: A penalty without a reference, or an unknown name.
-    """
-    if settings.loss not in OBJECTIVES:
-        known = ", ".join(OBJECTIVES)
-        raise ValueError(f"objective {settings.loss!r} is unknown; use one of {known}")
-    terms = OBJECTIVES[settings.loss](logp, old_logp, advantages[:, None], loss_mask, settings)
-    if not settings.needs_reference:
-        return terms
-    if ref_logp is None:
-        raise ValueError(f"beta={settings.beta} needs ref_logp")
-    kl = kl_estimate(
-        torch.where(loss_mask, logp, 0.0), torch.where(loss_mask, ref_logp, 0.0), settings.kl
-    )
-    return TokenTerms(terms.gain, terms.ratio, terms.clipped, kl)
-
-
 def normalized_weights(
     loss_mask: Tensor,
     normalization: str = "sequence",
@@ -234,12 +205,6 @@ def normalized_weights(
     raise ValueError(f"normalization {normalization!r} is unknown; use one of {known}")
 
 
-def weighted_loss(terms: TokenTerms, weights: Tensor, beta: float) -> Tensor:
-    """The loss to minimise: -sum of weights [B, C] times (gain - beta KL)."""
-    loss = -(terms.gain * weights).sum()
-    return loss if terms.kl is None else loss + beta * (terms.kl * weights).sum()
-
-
 def policy_loss(
     logp: Tensor,
     old_logp: Tensor,
@@ -256,8 +221,9 @@ def policy_loss(
     ratio_length: str = "counted",
     normalization: str = "sequence",
     normalization_length: int = 256,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Policy loss of one batch (arXiv 2509.10396, Eq. 3): mean over counted tokens, then over rows.
+    """The loss that training minimises (arXiv 2509.10396, Eq. 3): -sum of weights (gain - beta KL).
 
     Args:
         logp: [B, C], under the policy that is trained.
@@ -274,11 +240,13 @@ def policy_loss(
         ratio_length: See `importance_ratio`.
         normalization: See `normalized_weights`.
         normalization_length: Its constant.
+        weights: [B, C], of each token, where these rows are a part of a larger batch; None for
+            `normalized_weights` of these rows alone, by the two arguments before.
 
     Returns:
-        The loss to minimise, and detached scalars: "ratio_mean", "ratio_max", "clip_fraction"
+        The loss, and detached statistics. Scalars: "ratio_mean", "ratio_max", "clip_fraction"
         (counted tokens at which the clipped branch binds) and "kl" (the penalty, weighted as the
-        loss is).
+        loss is). [B, C]: "token_ratio", "token_clipped" and, with a penalty, "token_kl".
 
     Raises:
         ValueError: beta without a reference, or an unknown kind.
@@ -291,15 +259,29 @@ def policy_loss(
         clip_high=clip_high,
         beta=beta,
         kl=kl,
+        normalization=normalization,
+        normalization_length=normalization_length,
     )
-    terms = objective_terms(settings, logp, old_logp, advantages, loss_mask, ref_logp)
-    weights = normalized_weights(loss_mask, normalization, length=normalization_length)
-    value = weighted_loss(terms, weights, beta)
-    counted = loss_mask.sum().clamp(min=1)
-    stats = {
+    if loss not in OBJECTIVES:
+        raise ValueError(f"objective {loss!r} is unknown; use one of {', '.join(OBJECTIVES)}")
+    terms = OBJECTIVES[loss](logp, old_logp, advantages[:, None], loss_mask, settings)
+    if weights is None:
+        weights = normalized_weights(loss_mask, normalization, length=normalization_length)
+    value = -(terms.gain * weights).sum()
+    penalty, counted = torch.zeros_like(value), loss_mask.sum().clamp(min=1)
+    stats = {"token_ratio": terms.ratio, "token_clipped": terms.clipped}
+    if settings.needs_reference:
+        if ref_logp is None:
+            raise ValueError(f"beta={beta} needs ref_logp")
+        # Positions that do not count may hold any value: they must not reach the loss as nan.
+        here, there = (torch.where(loss_mask, values, 0.0) for values in (logp, ref_logp))
+        stats["token_kl"] = kl_estimate(here, there, kl)
+        penalty = (stats["token_kl"] * weights).sum()
+        value = value + beta * penalty
+    stats |= {
         "ratio_mean": (terms.ratio * loss_mask).sum() / counted,
         "ratio_max": terms.ratio.masked_fill(~loss_mask, 0).max(),
         "clip_fraction": (terms.clipped & loss_mask).sum() / counted,
-        "kl": torch.zeros_like(value) if terms.kl is None else (terms.kl * weights).sum(),
+        "kl": penalty,
     }
     return value, {name: statistic.detach() for name, statistic in stats.items()}

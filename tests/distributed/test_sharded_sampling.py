@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -49,9 +50,9 @@ def sample(model: TinyBackbone, config: SamplerConfig, rows: list[int]) -> Denoi
     ]
     hints = torch.full((5, 16), -1)
     hints[1, :8], hints[4] = 9, 9
-    asked = distributed.lockstep(model)
+    ranks = distributed.lockstep_of(model)
     output = complete(
-        model, problems, rows, config, torch.device("cpu"), 2, hints[rows], any_rank=asked
+        model, problems, rows, config, torch.device("cpu"), 2, hints[rows], ranks=ranks
     )
     return output.output
 
@@ -80,6 +81,8 @@ def test_ranks_with_different_work_finish_together(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_whole_on_every_rank_needs_no_company() -> None:
-    assert distributed.lockstep(tiny()) is None
+    ranks = distributed.lockstep_of(tiny())
+    assert not ranks.shared
+    ranks.finish(lambda: pytest.fail("an empty pass was made"))
     assert distributed.any_rank(True)
     assert not distributed.any_rank(False)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.sampler import SamplerConfig
+from igpo_lightning.distributed.lockstep import Lockstep
 from igpo_lightning.evaluation.runner import Completions, complete, micro_batches
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 
@@ -103,7 +104,7 @@ def test_a_rank_that_is_done_keeps_the_others_company(model: TinyBackbone) -> No
     """This rank has 8 passes of its own; the others need 11: three empty passes are made."""
     asked: list[bool] = []
 
-    def any_rank(works: bool) -> bool:
+    def anyone(works: bool) -> bool:
         asked.append(works)
         return works or len(asked) <= 11
 
@@ -119,7 +120,7 @@ def test_a_rank_that_is_done_keeps_the_others_company(model: TinyBackbone) -> No
         config = SamplerConfig(16, 8, 4)
         rows = problems()[:2]
         completions = complete(
-            model, rows, [0, 1], config, torch.device("cpu"), 1, any_rank=any_rank
+            model, rows, [0, 1], config, torch.device("cpu"), 1, ranks=Lockstep(anyone)
         )
     finally:
         model.encode = encode  # type: ignore[method-assign]

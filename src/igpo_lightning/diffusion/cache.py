@@ -15,8 +15,8 @@ from torch import Tensor
 from igpo_lightning.models.backbone import Backbone, KeyValueCache
 
 
-def keep_company(model: Backbone, canvas: Tensor) -> None:
-    """An empty pass on one row [1, L]: ranks that share weights all take part in every pass."""
+def empty_pass(model: Backbone, canvas: Tensor) -> None:
+    """A pass on one row [1, L] that only joins the pass of other ranks; see `Lockstep`."""
     model.project(model.encode(canvas)[:, :1])
 
 

@@ -1,6 +1,5 @@
 """The state of a denoising call: what is filled, what is masked, and which rows still take part."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from igpo_lightning.diffusion.cache import Passes
 from igpo_lightning.diffusion.sampler_config import SamplerConfig
 from igpo_lightning.diffusion.token_choice import TokenRules
+from igpo_lightning.distributed.lockstep import Lockstep
 
 FREE = -1  # in hint_ids: the sampler fills this position
 HINTED = -1  # in unmask_step: the position was given, no step committed it
@@ -54,7 +54,7 @@ class Canvas:
         free: [B, C], True where the token is still masked.
         unmask_step: [B, C].
         keys: [B] int64, or None where nothing is random.
-        any_rank: See `denoise`.
+        ranks: See `denoise`.
     """
 
     ids: Tensor
@@ -65,7 +65,7 @@ class Canvas:
     passes: Passes
     rules: TokenRules
     config: SamplerConfig
-    any_rank: Callable[[bool], bool] | None
+    ranks: Lockstep
 
     @property
     def prompt_length(self) -> int:

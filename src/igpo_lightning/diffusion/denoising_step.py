@@ -55,8 +55,7 @@ def step_rows(
     plan = torch.tensor([rows, steps, commits or rows, left or rows])
     plan = plan.to(canvas.ids.device, non_blocking=True)
     index, numbers = plan[0], plan[1]
-    if canvas.any_rank is not None:
-        canvas.any_rank(True)
+    canvas.ranks.before_pass()
     refresh = refreshes(config, block, step)
     # What the block before has committed last is not in the cache yet: its first successor runs it.
     before = width if step == 0 and not refresh else 0
@@ -127,7 +126,7 @@ def _draw(
         canvas.rules,
         None if position_keys is None else position_keys.flatten()[at],
         # Ranks that share weights call the head equally often.
-        None if canvas.any_rank is not None else head_rows(vocab_size, free.device),
+        None if canvas.ranks.shared else head_rows(vocab_size, free.device),
     )
     tokens = canvas.ids.new_zeros(free.numel()).scatter(0, at, drawn)
     scores = drawn_scores.new_zeros(free.numel()).scatter(0, at, drawn_scores)

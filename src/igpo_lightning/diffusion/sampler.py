@@ -7,12 +7,10 @@ masked positions of the current block only, rows leave the batch while they have
 and with a fixed schedule the host knows all counts in advance and never waits for the device.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.cache import Passes, keep_company
+from igpo_lightning.diffusion.cache import Passes
 from igpo_lightning.diffusion.canvas import (
     FREE,
     HINTED,
@@ -26,6 +24,7 @@ from igpo_lightning.diffusion.denoising_step import refreshes, step_rows
 from igpo_lightning.diffusion.sampler_config import SamplerConfig
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.diffusion.unmasking import commit_schedule
+from igpo_lightning.distributed.lockstep import SOLO, Lockstep
 from igpo_lightning.models.backbone import Backbone
 
 __all__ = ["FREE", "HINTED", "DenoiseOutput", "SamplerConfig", "denoise"]
@@ -62,7 +61,7 @@ def denoise(
     hint_ids: Tensor | None = None,
     generator: torch.Generator | None = None,
     keys: Tensor | None = None,
-    any_rank: Callable[[bool], bool] | None = None,
+    ranks: Lockstep = SOLO,
 ) -> DenoiseOutput:
     """Fill completions for a batch of prompts.
 
@@ -76,9 +75,8 @@ def denoise(
             every call draws the same noise. The global generator is never read.
         keys: [B] int64, one random key a row (see `noise.row_keys`). A row's completion is a
             function of its prompt, its hints and its key, whatever else is in the batch.
-        any_rank: For ranks that share the model's weights, whose every pass is everybody's: asked
-            before each pass whether this rank has work, it answers whether any rank has. A rank
-            without work then makes an empty pass. None: this rank is alone.
+        ranks: Those that share the model's weights, and so make every pass together. The caller
+            ends with `ranks.finish` once this rank has no more rows to denoise.
 
     Returns:
         The completions, and the work they took.
@@ -114,11 +112,9 @@ def denoise(
         ),
         rules=_token_rules(config, model),
         config=config,
-        any_rank=any_rank,
+        ranks=ranks,
     )
     _fill(canvas, model.eos_token_id)
-    while any_rank is not None and any_rank(False):
-        keep_company(model, canvas.ids[:1])
     work = canvas.passes.work
     return DenoiseOutput(
         canvas.ids[:, prompt_ids.shape[1] :],

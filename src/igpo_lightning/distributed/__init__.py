@@ -1,5 +1,6 @@
 """The only room that calls torch.distributed: ranks, signs of life, sharding."""
 
+from igpo_lightning.distributed.lockstep import SOLO, Lockstep
 from igpo_lightning.distributed.pulse import Pulse, is_lost_connection
 from igpo_lightning.distributed.ranks import (
     any_rank,
@@ -12,13 +13,15 @@ from igpo_lightning.distributed.ranks import (
 from igpo_lightning.distributed.sharding import (
     full,
     gathered,
-    lockstep,
+    lockstep_of,
     read_sharded,
     shard,
     sharding_mesh,
 )
 
 __all__ = [
+    "SOLO",
+    "Lockstep",
     "Pulse",
     "any_rank",
     "full",
@@ -26,7 +29,7 @@ __all__ = [
     "gathered",
     "is_distributed",
     "is_lost_connection",
-    "lockstep",
+    "lockstep_of",
     "max_over_ranks",
     "rank",
     "read_sharded",

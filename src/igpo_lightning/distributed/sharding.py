@@ -1,6 +1,6 @@
 """Parameters shared over ranks with FSDP2."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,21 +8,19 @@ from weakref import WeakSet
 
 import torch
 
+from igpo_lightning.distributed.lockstep import SOLO, Lockstep
 from igpo_lightning.distributed.ranks import any_rank
 
 # Sharded models whose parameters every rank holds for the time being, see `gathered`.
 _GATHERED: WeakSet[torch.nn.Module] = WeakSet()
 
 
-def lockstep(model: torch.nn.Module) -> Callable[[bool], bool] | None:
-    """`any_rank` where ranks share the model's weights, so that a pass needs all of them.
-
-    None where each rank has the whole model and is free to take its own number of passes.
-    """
+def lockstep_of(model: torch.nn.Module) -> Lockstep:
+    """All ranks where they share the model's weights, `SOLO` where each has the whole model."""
     from torch.distributed.fsdp import FSDPModule
 
     shared = isinstance(model, FSDPModule) and model not in _GATHERED
-    return any_rank if shared else None
+    return Lockstep(any_rank) if shared else SOLO
 
 
 @contextmanager

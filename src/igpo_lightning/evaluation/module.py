@@ -151,7 +151,7 @@ class EvaluationModule(lightning.LightningModule):
                 settings.sampler,
                 self.device,
                 settings.batch_size,
-                any_rank=distributed.lockstep(self.backbone),
+                ranks=distributed.lockstep_of(self.backbone),
                 on_rows=grading.start,
             )
         steps = replays(completions.output, self.tokenizer, self.backbone.eos_token_id)

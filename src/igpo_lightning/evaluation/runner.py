@@ -10,10 +10,11 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.collate import pad_left
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.diffusion.cache import keep_company
+from igpo_lightning.diffusion.cache import empty_pass
 from igpo_lightning.diffusion.forward_process import live_mask
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, denoise
+from igpo_lightning.distributed.lockstep import SOLO, Lockstep
 from igpo_lightning.errors import RunError
 from igpo_lightning.models.backbone import Backbone
 
@@ -69,7 +70,7 @@ def complete(
     batch_size: int,
     hint_ids: Tensor | None = None,
     passes: int | None = None,
-    any_rank: Callable[[bool], bool] | None = None,
+    ranks: Lockstep = SOLO,
     on_rows: Callable[[list[int], Tensor], None] | None = None,
 ) -> Completions:
     """Complete one row for each problem, in micro-batches of similar length.
@@ -83,9 +84,9 @@ def complete(
         batch_size: Rows of a micro-batch.
         hint_ids: [N, C], -1 where free.
         passes: Micro-batches to make at least; what is missing is made up by denoising the last
-            one again. Without effect where `any_rank` keeps ranks in step.
-        any_rank: For ranks that share the model's weights, see `denoise`: a rank that is done
-            makes empty passes until all are.
+            one again. Without effect where ranks share the model.
+        ranks: Those that share the model's weights: a rank that is done makes empty passes until
+            all ranks are done.
         on_rows: Told the row numbers and completions [n, C] of each micro-batch as soon as it is
             done; what it starts in the background goes on while the next one is denoised.
     """
@@ -95,7 +96,7 @@ def complete(
     hints = None if hint_ids is None else hint_ids.to(device)
     lengths = [len(p.prompt_ids) + config.completion_length for p in problems]
     batches = micro_batches(lengths, batch_size, config.token_budget)
-    missing = max(0, (passes or 0) - len(batches)) if any_rank is None else 0
+    missing = max(0, (passes or 0) - len(batches)) if not ranks.shared else 0
     outputs: list[DenoiseOutput] = []
     order: list[int] = []
 
@@ -108,11 +109,10 @@ def complete(
             prompt_mask=prompt_mask[rows, padding:],
             hint_ids=None if hints is None else hints[rows],
             keys=keys[rows],
-            # Between micro-batches no rank waits for another.
-            any_rank=None if any_rank is None else (lambda works: works and any_rank(True)),
+            ranks=ranks,
         )
 
-    queue, splits = list(batches), any_rank is None or _finishes(model, config)
+    queue, splits = list(batches), not ranks.shared or _finishes(model, config)
     while queue:
         rows = queue.pop(0)
         done = _unless_out_of_memory(run, rows, splits)
@@ -124,8 +124,7 @@ def complete(
         if on_rows is not None:
             on_rows(rows, done.completion_ids)
     company = [run(rows) for _ in range(missing)]
-    while any_rank is not None and any_rank(False):
-        keep_company(model, prompt_ids[:1])
+    ranks.finish(lambda: empty_pass(model, prompt_ids[:1]))
     joined = _joined(outputs, order)
     passes_made = sum(output.forward_passes for output in [*outputs, *company])
     return Completions(prompt_ids, prompt_mask, replace(joined, forward_passes=passes_made))

@@ -251,7 +251,7 @@ class RolloutModule(EvaluationModule):
                 settings.rollout_batch_size,
                 hint_ids,
                 passes,
-                any_rank=distributed.lockstep(self.backbone),
+                ranks=distributed.lockstep_of(self.backbone),
                 on_rows=on_rows,
             )
         self.work["passes/rollout"] += completions.output.forward_passes

@@ -18,25 +18,24 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import EngFormatter, MaxNLocator
-
-from igpo_lightning.reporting.comparison import (
+from comparison import (
     COMPUTED,
     GENERATED,
-    Setting,
     accuracy_curve,
     curve_over,
     mean_height,
     mean_of,
     paired_difference,
-    settings_of,
     spent,
     value_at,
 )
-from igpo_lightning.reporting.intervals import SeedMean, seed_mean
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from igpo_lightning.evaluation.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.plots import smooth
 from igpo_lightning.reporting.report_plots import COLOURS, DASHES
 from igpo_lightning.reporting.run_data import RunData, read_sweep
+from igpo_lightning.reporting.sweep_settings import Setting, settings_of
 from igpo_lightning.runs.metrics_file import column
 
 BUDGETS = {
@@ -87,7 +86,7 @@ def measures_of(
     if not has_curves(settings):
         return chosen, None
     metrics, unit = BUDGETS[arguments.budget]
-    budget = min(spent(run, metrics)[-1] for s in settings for run in s.runs.values())
+    budget = min(spent(run, metrics)[-1] for s in settings for run in s.finished.values())
     chosen = {
         "accuracy at the start": lambda run: accuracy_curve(run)[1][0],
         **chosen,
@@ -105,7 +104,7 @@ def measures_of(
 
 def has_curves(settings: Sequence[Setting]) -> bool:
     """Whether the runs were evaluated while they trained."""
-    return all(accuracy_curve(run)[0] for s in settings for run in s.runs.values())
+    return all(accuracy_curve(run)[0] for s in settings for run in s.finished.values())
 
 
 def results_of(settings: Mapping[str, Setting], arguments: argparse.Namespace) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def results_of(settings: Mapping[str, Setting], arguments: argparse.Namespace) -
                 row[heading]["difference"] = _interval(difference)
         row["curves"] = {
             seed: dict(zip(("step", "accuracy"), accuracy_curve(run), strict=True))
-            for seed, run in setting.runs.items()
+            for seed, run in setting.finished.items()
         }
         rows.append(row)
     return {
@@ -213,7 +212,7 @@ def draw(file: Path, settings: Mapping[str, Setting], arguments: argparse.Namesp
     with matplotlib.rc_context(style):
         figure, grid = plt.subplots(2, 2, figsize=(10, 6.6), layout="constrained")
         for place, (label, setting) in enumerate(settings.items()):
-            runs = list(setting.runs.values())
+            runs = list(setting.finished.values())
             _mean_band(grid[0, 0], [accuracy_curve(run) for run in runs], place, label)
             _mean_band(grid[0, 1], [curve_over(run, metrics) for run in runs], place, label)
             wrong = [column(list(run.metrics), "group/all_wrong_before") for run in runs]
@@ -256,7 +255,7 @@ def main() -> None:
     arguments = read_arguments()
     runs = [run for sweep in arguments.sweeps for run in read_sweep(sweep)]
     settings = named(settings_of(runs), arguments.name)
-    if not settings or not all(setting.runs for setting in settings.values()):
+    if not settings or not all(setting.finished for setting in settings.values()):
         sys.exit(f"error: a setting without a finished run in {[str(s) for s in arguments.sweeps]}")
     results = results_of(settings, arguments)
     folder = arguments.into / "results"

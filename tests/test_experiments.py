@@ -1,6 +1,5 @@
 """The experiments: their commands are valid, and what they tell is what their results hold."""
 
-import importlib.util
 import json
 import os
 import re
@@ -8,14 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import compare
 import pytest
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from igpo_lightning.checks import validate
+from igpo_lightning.reporting.sweep_settings import Setting
 from tests.composing import hydra_ready
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,16 +27,6 @@ import json, sys
 with open("asked", "a") as file:
     file.write(json.dumps(sys.argv[1:]) + "\\n")
 """
-
-
-@pytest.fixture(scope="module")
-def compare() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare", ROOT / "experiments" / "compare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -103,9 +93,7 @@ def test_an_experiment_says_its_question_command_time_and_verdict(experiment: Pa
 
 
 @pytest.mark.parametrize("file", RESULTS, ids=lambda file: f"{file.parents[1].name}-{file.stem}")
-def test_results_are_of_five_finished_seeds_and_in_the_table(
-    file: Path, compare: ModuleType
-) -> None:
+def test_results_are_of_five_finished_seeds_and_in_the_table(file: Path) -> None:
     results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     for row in results["settings"]:
         assert not row["unfinished"]
@@ -116,8 +104,8 @@ def test_results_are_of_five_finished_seeds_and_in_the_table(
         assert file.with_suffix(".png").stat().st_size > 10_000
 
 
-def test_a_setting_without_a_name_of_its_own_is_refused(compare: ModuleType) -> None:
-    setting = compare.Setting("inpaint=none", {})
+def test_a_setting_without_a_name_of_its_own_is_refused() -> None:
+    setting = Setting(("inpaint=none",), ())
     assert list(compare.named([setting], ["*none=GRPO"])) == ["GRPO"]
     with pytest.raises(SystemExit, match="inpaint=none"):
         compare.named([setting], ["*partial=IGPO"])

@@ -8,17 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from igpo_lightning.evaluation.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.html import (
-    Setting,
-    group_settings,
     holds_sweep,
     pass_lines,
     render,
     write_report,
 )
-from igpo_lightning.reporting.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.report_plots import band
 from igpo_lightning.reporting.run_data import natural_order, read_run, read_sweep, varied_keys
+from igpo_lightning.reporting.sweep_settings import Setting, settings_of
 from igpo_lightning.reporting.viewer_samples import live_tokens, spread, viewer_samples
 from tests.reporting.run_folder import write_run
 
@@ -58,7 +57,7 @@ def test_no_run_is_dropped(sweep: Path) -> None:
 
 def test_settings_leave_the_seed_out_and_average_finished_runs(sweep: Path) -> None:
     """Ratio 1.0: accuracies 0.60 and 0.61; mean 0.605, standard error 0.01 / sqrt(2) / sqrt(2)."""
-    low, high = group_settings(read_sweep(sweep))
+    low, high = settings_of(read_sweep(sweep))
     assert (low.label, high.label) == ("inpaint.ratio=0.2", "inpaint.ratio=1.0")
     assert low.summary_mean("after", "mean") == SeedMean(0.6, None, 1)
     result = high.summary_mean("after", "mean")
@@ -75,7 +74,7 @@ def test_means_over_seeds() -> None:
     assert result == SeedMean(2, pytest.approx(4.303 / 3**0.5), 3)
     many = seed_mean([0.0, 1.0] * 50)  # variance 25 / 99
     assert many is not None
-    assert many.half == pytest.approx(1.96 * (25 / 99 / 100) ** 0.5)
+    assert many.half == pytest.approx(1.959964 * (25 / 99 / 100) ** 0.5)
 
 
 def test_bands_reach_over_the_seeds(sweep: Path) -> None:
@@ -162,10 +161,10 @@ def test_pass_at_k_is_drawn_where_it_was_measured(tmp_path: Path) -> None:
         summary["after"]["pass_at_k"] = {"1": [mean, 0.1, 0.5], "2": [2 * mean, 0.3, 0.9]}
         (run / "summary.json").write_text(json.dumps(summary))
         assert "pass@k" in render(run, 10)
-    (setting,) = group_settings(read_sweep(tmp_path / "sweep"))
+    (setting,) = settings_of(read_sweep(tmp_path / "sweep"))
     ((label, points),) = pass_lines([setting]).items()
     assert label == "all runs"
     assert points[1] == pytest.approx((0.3, 0.2, 0.4))
     assert points[2] == pytest.approx((0.6, 0.4, 0.8))
-    alone = Setting("run", setting.runs[:1])
+    alone = Setting((), setting.runs[:1])
     assert pass_lines([alone])["run"][2] == (0.4, 0.3, 0.9)

@@ -14,7 +14,7 @@ from igpo_lightning.config import named_data
 from igpo_lightning.data.reading import KINDS
 from igpo_lightning.data.synthetic import MAX_LEVEL, WORDINGS
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.stages.measurements import measurements
+from igpo_lightning.evaluation.measurements import measurements
 
 
 def check_data(config: DictConfig) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_Z95 = 1.959963984540054  # two-sided 95 % point of the standard normal distribution
+from igpo_lightning.evaluation.intervals import interval_over_problems, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,6 @@ class Accuracy:
         return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
-def wilson_interval(right: float, total: int) -> tuple[float, float]:
-    """95 % score interval of a proportion (Wilson, 1927); (0, 1) without any trial."""
-    if total == 0:
-        return 0.0, 1.0
-    share, z2 = right / total, _Z95**2
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = _Z95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    # Rounding must not push an end past the share, as it would at 0 and 1.
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
-
-
 def pass_at_k(samples: int, right: int, k: int) -> float:
     """Probability that at least one of k samples of a problem is right, estimated from n samples.
 
@@ -62,22 +51,6 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
     if not (0 <= right <= samples and 1 <= k <= samples):
         raise ValueError(f"pass@{k} of {right} right among {samples} samples is not defined")
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
-
-
-def interval_over_problems(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, and mean +- 1.96 standard errors within [0, 1], of one value for each problem.
-
-    One problem alone tells nothing about others: its interval is (0, 1). Where all values are the
-    same, as when no problem was solved, the standard error would be 0: Wilson's interval instead.
-    """
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, 0.0, 1.0
-    if min(values) == max(values):
-        return mean, *wilson_interval(sum(values), len(values))
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    half = _Z95 * math.sqrt(variance / len(values))
-    return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
 def pass_curve(verdicts: Sequence[Sequence[bool]]) -> dict[int, list[float]]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,48 +9,16 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from igpo_lightning.evaluation.intervals import SeedMean
 from igpo_lightning.evaluation.metrics import Accuracy
 from igpo_lightning.reporting import report_plots
-from igpo_lightning.reporting.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.plots import GREEN, ORANGE
-from igpo_lightning.reporting.run_data import RunData, by_setting, read_run, read_sweep, varied_keys
+from igpo_lightning.reporting.run_data import RunData, read_run, read_sweep, varied_keys
+from igpo_lightning.reporting.sweep_settings import Setting, settings_of
 from igpo_lightning.reporting.viewer_samples import viewer_samples
 from igpo_lightning.runs.metrics_file import column
 
 REPORT_FILE = "report.html"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Runs that differ in their seed alone.
-
-    Attributes:
-        label: The overrides that tell it from the other settings.
-        runs: Its runs, of whatever status.
-    """
-
-    label: str
-    runs: tuple[RunData, ...]
-
-    def summary_mean(self, *keys: str) -> SeedMean | None:
-        """Mean over the finished runs of a number of summary.json, found under nested keys."""
-        return seed_mean([value for run in self.runs if (value := _nested(run, *keys)) is not None])
-
-
-def _nested(run: RunData, *keys: str) -> float | None:
-    node: Any = run.summary
-    for key in keys:
-        node = (node or {}).get(key)
-    return None if node is None else float(node)
-
-
-def group_settings(runs: Sequence[RunData]) -> list[Setting]:
-    """The settings of a sweep, in the order of their first runs."""
-    alone = "all runs" if len(runs) > 1 else "run"
-    return [
-        Setting(", ".join(told) or alone, tuple(members))
-        for told, members in by_setting(runs).items()
-    ]
 
 
 def best_settings(settings: Sequence[Setting]) -> list[Setting]:
@@ -232,7 +199,7 @@ def render(folder: Path, sample_limit: int) -> str:
     """The page about a run folder or a sweep folder."""
     is_sweep = holds_sweep(folder)
     runs = read_sweep(folder) if is_sweep else [read_run(folder)]
-    settings = group_settings(runs)
+    settings = settings_of(runs)
     samples, logged = viewer_samples(runs, sample_limit)
     environment = Environment(
         loader=FunctionLoader(_template),

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from igpo_lightning.reporting.intervals import SeedMean
+from igpo_lightning.evaluation.intervals import SeedMean
 from igpo_lightning.reporting.plots import BLUE, GREEN, ORANGE, PURPLE
 from igpo_lightning.reporting.run_data import RunData
 from igpo_lightning.runs.metrics_file import column

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lightning.pytorch.loggers import TensorBoardLogger
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.evaluation.records import token_strings
 from igpo_lightning.rl.rollout import Rollout
+from igpo_lightning.runs.tensorboard import log_text
 
 TABLE_ROWS = 16  # of the TensorBoard table, so that the event file stays small
 
@@ -98,6 +98,4 @@ def log_sample_table(
     loggers: Iterable[object], step: int, records: Sequence[dict[str, Any]]
 ) -> None:
     """Show the samples of a step where a logger takes text."""
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text("samples", sample_table(records), step)
+    log_text(loggers, "samples", sample_table(records), step)

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from igpo_lightning.runs.dotted_keys import dotted
 from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics
 
 FAILURE_FILE = "failure.txt"  # a failed run of a sweep: the error in a line, and the traceback
@@ -62,14 +63,6 @@ def _yaml(path: Path) -> Any:
         return yaml.load(file, _LOADER)
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
-    return flat
-
-
 def _overrides(folder: Path) -> list[str]:
     file = folder / ".hydra" / "overrides.yaml"
     return [str(item) for item in _yaml(file) or []] if file.exists() else []
@@ -87,7 +80,7 @@ def read_run(folder: Path, name: str | None = None) -> RunData:
         status=status,
         overrides=parse_overrides(_overrides(folder)),
         error=lines[0] if lines else None,
-        config=_flat(_yaml(config)) if config.exists() else {},
+        config=dotted(_yaml(config)) if config.exists() else {},
         summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {},
         metrics=read_metrics(folder / METRICS_FILE),
     )
@@ -132,16 +125,3 @@ def varied_keys(runs: Sequence[RunData]) -> list[str]:
     """Overrides whose value is not the same in all runs, in the order of the command line."""
     keys = dict.fromkeys(key for run in runs for key in run.overrides)
     return [key for key in keys if len({run.overrides.get(key) for run in runs}) > 1]
-
-
-def by_setting(runs: Sequence[RunData]) -> dict[tuple[str, ...], list[RunData]]:
-    """Runs that differ in their seed alone, under the overrides ("key=value") that tell them apart.
-
-    Settings stand in the order of their first runs; without differences there is one, ().
-    """
-    keys = [key for key in varied_keys(runs) if key != "seed"]
-    groups: dict[tuple[str, ...], list[RunData]] = {}
-    for run in runs:
-        told = tuple(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides)
-        groups.setdefault(told, []).append(run)
-    return groups

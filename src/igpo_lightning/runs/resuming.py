@@ -1,15 +1,15 @@
 """Going on: which checkpoint, whether its settings fit, and what the run's files keep."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from igpo_lightning.runs import checkpoints, durable
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.runs import checkpoints, durable
+from igpo_lightning.runs.dotted_keys import dotted
 from igpo_lightning.runs.metrics_file import METRICS_FILE, read_metrics
 
 AUTO = "auto"
@@ -55,15 +55,6 @@ class Resume:
     lines: list[dict[str, float]] = field(default_factory=list)
 
 
-def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and JSON text of every value."""
-    if isinstance(values, dict) and values:
-        for name, value in values.items():
-            yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, json.dumps(values)
-
-
 def _is_free(key: str, config: DictConfig) -> bool:
     if key == "stage.steps":  # a longer run is the same run where nothing runs down to its end
         decays = config.optimizer.decay_share > 0
@@ -78,7 +69,8 @@ def _is_free(key: str, config: DictConfig) -> bool:
 def settings(config: DictConfig) -> dict[str, str]:
     """The settings that decide a run's numbers, as JSON texts by dotted key."""
     values = OmegaConf.to_container(config, resolve=True)
-    return {key: text for key, text in _flat(values) if not _is_free(key, config)}
+    assert isinstance(values, dict)
+    return {k: json.dumps(v) for k, v in dotted(values).items() if not _is_free(k, config)}
 
 
 def notes(config: DictConfig, folder: Path) -> dict[str, Any]:

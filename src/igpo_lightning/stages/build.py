@@ -29,12 +29,12 @@ from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.lora import LoraSettings, add_lora
 from igpo_lightning.optimization import OptimizerSettings
-from igpo_lightning.reporting.progress import StepBar
 from igpo_lightning.rl.filters import FilterSettings
 from igpo_lightning.rl.injection import InpaintSettings
 from igpo_lightning.rl.objectives import ObjectiveSettings
 from igpo_lightning.rl.settings import RLSettings
 from igpo_lightning.runs import checkpoints, durable, resuming
+from igpo_lightning.runs.progress import StepBar
 from igpo_lightning.runs.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
 from igpo_lightning.stages.problems import grader
 

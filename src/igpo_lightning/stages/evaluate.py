@@ -10,9 +10,10 @@ from igpo_lightning.data.datamodules import EvaluationData
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.evaluation.harness import harness_summary
 from igpo_lightning.evaluation.module import EvaluationModule
+from igpo_lightning.reporting.plots import CURVES_FILE
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_eval_table
-from igpo_lightning.reporting.tensorboard import log_results
+from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import encode, read_problems
 
@@ -34,7 +35,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     if not trainer.is_global_zero:
         return {}
     summary = keep(config, folder, module)
-    log_results(trainer.loggers, config, summary, folder)
+    log_results(trainer.loggers, config, summary, folder / CURVES_FILE)
     print_eval_table(folder, config.data.name, summary, module.samples, total=len(problems))
     return summary
 

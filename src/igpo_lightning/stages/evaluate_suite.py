@@ -11,15 +11,16 @@ from omegaconf import DictConfig
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.evaluation.measurements import Measurement, measurements
 from igpo_lightning.evaluation.metrics import Accuracy
 from igpo_lightning.evaluation.module import EvaluationModule
 from igpo_lightning.reporting.paper_table import print_suite, suite_numbers, write_suite
-from igpo_lightning.reporting.tensorboard import log_results
+from igpo_lightning.reporting.plots import CURVES_FILE
 from igpo_lightning.runs import durable
 from igpo_lightning.runs.metrics_file import MEASURED_FILE, SUMMARY_FILE
+from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.stages import build
 from igpo_lightning.stages.evaluate import answer, keep
-from igpo_lightning.stages.measurements import Measurement, measurements
 from igpo_lightning.stages.problems import encode, read_problems
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     summary = {"before": None, "after": None, **numbers, "benchmarks": entries}
     write_suite(folder, config.model.path, entries)
     durable.write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
-    log_results(trainer.loggers, config, summary, folder)
+    log_results(trainer.loggers, config, summary, folder / CURVES_FILE)
     print_suite(folder, config.model.path, entries)
     return summary
 

@@ -12,11 +12,11 @@ from igpo_lightning.data.datamodules import EvaluationData, TraceData
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.data.synthetic import arithmetic_sft_example
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.reporting.plots import plot_sft_curves
+from igpo_lightning.reporting.plots import CURVES_FILE, plot_sft_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_sft_table
-from igpo_lightning.reporting.tensorboard import log_results
 from igpo_lightning.runs import resuming
+from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.sft.module import SFTModule, SFTSettings
 from igpo_lightning.sft.noising import NoiseSettings
 from igpo_lightning.stages import build
@@ -153,6 +153,6 @@ def run(config: DictConfig) -> dict[str, Any]:
         return {}
     plot_sft_curves(folder)
     summary = write_summary(folder, before=None, after=after)
-    log_results(trainer.loggers, config, summary, folder)
+    log_results(trainer.loggers, config, summary, folder / CURVES_FILE)
     print_sft_table(folder, summary)
     return summary

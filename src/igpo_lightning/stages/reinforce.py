@@ -9,12 +9,12 @@ from igpo_lightning import distributed
 from igpo_lightning.data.datamodules import EvaluationData, RolloutData
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
 from igpo_lightning.models import save_export
-from igpo_lightning.reporting.plots import plot_rl_curves
+from igpo_lightning.reporting.plots import CURVES_FILE, plot_rl_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_rl_table
-from igpo_lightning.reporting.tensorboard import log_results
 from igpo_lightning.rl.module import RLModule
 from igpo_lightning.runs import durable, resuming
+from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import encode, example_stream, read_problems
 
@@ -86,7 +86,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         return {}
     summary = write_summary(folder, before=before, after=after)
     plot_rl_curves(folder, summary)
-    log_results(trainer.loggers, config, summary, folder)
+    log_results(trainer.loggers, config, summary, folder / CURVES_FILE)
     print_rl_table(folder, summary, total=len(problems))
     return summary
 

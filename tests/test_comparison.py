@@ -3,10 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from igpo_lightning.reporting.comparison import (
+from comparison import (
     COMPUTED,
     GENERATED,
     accuracy_curve,
@@ -14,11 +11,14 @@ from igpo_lightning.reporting.comparison import (
     mean_height,
     mean_of,
     paired_difference,
-    settings_of,
     spent,
     value_at,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+
 from igpo_lightning.reporting.run_data import FAILED, FINISHED, RunData
+from igpo_lightning.reporting.sweep_settings import settings_of
 
 RUN = RunData(
     name="run",
@@ -46,13 +46,13 @@ def test_runs_that_differ_in_seed_alone_are_one_setting() -> None:
     runs = [run(seed, inpaint=kind) for kind in ("none", "partial") for seed in (0, 1)]
     settings = settings_of([*runs, run(2, FAILED, inpaint="partial")])
     assert [setting.name for setting in settings] == ["inpaint=none", "inpaint=partial"]
-    assert [list(setting.runs) for setting in settings] == [["0", "1"], ["0", "1"]]
+    assert [list(setting.finished) for setting in settings] == [["0", "1"], ["0", "1"]]
     assert len(settings[1].unfinished) == 1, "a failed run is told, not counted"
 
 
 def test_a_sweep_over_seeds_alone_is_one_setting() -> None:
     (setting,) = settings_of([run(seed) for seed in range(3)])
-    assert (setting.name, list(setting.runs)) == ("", ["0", "1", "2"])
+    assert (setting.name, list(setting.finished)) == ("", ["0", "1", "2"])
 
 
 def test_curve_stands_at_the_steps_that_the_policy_had_made() -> None:

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from igpo_lightning.reporting.plots import plot_rl_curves
-from igpo_lightning.reporting.tensorboard import final_metrics, log_results, settings
+from igpo_lightning.reporting.plots import CURVES_FILE, plot_rl_curves
+from igpo_lightning.runs.tensorboard import final_metrics, log_results, settings
 from tests.reporting.run_folder import accuracy, write_run
 
 CONFIG = OmegaConf.create(
@@ -36,7 +36,7 @@ def test_what_is_logged_can_be_read_back(tmp_path: Path) -> None:
     plot_rl_curves(run, {})
     board = TensorBoardLogger(run, name="tensorboard", version="")
     other = CSVLogger(tmp_path, name="other")  # takes no pictures, and is left alone
-    log_results([board, other], CONFIG, {"after": accuracy(0.5)}, run)
+    log_results([board, other], CONFIG, {"after": accuracy(0.5)}, run / CURVES_FILE)
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
     assert events.Scalars("final/accuracy_after")[0].value == pytest.approx(0.5)

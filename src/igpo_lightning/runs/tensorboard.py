@@ -8,29 +8,21 @@ import matplotlib.image
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
-from igpo_lightning.reporting.plots import CURVES_FILE
+from igpo_lightning.runs.dotted_keys import dotted
 
 _GROUPS = ("logger", "rewriter")  # no settings of a run that is trained or evaluated
 
 
 def settings(config: DictConfig) -> dict[str, bool | int | float | str]:
     """The configuration as TensorBoard's table takes it: dotted key: plain value."""
-    flat: dict[str, bool | int | float | str] = {}
-
-    def add(node: Mapping[str, Any], prefix: str) -> None:
-        for key, value in node.items():
-            name = f"{prefix}{key}"
-            if isinstance(value, dict):
-                add(value, f"{name}.")
-            elif isinstance(value, bool | int | float | str):
-                flat[name] = value
-            elif value is not None:
-                flat[name] = str(value)
-
     whole = OmegaConf.to_container(config, resolve=True)
     assert isinstance(whole, dict)
-    add({str(key): value for key, value in whole.items() if key not in _GROUPS}, "")
-    return flat
+    shown = dotted({key: value for key, value in whole.items() if key not in _GROUPS})
+    return {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in shown.items()
+        if value is not None and value != {}
+    }
 
 
 def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -45,23 +37,31 @@ def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     return found | {f"final/{name.replace('/', '_')}": float(v) for name, v in numbers.items()}
 
 
+def boards(loggers: Iterable[object]) -> list[TensorBoardLogger]:
+    """The loggers that take text, pictures and tables."""
+    return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def log_text(loggers: Iterable[object], name: str, text: str, step: int) -> None:
+    """Show Markdown where a logger takes it."""
+    for board in boards(loggers):
+        board.experiment.add_text(name, text, step)
+
+
 def log_results(
-    loggers: Iterable[object], config: DictConfig, summary: Mapping[str, Any], folder: Path
+    loggers: Iterable[object], config: DictConfig, summary: Mapping[str, Any], curves: Path
 ) -> None:
-    """Log settings with final metrics (HParams) and curves.png (Images) where a logger takes them.
+    """Log settings with final metrics (HParams) and a picture (Images) where a logger takes them.
 
     Args:
         loggers: Of the trainer.
         config: Of the run.
         summary: Its headline numbers, summary.json.
-        folder: Of the run.
+        curves: The picture of the run's curves; it need not exist.
     """
-    for logger in loggers:
-        if not isinstance(logger, TensorBoardLogger):
-            continue
-        logger.log_hyperparams(settings(config), final_metrics(summary))
-        curves = folder / CURVES_FILE
+    for board in boards(loggers):
+        board.log_hyperparams(settings(config), final_metrics(summary))
         if curves.exists():
             picture = matplotlib.image.imread(curves)
-            logger.experiment.add_image("curves", picture, dataformats="HWC")
-        logger.finalize("success")
+            board.experiment.add_image("curves", picture, dataformats="HWC")
+        board.finalize("success")

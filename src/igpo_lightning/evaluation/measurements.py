@@ -4,13 +4,13 @@ Nothing here imports torch: the checks look at every measurement before anything
 """
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from igpo_lightning.config import EvalStage, named_data
+from igpo_lightning.runs.dotted_keys import dotted
 
 # What a result follows from; it does not follow from where and on what it is computed.
 _DECISIVE = ["model", "prompt", "data", "sampler", "reward", "eval", "seed"]
@@ -39,15 +39,8 @@ class Measurement:
     def decisive(self) -> dict[str, Any]:
         """Dotted key: value of all that the result follows from."""
         groups = OmegaConf.to_container(OmegaConf.masked_copy(self.config, _DECISIVE), resolve=True)
-        return {key: value for key, value in _flat(groups, "") if key not in _FREE}
-
-
-def _flat(node: object, key: str) -> Iterator[tuple[str, Any]]:
-    if not isinstance(node, dict) or not node:
-        yield key, node
-        return
-    for name, value in node.items():
-        yield from _flat(value, f"{key}.{name}" if key else str(name))
+        assert isinstance(groups, dict)
+        return {key: value for key, value in dotted(groups).items() if key not in _FREE}
 
 
 def measurements(config: DictConfig) -> list[Measurement]:

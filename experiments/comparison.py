@@ -1,54 +1,21 @@
 """Comparing the settings of a sweep: curves, areas under them, and differences paired by seed.
 
-A setting is what runs share that differ in their seed alone. The seed decides the order of
-problems and all randomness of a run, so two settings are compared seed by seed: what makes a seed
-easy is common to both and drops out of the difference.
+A setting is what runs share that differ in their seed alone (`reporting.sweep_settings`). The seed
+decides the order of problems and all randomness of a run, so two settings are compared seed by
+seed: what makes a seed easy is common to both and drops out of the difference.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from igpo_lightning.reporting.intervals import SeedMean, seed_mean
-from igpo_lightning.reporting.run_data import FINISHED, RunData, by_setting
+from igpo_lightning.evaluation.intervals import SeedMean, seed_mean
+from igpo_lightning.reporting.run_data import RunData
 from igpo_lightning.runs.metrics_file import column
 
 EVALUATED = "eval/accuracy"
 GENERATED = ("tokens/rollout",)
 COMPUTED = ("compute/rollout", "compute/update")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Runs that differ in their seed alone.
-
-    Attributes:
-        name: The overrides that tell it apart, "key=value" joined by spaces.
-        runs: Finished runs by seed.
-        unfinished: Names of the runs that did not finish: they are missing in every number.
-    """
-
-    name: str
-    runs: Mapping[str, RunData]
-    unfinished: tuple[str, ...] = ()
-
-    def over_seeds(self, measure: Callable[[RunData], float | None]) -> dict[str, float]:
-        """A run's number by seed, where it has one."""
-        values = {seed: measure(run) for seed, run in self.runs.items()}
-        return {seed: value for seed, value in values.items() if value is not None}
-
-
-def settings_of(runs: Sequence[RunData]) -> list[Setting]:
-    """The settings of a sweep, in the order of its table."""
-    return [
-        Setting(
-            " ".join(told),
-            {run.overrides.get("seed", "0"): run for run in members if run.status == FINISHED},
-            tuple(run.name for run in members if run.status != FINISHED),
-        )
-        for told, members in by_setting(runs).items()
-    ]
 
 
 def accuracy_curve(run: RunData) -> tuple[list[float], list[float]]:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from igpo_lightning.checks import validate
 from igpo_lightning.config import CONF, register_schemas
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.stages.measurements import measurements
+from igpo_lightning.evaluation.measurements import measurements
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Who may enter which room: imports go down the list of docs/architecture.md, and never in a circle."""
+"""Who may enter which room: imports go down a list, and never in a circle."""
 
 import ast
 from collections.abc import Iterator

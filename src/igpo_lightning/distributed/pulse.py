@@ -14,8 +14,14 @@ from igpo_lightning.distributed.ranks import rank, world_size
 class Pulse:
     """Tells the other ranks, from a thread, that this one is alive, and asks which are not.
 
-    A collective call that fails or waits says nothing about who is missing: its ring knows an
-    address at best. The thread has a connection of its own to the ranks' store.
+    The thread has a connection of its own to the ranks' store, which works when collective calls
+    no longer do.
+
+    Torch's own means do not name a lost rank. A failed collective call reports at most a network
+    address. `monitored_barrier` exists for gloo alone and needs the connections that have just
+    failed: it raises at once, without a rank or with the wrong one (`tests/distributed/
+    test_pulse.py`). NCCL's watchdog ends the process when a call times out, and its message holds
+    the number of the rank that waited, not of the one that is missing.
     """
 
     BEAT = 1.0  # seconds between signs of life

@@ -25,7 +25,7 @@ from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.rewards import GradingPool
 from igpo_lightning.rewards.extraction import STRATEGY_ORDER
 from igpo_lightning.rewards.worker import Grader
-from igpo_lightning.runs.checkpoints import ShardedStrategy
+from igpo_lightning.runs.sharded_strategy import ShardedStrategy
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,8 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.strategies import ModelParallelStrategy
 
-from igpo_lightning import distributed
 from igpo_lightning.runs import durable, untrusted
-from igpo_lightning.errors import RunError
 
 FOLDER = "checkpoints"  # within a run's folder
 LAST, BEST = "last.ckpt", "best.ckpt"  # links to step-N.ckpt
@@ -24,13 +20,6 @@ _NAME = re.compile(r"step-(\d+)\.ckpt")
 _META = "meta.pt"  # Lightning's name for what is no tensor, in a folder of shards
 
 log = logging.getLogger(__name__)
-
-
-def _stopped(path: Path | str, error: Exception) -> RunError:
-    return RunError(
-        f"cannot write {path}: {error}. Earlier checkpoints in {Path(path).parent} are untouched; "
-        "make room there (or make it writable) and start the same command to go on"
-    )
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -52,76 +41,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
         try:
             durable.write(Path(path), fill)
         except (OSError, RuntimeError) as error:  # torch reports what the stream raised in its own
-            raise _stopped(path, error) from error
-
-
-class ShardedStrategy(ModelParallelStrategy):
-    """FSDP2 whose checkpoint folders appear when all ranks have written their shards."""
-
-    def __init__(
-        self,
-        *,
-        replicas: int,
-        shards: int,
-        timeout: timedelta,
-        compute_dtype: torch.dtype | None = None,
-        cpu_offload: bool = False,
-        gather_rollouts: bool = False,
-        process_group_backend: str | None = None,
-    ) -> None:
-        """The mesh, and how `EvaluationModule` shares parameters over it.
-
-        Args:
-            replicas: Whole copies of the model over all processes.
-            shards: Processes that share one.
-            timeout: Of a collective call.
-            compute_dtype: See `distributed.shard`.
-            cpu_offload: See `distributed.shard`.
-            gather_rollouts: Keep parameters gathered while completions are sampled.
-            process_group_backend: None for the device's own.
-        """
-        hybrid = replicas > 1
-        super().__init__(
-            data_parallel_size=replicas if hybrid else shards,
-            tensor_parallel_size=shards if hybrid else 1,
-            process_group_backend=process_group_backend,
-            timeout=timeout,
-        )
-        self.compute_dtype, self.cpu_offload = compute_dtype, cpu_offload
-        self.gather_rollouts = gather_rollouts
-
-    def model_to_device(self) -> None:
-        """Move the model, or only its buffers where the parameters stay on the CPU."""
-        if not self.cpu_offload:
-            super().model_to_device()
-            return
-        assert self.model is not None
-        for module in self.model.modules():
-            for name, buffer in module._buffers.items():
-                module._buffers[name] = None if buffer is None else buffer.to(self.root_device)
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None
-    ) -> None:
-        """Write under another name, wait for all ranks, add checksums, rename.
-
-        Raises:
-            RunError: The disk is full or cannot be written.
-        """
-        path = Path(self.broadcast(filepath))
-        error: Exception | None = None
-        try:
-            if self.is_global_zero:
-                durable.remove(durable.partial_name(path))
-            self.barrier()
-            super().save_checkpoint(checkpoint, durable.partial_name(path), storage_options)
-            self.barrier()
-            if self.is_global_zero:
-                durable.publish_folder(path)
-        except (OSError, RuntimeError) as caught:
-            error = caught
-        if distributed.any_rank(error is not None):
-            raise _stopped(path, error or OSError("another rank failed")) from error
+            raise durable.write_refused(path, error) from error
 
 
 def step_of(path: Path) -> int | None:

@@ -42,6 +42,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_refused(path: Path | str, error: Exception) -> RunError:
+    """The end of a run whose checkpoint cannot be written."""
+    return RunError(
+        f"cannot write {path}: {error}. Earlier checkpoints in {Path(path).parent} are untouched; "
+        "make room there (or make it writable) and start the same command to go on"
+    )
+
+
 def write(path: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a file, and give it its name when it is whole.
 

@@ -13,10 +13,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from igpo_lightning import distributed
-from igpo_lightning.runs import durable
-from igpo_lightning.runs.checkpoints import RunCheckpoints
 from igpo_lightning.diffusion.noise import stable_seed
 from igpo_lightning.errors import RunError
+from igpo_lightning.runs import durable
+from igpo_lightning.runs.checkpoints import RunCheckpoints
 
 log = logging.getLogger(__name__)
 

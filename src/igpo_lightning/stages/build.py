@@ -35,6 +35,7 @@ from igpo_lightning.rl.objectives import ObjectiveSettings
 from igpo_lightning.rl.settings import RLSettings
 from igpo_lightning.runs import checkpoints, durable, resuming
 from igpo_lightning.runs.progress import StepBar
+from igpo_lightning.runs.sharded_strategy import ShardedStrategy
 from igpo_lightning.runs.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
 from igpo_lightning.stages.problems import grader
 
@@ -263,7 +264,7 @@ def _strategy(config: DictConfig) -> str | Strategy:
     timeout = datetime.timedelta(seconds=trainer.timeout)
     if trainer.strategy == "fsdp":
         offloads = trainer.cpu_offload and trainer.accelerator == "gpu"
-        return checkpoints.ShardedStrategy(
+        return ShardedStrategy(
             replicas=trainer.replicas,
             shards=trainer.devices * trainer.num_nodes // trainer.replicas,
             timeout=timeout,

@@ -3,13 +3,20 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 
 def grade(gold: str, answer: str) -> bool:
     """Right where the answer is the gold one; else what the answer's first word says."""
-    command = answer.split()[0]
+    command, *words = answer.split()
+    if words and words[-1].startswith("/"):  # a log of what was graded, one line each time
+        with Path(words[-1]).open("a") as log:
+            log.write("graded\n")
     if command == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif command == "die-once":
+        if Path(words[-1]).read_text().count("graded") == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
     elif command == "exit":
         os._exit(0)
     elif command == "raise":
@@ -17,6 +24,8 @@ def grade(gold: str, answer: str) -> bool:
     elif command == "hang":
         # One call into C that never returns to the interpreter.
         pow(7, 10**9)
+    elif command == "overrun":
+        os.kill(os.getpid(), signal.SIGPROF)  # as the kernel's timer of processor time does
     elif command == "sleep":
         time.sleep(60)
     elif command == "fill":

@@ -13,6 +13,28 @@ from igpo_lightning.rewards import is_equivalent
 Pairs = list[tuple[str, str]]
 
 SAME: dict[str, Pairs] = {
+    "braces around the whole": [
+        ("(2,4)", r"\boxed{{(2,4)}}"),
+        ("58,500", "{58,500}"),
+        ("58500", "{{58,500}}"),
+        (r"\{58,500\}", "{58,500}"),
+        ("east", r"{\text{east}}"),
+        (r"\text{(E)}", r"{\text{(E)}}"),
+    ],
+    "what math-verify does not read": [
+        ("5i", r"5\cdot i"),
+        ("3+5i", r"3+5\cdot i"),
+        ("10", "C(5,2)"),
+        ("12.50", "12 dollars and 50 cents"),
+        ("12.05", "12 dollars and 5 cents"),
+    ],
+    "names, bases and units that say the same": [
+        ("x=5", "X=5"),
+        ("AB=4", "BA=4"),
+        ("101", "101_{10}"),
+        ("15 cm", "15 centimeters"),
+        (r"\{1,2\}", "(1,2)"),
+    ],
     "integers": [
         ("7", "7"),
         ("7", "+7"),
@@ -437,6 +459,20 @@ ONE_WAY: dict[str, Pairs] = {
 TOO_LITTLE: Pairs = [("2x + z = 1", "1"), ("a + 3z = 0", "0"), ("a^2 + b = 0", "0")]
 
 DIFFERENT: dict[str, Pairs] = {
+    "other powers and sizes of units": [
+        ("15 cm^2", "15 cm^4"),
+        (r"15\text{ cm}^2", r"15 \text{ cm}^3"),
+        ("15 cm", "15 m"),
+    ],
+    "a base is part of a numeral": [("101_2", "101"), ("101_2", "101_3"), ("5", "5_8")],
+    "a tuple in another order than the set": [
+        (r"\{1,2\}", "(2,1)"),
+        (r"\{1,2,3\}", "(3,2,1)"),
+        ("1, 2", "(2, 1)"),
+    ],
+    "other names": [("x=5", "y=5"), ("AB=4", "CD=4"), (r"\alpha=5", r"\beta=5")],
+    "parts of an amount": [("12", "12 dollars and 50 cents"), ("50", "12 dollars and 50 cents")],
+    "binomials": [("10", "C(5,1)"), ("10", "P(5,2)")],
     "numbers": [
         ("7", "8"),
         ("7", "-7"),

@@ -44,3 +44,12 @@ def test_official_solutions_give_the_official_answer(
     with GradingPool(workers=2) as pool:
         verdicts = pool.grade([(p["answer"], p["solution"]) for p in problems])
     assert {p["id"] for p, v in zip(problems, verdicts, strict=True) if not v.correct} == wrong
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("form", [r"\boxed{{%s}}", "{%s}", r"\boxed{ %s }"])
+def test_real_answers_in_more_braces(shared_data: Path, form: str) -> None:
+    rows = _rows(shared_data / "math500.test.jsonl")
+    with GradingPool(workers=2) as pool:
+        verdicts = pool.grade([(row["answer"], form % row["answer"]) for row in rows])
+    assert [row["id"] for row, v in zip(rows, verdicts, strict=True) if not v.correct] == []

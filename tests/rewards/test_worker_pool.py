@@ -1,12 +1,15 @@
 """The pool answers every item, in order and in time, whatever becomes of its workers."""
 
+import contextlib
+import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import misbehaving
@@ -151,29 +154,118 @@ def test_wrong_settings(settings: dict[str, object]) -> None:
         GradingPool(**settings)  # type: ignore[arg-type]
 
 
-def test_workers_end_with_a_parent_that_is_killed() -> None:
+def children(parent: int) -> set[int]:
+    """Ids of the processes that a process started and that live."""
+    found = set()
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread is gone
+            found |= {int(word) for word in (task / "children").read_text().split()}
+    return {pid for pid in found if not gone(pid)}
+
+
+def gone(pid: int) -> bool:
+    try:
+        return "(zombie)" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def wait_until(holds: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def test_a_worker_killed_once_costs_no_verdict(tmp_path: Path) -> None:
+    answer = f"die-once {tmp_path / 'log'}"
+    with GradingPool(workers=1, grader=misbehaving.grade) as pool:
+        assert pool.grade(box([(answer, answer)])) == [RIGHT]
+        assert pool.retried == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "reason", "each_time"),
+    [
+        ("die", "crash", 2),
+        ("sleep", "timeout", 2),  # waited: the machine may be to blame
+        ("overrun", "timeout", 1),  # computed: the text is to blame, and the verdict is kept
+    ],
+)
+def test_verdicts_that_the_machine_may_cause_are_not_kept(
+    tmp_path: Path, command: str, reason: str, each_time: int
+) -> None:
+    item = ("x", f"{command} {tmp_path / 'log'}")
+    with GradingPool(workers=1, timeout=0.2, grader=misbehaving.grade) as pool:
+        for _ in range(2):
+            assert pool.grade(box([item])) == [Verdict(False, reason)]
+        times = (tmp_path / "log").read_text().count("graded")
+        assert times == (1 if each_time == 1 else 2 * each_time)
+        assert pool.retried == (0 if each_time == 1 else 2)
+
+
+def test_an_idle_worker_that_was_killed_gets_no_work() -> None:
+    before = children(os.getpid())
+    with GradingPool(workers=1, grader=misbehaving.grade) as pool:
+        assert pool.grade(box([("a", "a")])) == [RIGHT]
+        (worker,) = children(os.getpid()) - before
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: gone(worker), "the worker does not die")
+        assert pool.grade(box([("b", "b")])) == [RIGHT]
+        assert pool.retried == 0
+
+
+def test_a_worker_killed_while_it_starts_does_not_end_the_run() -> None:
+    before = children(os.getpid())
+    with GradingPool(workers=1, grader=misbehaving.grade) as pool:
+        pending = pool.submit(box([("a", "a")]))
+        wait_until(lambda: children(os.getpid()) - before, "no worker starts")
+        for pid in children(os.getpid()) - before:
+            os.kill(pid, signal.SIGKILL)
+        assert pending.result(timeout=60) == [RIGHT]
+
+
+def test_workers_that_cannot_start_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lost_grader.py").write_text("def grade(gold, answer):\n    return True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    grader = importlib.import_module("lost_grader").grade
+    (tmp_path / "lost_grader.py").unlink()  # workers import it, and cannot
+    with (
+        GradingPool(workers=1, grader=grader) as pool,
+        pytest.raises(RuntimeError, match="did not start"),
+    ):
+        pool.grade(box([("a", "a")]))
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_workers_end_with_a_parent_that_is_killed(stopped: bool) -> None:
     script = (
-        "import os, signal\n"
+        "import sys\n"
         "from igpo_lightning.rewards import GradingPool\n"
         "pool = GradingPool(workers=1)\n"
         "pool.grade([('x+1', r'\\boxed{1+2x}')])\n"
-        "print(pool._workers[0].process.pid, flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
+        "print('graded', flush=True)\n"
+        "sys.stdin.read()\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    worker = Path(f"/proc/{int(done.stdout)}")
-    deadline = time.monotonic() + 20
-    while worker.exists() and "(zombie)" not in (worker / "status").read_text():
-        assert time.monotonic() < deadline, "the worker outlives its pool"
-        time.sleep(0.05)
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "graded\n"
+        (worker,) = children(parent.pid)
+        if stopped:
+            os.kill(worker, signal.SIGSTOP)
+        parent.kill()
+        wait_until(lambda: gone(worker), "the worker outlives its pool")
 
 
-def _worker_seconds(pool: GradingPool) -> float:
-    """Processor time of the pool's workers so far."""
+def _seconds(pids: set[int]) -> float:
+    """Processor time of processes so far."""
     ticks = 0
-    for worker in pool._workers:
-        stat = Path(f"/proc/{worker.process.pid}/stat").read_text()
-        user, system = stat.rpartition(")")[2].split()[11:13]
+    for pid in pids:
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         ticks += int(user) + int(system)
     return ticks / os.sysconf("SC_CLK_TCK")
 
@@ -201,11 +293,13 @@ def test_ordinary_answers_are_graded_fast(shared_data: Path) -> None:
         items.append((row["answer"], text + form.format(i + 300_001)))
         items.append((row["answer"], f"{text}\\boxed{{{i}/7}} and more"))
         right += 1
+    before = children(os.getpid())
     with GradingPool(workers=2) as pool:
         pool.grade([("x+1", r"\boxed{1+2x}"), ("x+1", r"\boxed{1+3x}")])  # the workers' start
-        start = time.process_time() + _worker_seconds(pool)
+        workers = children(os.getpid()) - before
+        start = time.process_time() + _seconds(workers)
         verdicts = pool.grade(items)
-        seconds = time.process_time() + _worker_seconds(pool) - start
+        seconds = time.process_time() + _seconds(workers) - start
     assert right <= sum(v.correct for v in verdicts) <= right + len(rows) // 50
     assert len(items) / seconds >= 500
 
@@ -218,4 +312,4 @@ def test_closing_does_not_wait_for_what_is_being_graded() -> None:
     pool.close()
     assert time.monotonic() - start < 10.0  # the items alone would sleep for 60 seconds each
     assert pending[1].cancelled() or pending[1].exception() is not None
-    assert pending[0].exception() is not None or pending[0].cancelled()
+    assert pending[0].cancelled() or pending[0].exception() is not None

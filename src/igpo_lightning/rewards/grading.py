@@ -6,6 +6,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from igpo_lightning.rewards.contradictions import (
+    assignments,
+    contradicts,
+    contradicts_relation,
+    lists_more,
+    top_level_parts,
+)
 from igpo_lightning.rewards.extraction import (
     STRATEGIES,
     STRATEGY_ORDER,
@@ -14,7 +21,13 @@ from igpo_lightning.rewards.extraction import (
     find_boxes,
     last_number,
 )
-from igpo_lightning.rewards.normalization import comparison_key, normalize, strip_choice
+from igpo_lightning.rewards.normalization import (
+    as_formula,
+    comparison_key,
+    normalize,
+    strip_braces,
+    strip_choice,
+)
 from igpo_lightning.rewards.numeric import same_numbers, value_of
 
 # Longer texts are no answers; parsing them only costs time.
@@ -34,14 +47,8 @@ _SPACING = re.compile(r"\\(?:quad|qquad|[,;:! ()\[\]])|\\text\s*\{|\}")
 _IN_MATH = re.compile(r"(?<!\\)(?:\$|\\\(|\\\[)")
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _DECIMAL_POINT = re.compile(r"-?\d+\.\d+")
-_LIST = re.compile(r"[,;]|\\text\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])")
-_SEVERAL = re.compile(r"\\pm|\\mp|\\cup|\\in(?![A-Za-z])|\\\{|\\[lg]eq?(?![A-Za-z])|[<>]")
 _NEAR = Fraction(1, 1000)
-_BASED = re.compile(r"[\dA-Z]+_\{?\d+\}?")
-_RATIO = re.compile(r"\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+")
-_ASSIGNED = re.compile(r"\s*([A-Za-z]\w{0,2}|\\[a-z]+)\s*=\s*(.+)", re.DOTALL)
 _TUPLE = re.compile(r"\s*\$?\s*(?:\\left)?\(.*\)\s*\$?\s*", re.DOTALL)
-_RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|neq?)(?![A-Za-z])|[<>]")
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|has|have|had|gets?|makes?|takes?|gives?|costs?|needs?|so|thus|hence|"
     r"therefore|equals|started|we|she|he|it|they)\b",
@@ -110,6 +117,14 @@ def is_same_spelling(gold: str, prediction: str) -> bool:
     """The exact path of `is_equivalent` for two plain answers: fast, and safe on any text."""
     if max(len(gold), len(prediction)) > MAX_ANSWER_LENGTH:
         return False
+    if _is_spelled(gold, prediction):
+        return not contradicts(gold, prediction)
+    bare = strip_braces(gold), strip_braces(prediction)
+    return bare != (gold, prediction) and _is_spelled(*bare) and not contradicts(*bare)
+
+
+def _is_spelled(gold: str, prediction: str) -> bool:
+    """`is_same_spelling` but for pairs of braces around the whole, and for contradictions."""
     gold_label, gold_value = strip_choice(gold)
     label, value = strip_choice(prediction)
     gold_key, key = comparison_key(gold_value), comparison_key(value)
@@ -148,12 +163,12 @@ def _same_value(gold_key: str, key: str) -> bool:
         return True
     if same_numbers(gold_key, key):
         return True
-    gold_named, named = _assignments(gold_key), _assignments(key)
+    gold_named, named = assignments(gold_key), assignments(key)
     if gold_named and named:
         return {n: comparison_key(v) for n, v in gold_named.items()} == {
             n: comparison_key(v) for n, v in named.items()
         }
-    gold_parts, parts = _top_level_parts(gold_key), _top_level_parts(key)
+    gold_parts, parts = top_level_parts(gold_key), top_level_parts(key)
     if len(gold_parts) != len(parts) or len(parts) == 1:
         return False
     return Counter(map(comparison_key, gold_parts)) == Counter(map(comparison_key, parts))
@@ -173,22 +188,30 @@ def joined_boxes(text: str, boxes: list[Box]) -> list[Box]:
 
 
 def _is_same(gold: str, prediction: str) -> bool:
+    if _is_same_as_written(gold, prediction):
+        return True
+    # Braces around the whole are a set in "{58, 500}" and nothing in "{58,500}".
+    bare = strip_braces(gold), strip_braces(prediction)
+    return bare != (gold.strip(), prediction.strip()) and _is_same_as_written(*bare)
+
+
+def _is_same_as_written(gold: str, prediction: str) -> bool:
     if is_same_spelling(gold, prediction):
         return True
     if are_other_numbers(gold, prediction):
         return False
     gold, prediction = strip_choice(gold)[1], strip_choice(prediction)[1]
-    if max(len(gold), len(prediction)) > MAX_ANSWER_LENGTH or _lists_more(gold, prediction):
+    if max(len(gold), len(prediction)) > MAX_ANSWER_LENGTH or lists_more(gold, prediction):
         return False
-    if _EXPLODES.search(gold) or _EXPLODES.search(prediction) or _bases_differ(gold, prediction):
+    if _EXPLODES.search(gold) or _EXPLODES.search(prediction) or contradicts(gold, prediction):
         return False
-    if (named := _assignments(gold)) is not None:
-        others = _assignments(prediction)
+    if (named := assignments(gold)) is not None:
+        others = assignments(prediction)
         if others is not None and named.keys() == others.keys():
             return all(_is_same(value, others[name]) for name, value in named.items())
         if _TUPLE.fullmatch(prediction):
             return _is_same(f"({', '.join(named.values())})", prediction)
-    if _ratios_differ(gold, prediction) or _bound_for_value(gold, prediction):
+    if contradicts_relation(gold, prediction):
         return False
     gold, prediction = _both_signs(gold), _both_signs(prediction)
     if _DECIMAL_COMMA.fullmatch(prediction) and _DECIMAL_POINT.fullmatch(gold):
@@ -197,7 +220,7 @@ def _is_same(gold: str, prediction: str) -> bool:
         gold = gold.replace(",", ".")
     if _verify(_parse(gold), _parse(prediction)):
         return True
-    plain_gold, plain_prediction = normalize(gold), normalize(prediction)
+    plain_gold, plain_prediction = as_formula(normalize(gold)), as_formula(normalize(prediction))
     if (plain_gold, plain_prediction) != (gold, prediction) and _verify(
         _parse(plain_gold), _parse(plain_prediction)
     ):
@@ -212,70 +235,12 @@ def _is_prose(answer: str) -> bool:
     return bool(_VERB.search(answer)) and not _CHOICES.search(answer)
 
 
-def _bases_differ(gold: str, prediction: str) -> bool:
-    r"""Whether both are numerals with a base, and differ: math-verify reads 12_8 as it reads 12_9.
-
-    The numeral itself is compared: where a base is asked for, 14_8 is no answer for 12_{10}.
-    """
-    keys = comparison_key(gold), comparison_key(prediction)
-    return keys[0] != keys[1] and all(_BASED.fullmatch(key) for key in keys)
-
-
-def _assignments(answer: str) -> dict[str, str] | None:
-    """`x = 1, y = 2` as values by name; None for anything else, `x = 1, x = 2` included."""
-    pairs = [_ASSIGNED.fullmatch(part) for part in _top_level_parts(answer)]
-    named = {pair[1]: pair[2] for pair in pairs if pair is not None}
-    return named if len(named) == len(pairs) > 1 else None
-
-
-def _ratios_differ(gold: str, prediction: str) -> bool:
-    """Whether both are ratios, and not proportional: math-verify ignores the order."""
-    keys = comparison_key(gold), comparison_key(prediction)
-    if not all(_RATIO.fullmatch(key) for key in keys):
-        return False
-    one, other = ([Fraction(part) for part in key.split(":")] for key in keys)
-    return len(one) != len(other) or any(
-        a * other[0] != b * one[0] for a, b in zip(one, other, strict=True)
-    )
-
-
-def _bound_for_value(gold: str, prediction: str) -> bool:
-    r"""Whether one side is a bare bound, `\ge 5`, and the other has no relation: not 5 itself."""
-    texts = normalize(gold), normalize(prediction)
-    return any(_RELATION.match(text) for text in texts) and not all(
-        _RELATION.search(text) for text in texts
-    )
-
-
 def _both_signs(answer: str) -> str:
     r"""`\frac{1\pm\sqrt5}{2}` as its two values in a list; math-verify reads outer signs alone."""
     before, sign, after = answer.partition(r"\pm")
     if not sign or r"\pm" in after or not re.search(r"[({]", before):
         return answer
     return f"{before}+{after}, {before}-{after}"
-
-
-def _lists_more(gold: str, prediction: str) -> bool:
-    """Whether the prediction lists several different answers where the gold is a single one."""
-    if _SEVERAL.search(gold) or len(_top_level_parts(gold)) > 1:
-        return False
-    keys = {comparison_key(part) for part in _top_level_parts(prediction)}
-    return len(keys - {""}) > 1 and comparison_key(gold) in keys
-
-
-def _top_level_parts(answer: str) -> list[str]:
-    """The answer cut at commas, "and", "or" that are outside all brackets."""
-    answer = normalize(answer)
-    depth, depths = 0, []
-    for character in answer:
-        depth += (character in "([{") - (character in ")]}")
-        depths.append(depth)
-    parts, start = [], 0
-    for match in _LIST.finditer(answer):
-        if depths[match.start()] == 0:
-            parts.append(answer[start : match.start()])
-            start = match.end()
-    return [*parts, answer[start:]]
 
 
 def _parse(answer: str) -> list[Any]:

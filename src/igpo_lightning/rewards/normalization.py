@@ -38,13 +38,15 @@ _MEASURE = (
 )
 _UNITS = re.compile(
     rf"(?P<value>{_MEASURE})(?:\s|\\[ ,]|~)*(?P<unit>{_UNIT_WORD}(?:[\s/]+{_UNIT_WORD})*)"
-    r"(?:\^\{?-?\d\}?)?"
+    r"(?:\^\{?(?P<power>-?\d)\}?)?"
 )
 _NOT_UNITS = re.compile(
     r"\b(?:or|and|by|to|pi|sqrt|sin|cos|tan|log|exp|mod|through|than|not|times|plus|minus|over|"
     r"divided|choose|squared|cubed|factorial|hundred|thousand|[mbtr]+illion|dozen|half|halves|thirds|"
     r"fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths)\b"
 )
+_CLOSING = {"{": "}", "(": ")", "[": "]"}
+_DOLLARS_AND_CENTS = re.compile(r"(\d+) dollars? (?:and )?(\d{1,2}) cents?")
 _MULTIPLES = {"thousand": "e3", "million": "e6", "billion": "e9", "trillion": "e12"}
 _MULTIPLE = re.compile(rf"(-?[\d.]+)\s*({'|'.join(_MULTIPLES)})")
 NUMBER_WORDS = (
@@ -134,6 +136,7 @@ def normalize(text: str) -> str:
     text = re.sub(r"[\s.,;:\\]+$", "", text)
     text = re.sub(r"\s*(?:percent(?:age)?|pct)\b", "%", text)
     text = _CURRENCY_CODE.sub("", _HEDGE.sub("", text))
+    text = _DOLLARS_AND_CENTS.sub(lambda match: f"{match[1]}.{int(match[2]):02}", text)
     text = re.sub(r"^(?:negative|minus)\s+(?=[\d\\.]|infinity)", "-", text)
     text = re.sub(r"^(\d+) to (\d+)$", r"\1:\2", text)
     text = _THOUSANDS.sub(_join_thousands, text)
@@ -213,6 +216,42 @@ def _below_hundred(words: str) -> int:
 
 def _digit_of_word(match: re.Match[str]) -> str:
     return str(NUMBER_WORDS.index(match[1])) if match[1] in NUMBER_WORDS else match.group()
+
+
+def strip_braces(text: str) -> str:
+    r"""Without the pairs of braces around the whole: `{(2,4)}` is `(2,4)`; `\{1,2\}` stays."""
+    text = text.strip()
+    while text.startswith("{") and inside_brackets(text) is not None:
+        text = text[1:-1].strip()
+    return text
+
+
+def inside_brackets(text: str) -> str | None:
+    """What a bracket that opens a text encloses, if it closes with the text's end; else None."""
+    opening, closing, depth = text[:1], _CLOSING.get(text[:1], ""), 0
+    if not closing or not text.endswith(closing):
+        return None
+    for place, character in enumerate(text):
+        if character in (opening, closing) and text[place - 1 : place] != "\\":
+            depth += 1 if character == opening else -1
+            if depth == 0:
+                return text[1:-1] if place == len(text) - 1 else None
+    return None
+
+
+def as_formula(text: str) -> str:
+    r"""A normalised answer with notation that math-verify does not know: C(5,2), `5\cdot i`."""
+    text = re.sub(r"(?<![A-Za-z\\])C\((\d{1,4}),\s*(\d{1,4})\)", r"\\binom{\1}{\2}", text)
+    return re.sub(r"(?<=[\d})])\s*\\cdot\s*i(?![A-Za-z])", "i", text)
+
+
+def unit_of(text: str) -> tuple[str, str] | None:
+    """The unit after a number and its power: ("cm", "2"); None where there is none."""
+    text = re.sub(r"\s*\^\s*", "^", " ".join(_WRAPPED.sub(r" \1 ", normalize(text)).split()))
+    match = _UNITS.fullmatch(text)
+    if match is None or _NOT_UNITS.search(match["unit"]):
+        return None
+    return match["unit"].strip(), match["power"] or "1"
 
 
 def strip_units(text: str) -> str:

@@ -4,22 +4,25 @@ Started as a fresh interpreter, never forked: the trainer's threads, its `__main
 out of it.
 """
 
+import ctypes
 import os
 import pickle
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 Grader = Callable[[str, str], bool]
 # An item that waits, or shares its core with others, ends after so many times its limit.
-WALL = 2.0
-# What the two timers send.
-TIMEOUTS = (signal.SIGPROF, signal.SIGALRM)
+WALL = 4.0
+# What the timers of processor time and of real time send.
+COMPUTED, WAITED = signal.SIGPROF, signal.SIGALRM
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def serve(descriptor: int) -> None:
-    """Answer (gold, prediction, seconds) with a bool until the pool goes away.
+def serve(descriptor: int, parent: int) -> None:
+    """Answer (gold, prediction, seconds) with a bool until the pool of process `parent` goes away.
 
     The first message is (pickled grader or None, bytes of memory). Each item runs under two kernel
     timers whose default action ends the process: this also stops a computation that never returns
@@ -27,7 +30,8 @@ def serve(descriptor: int) -> None:
     verdict does not change with the machine's load; waiting ends after `WALL` times as many.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
-    for name in TIMEOUTS:
+    _die_with(parent)
+    for name in (COMPUTED, WAITED):
         signal.signal(name, signal.SIG_DFL)
     connection = Connection(descriptor)
     try:
@@ -46,6 +50,19 @@ def serve(descriptor: int) -> None:
             connection.send(result)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def _die_with(parent: int) -> None:
+    """End with the thread that started this process, also while stopped (SIGSTOP) or computing.
+
+    Only Linux can do so; elsewhere the closed pipe ends a worker that reads, the timers one that
+    computes.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        os._exit(1)
 
 
 def _load(pickled: bytes | None) -> Grader:

@@ -1,14 +1,14 @@
 """Grades many answers in bounded time, whatever text a model wrote."""
 
 import contextlib
+import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
@@ -20,15 +20,16 @@ from igpo_lightning.rewards.grading import (
     are_other_numbers,
     is_same_spelling,
 )
-from igpo_lightning.rewards.worker import TIMEOUTS, WALL, Grader
+from igpo_lightning.rewards.worker import COMPUTED, WAITED, WALL, Grader
 
 _MEMORY = 2 * 1024**3  # bytes of address space a worker may use
 _CACHE_SIZE = 100_000  # verdicts kept, oldest forgotten first
 _START_LIMIT = 120.0  # seconds for a worker to import math-verify on a busy machine
 _GRACE = 0.5  # seconds beyond an item's limit before the pool kills the worker itself
+_STARTS = 5  # workers in a row that may end while they start: one was killed, or none can start
 _START = (
     "import sys; sys.path[:] = sys.argv[2:]; "
-    "from igpo_lightning.rewards.worker import serve; serve(int(sys.argv[1]))"
+    "from igpo_lightning.rewards.worker import serve; serve(int(sys.argv[1]), {parent})"
 )
 
 
@@ -40,8 +41,8 @@ class Verdict:
         correct: Whether the text gives the gold answer.
         reason: None where correct; else "wrong", "no_answer" (the text has none), "too_long" (its
             answer is over `MAX_ANSWER_LENGTH` characters), "timeout" (grading computed longer
-            than the limit, or waited twice as long) or "crash" (the worker raised, ran out of
-            memory or died).
+            than the limit, or waited four times as long, twice) or "crash" (two workers in a row
+            raised, ran out of memory or were killed).
     """
 
     correct: bool
@@ -60,7 +61,10 @@ class _Worker:
         self.connection, theirs = Pipe()
         # Not multiprocessing: its children import the parent's __main__, and torch with it.
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path],
+            [
+                *(sys.executable, "-c", _START.format(parent=os.getpid())),
+                *(str(theirs.fileno()), *sys.path),
+            ],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )
@@ -68,7 +72,12 @@ class _Worker:
         self.key: _Key | None = None
         self.ready = False
         self.deadline = time.monotonic() + _START_LIMIT
-        self.connection.send((grader, _MEMORY))
+        with contextlib.suppress(OSError):  # killed at once; the closed pipe tells it
+            self.connection.send((grader, _MEMORY))
+
+    @property
+    def dead(self) -> bool:
+        return self.process.poll() is not None
 
     def assign(self, key: _Key, seconds: float) -> None:
         self.key = key
@@ -87,8 +96,13 @@ class GradingPool:
     """Worker processes that compare answers, each item under a time and a memory limit.
 
     Use as a context manager. Workers start with the first item that needs one and end with the
-    pool, or by themselves when the process that made it dies. Exact matches and repeated pairs
-    are answered without a worker. Calls from several threads are served one after the other.
+    pool, or when the process that made it dies. Exact matches and repeated pairs are answered
+    without a worker. Calls from several threads are served one after the other.
+
+    A verdict says something about the text. Where a worker is killed, crashes, or waits too long,
+    the item is graded a second time by another worker; `retried` counts these, and no such
+    verdict is kept. Too much computation is the text's own fault: processor time counts, whatever
+    the machine's load, so that this verdict is kept like "right" and "wrong".
 
     To grade while the device works, `submit` the texts, go on, and ask the future for the result:
     the pool waits in a thread of its own, and the work is done in other processes.
@@ -124,7 +138,9 @@ class GradingPool:
         self._workers: list[_Worker] = []
         self._cache: OrderedDict[_Key, Verdict] = OrderedDict()
         self._strategies = tuple(strategies)
-        self._lock = threading.Lock()
+        self._failed_starts = 0
+        self._retried = 0
+        # Workers die with the thread that started them (worker.py), so one thread starts them all.
         self._thread = ThreadPoolExecutor(1, "grading")
         self._closed = False
 
@@ -140,6 +156,11 @@ class GradingPool:
     ) -> None:
         """Close the pool."""
         self.close()
+
+    @property
+    def retried(self) -> int:
+        """Items that were graded a second time after a crash or a wait, since the pool began."""
+        return self._retried
 
     def close(self) -> None:
         """End all workers and drop submitted work; safe to call twice."""
@@ -157,34 +178,38 @@ class GradingPool:
         """
         if self._closed:
             raise RuntimeError("this GradingPool is closed")
-        return self._thread.submit(self.grade, items)
+        return self._thread.submit(self._grade, items)
 
     def grade(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict for each (gold answer, completion text), in the same order.
 
         Never raises for an item's text. Takes at most about
-        `2 * len(items) * timeout / workers` seconds beyond the start of the workers.
+        `4 * len(items) * timeout / workers` seconds beyond the start of the workers, or twice as
+        long where items are graded again.
 
         Raises:
             RuntimeError: The pool is closed, or workers cannot start (a broken installation).
         """
-        if self._closed:
-            raise RuntimeError("this GradingPool is closed")
-        with self._lock:
-            keys = [(gold, answer_of(text, self._strategies)) for gold, text in items]
-            known: dict[_Key, Verdict] = {}
-            for key, (_, text) in zip(keys, items, strict=True):
-                if key not in known:
-                    verdict = self._without_worker(key, text)
-                    if verdict is not None:
-                        known[key] = verdict
-            todo = deque(dict.fromkeys(key for key in keys if key not in known))
-            try:
-                self._with_workers(todo, known)
-            except BaseException:
-                self._stop_workers()  # an interrupted worker would answer the next call's item
-                raise
-            return [known[key] for key in keys]
+        try:
+            return self.submit(items).result()
+        except CancelledError as error:
+            raise RuntimeError("this GradingPool was closed") from error
+
+    def _grade(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
+        keys = [(gold, answer_of(text, self._strategies)) for gold, text in items]
+        known: dict[_Key, Verdict] = {}
+        for key, (_, text) in zip(keys, items, strict=True):
+            if key not in known:
+                verdict = self._without_worker(key, text)
+                if verdict is not None:
+                    known[key] = verdict
+        todo = deque(dict.fromkeys(key for key in keys if key not in known))
+        try:
+            self._with_workers(todo, known)
+        except BaseException:
+            self._stop_workers()  # an interrupted worker would answer the next call's item
+            raise
+        return [known[key] for key in keys]
 
     def _without_worker(self, key: _Key, text: str) -> Verdict | None:
         gold, answer = key
@@ -203,56 +228,92 @@ class GradingPool:
         return None
 
     def _with_workers(self, todo: deque[_Key], known: dict[_Key, Verdict]) -> None:
+        again: set[_Key] = set()  # what is graded a second time
         while todo or any(worker.key for worker in self._workers):
             if self._closed:
                 raise RuntimeError("this GradingPool was closed")
-            while len(self._workers) < min(self._count, len(todo)):
+            for worker in [w for w in self._workers if w.dead and w.ready and w.key is None]:
+                self._drop(worker)
+            busy = sum(worker.key is not None for worker in self._workers)
+            while len(self._workers) < min(self._count, busy + len(todo)):
                 self._workers.append(_Worker(self._grader))
             for worker in self._workers:
                 if todo and worker.ready and worker.key is None:
                     self._assign(worker, todo.popleft())
-            self._collect(todo, known)
+            self._collect(todo, known, again)
 
     def _assign(self, worker: _Worker, key: _Key) -> None:
-        with contextlib.suppress(OSError):  # it died while idle; _collect sees the closed pipe
+        with contextlib.suppress(OSError):  # it died just now; _collect sees the closed pipe
             worker.assign(key, self._timeout)
 
-    def _collect(self, todo: deque[_Key], known: dict[_Key, Verdict]) -> None:
-        """Take what workers have to say, and replace those that are late or dead."""
+    def _collect(self, todo: deque[_Key], known: dict[_Key, Verdict], again: set[_Key]) -> None:
+        """Take what workers have to say, and drop those that are late or dead."""
         active = [worker for worker in self._workers if worker.key or not worker.ready]
         by_pipe: dict[object, _Worker] = {worker.connection: worker for worker in active}
         patience = min(worker.deadline for worker in active) - time.monotonic()
         pipes: list[Connection] = [worker.connection for worker in active]
+        ended: list[tuple[_Worker, bool]] = []
         for pipe in wait(pipes, timeout=max(0.0, patience)):
-            self._read(by_pipe[pipe], known)
-        for worker in [worker for worker in active if worker in self._workers]:
+            if not self._read(by_pipe[pipe], known):
+                ended.append((by_pipe[pipe], False))
+        for worker in active:
             late = time.monotonic() > worker.deadline
-            if late and (worker.key or not worker.ready):
-                self._replace(worker, known, late=True)
+            if late and (worker.key or not worker.ready) and (worker, False) not in ended:
+                ended.append((worker, True))
+        for worker, late in ended:
+            status = self._drop(worker)
+            if not worker.ready:
+                self._count_failed_start(status)
+            elif worker.key is not None:
+                self._settle_ended(worker.key, status, late, todo, known, again)
 
-    def _read(self, worker: _Worker, known: dict[_Key, Verdict]) -> None:
+    def _read(self, worker: _Worker, known: dict[_Key, Verdict]) -> bool:
+        """Take a worker's message; False where it has died instead."""
         try:
             correct = worker.connection.recv()
         except (EOFError, OSError):
-            self._replace(worker, known, late=False)
-            return
+            return False
         if not worker.ready:
             worker.ready = True
+            self._failed_starts = 0
         elif worker.key is not None:
-            self._settle(worker.key, _RIGHT if correct else _WRONG, known)
+            self._keep(worker.key, _RIGHT if correct else _WRONG, known)
             worker.key = None
+        return True
 
-    def _replace(self, worker: _Worker, known: dict[_Key, Verdict], late: bool) -> None:
-        """Drop a worker; `_with_workers` starts another while there is work."""
-        status = worker.stop()
+    def _drop(self, worker: _Worker) -> int:
+        """End a worker; `_with_workers` starts another while there is work."""
         self._workers.remove(worker)
-        if not worker.ready:
-            raise RuntimeError(f"a grading worker did not start (exit status {status})")
-        if worker.key is not None:
-            reason = "timeout" if late or -status in TIMEOUTS else "crash"
-            self._settle(worker.key, Verdict(False, reason), known)
+        return worker.stop()
 
-    def _settle(self, key: _Key, verdict: Verdict, known: dict[_Key, Verdict]) -> None:
+    def _count_failed_start(self, status: int) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= _STARTS:
+            raise RuntimeError(
+                f"{_STARTS} grading workers in a row did not start (exit status {status})"
+            )
+
+    def _settle_ended(
+        self,
+        key: _Key,
+        status: int,
+        late: bool,
+        todo: deque[_Key],
+        known: dict[_Key, Verdict],
+        again: set[_Key],
+    ) -> None:
+        """Decide about the item of a worker that ended with it."""
+        if not late and -status == COMPUTED:
+            self._keep(key, Verdict(False, "timeout"), known)
+        elif key not in again:
+            again.add(key)
+            self._retried += 1
+            todo.appendleft(key)
+        else:
+            known[key] = Verdict(False, "timeout" if late or -status == WAITED else "crash")
+
+    def _keep(self, key: _Key, verdict: Verdict, known: dict[_Key, Verdict]) -> None:
+        """Give a verdict, now and whenever the same pair comes again."""
         known[key] = self._cache[key] = verdict
         if len(self._cache) > _CACHE_SIZE:
             self._cache.popitem(last=False)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.sampler_config import SamplerConfig
+from igpo_lightning.settings import SamplerConfig
 
 # (rows' step numbers, completion length, vocabulary) -> Gumbel noise [B, C, V] in float64
 Noise = Callable[[list[int], int, int], Tensor]
@@ -104,7 +104,7 @@ def plain_denoise(
                 blank[:, :start] = mask_id
                 without = model(blank, mask)
                 logits = without + (config.cfg_scale + 1) * (logits - without)
-            logits[..., [mask_id, *config.forbidden_ids]] = -torch.inf
+            logits[..., mask_id] = -torch.inf
             drawn_from = logits
             if config.temperature > 0:
                 drawn_from = logits.double() / config.temperature

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.noise import row_keys
-from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, denoise
+from igpo_lightning.diffusion.sampler import DenoiseOutput, denoise
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.llada import LladaBackbone, LladaConfig
 from igpo_lightning.models.special_tokens import TokenIds
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import SamplerConfig
 
 try:
     from benchmarks.plain_sampler import plain_denoise

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from igpo_lightning.diffusion.sampler import SamplerConfig, denoise
+from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.models import load_backbone
+from igpo_lightning.settings import SamplerConfig
 
 pytestmark = pytest.mark.shared
 MODELS = ["llada_mha", "llada_gqa"]

@@ -11,8 +11,9 @@ from igpo_lightning.diffusion.cache import Work
 from igpo_lightning.diffusion.canvas import Canvas
 from igpo_lightning.diffusion.denoising_step import step_rows
 from igpo_lightning.diffusion.noise import row_keys
-from igpo_lightning.diffusion.sampler import SamplerConfig, denoise
+from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.models.tiny import TinyBackbone
+from igpo_lightning.settings import SamplerConfig
 
 
 def test_head_positions_are_the_masked_ones_of_the_block(model: TinyBackbone) -> None:

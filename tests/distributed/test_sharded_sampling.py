@@ -10,9 +10,10 @@ import torch.multiprocessing as mp
 from igpo_lightning import distributed
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig
+from igpo_lightning.diffusion.sampler import DenoiseOutput
 from igpo_lightning.evaluation.runner import complete
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import SamplerConfig
 
 WORLD = 2
 CONFIGS = (

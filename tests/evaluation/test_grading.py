@@ -12,20 +12,23 @@ import torch
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.data.datamodules import EvaluationData
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.data.prompts import EncodedProblem, PromptForm, encode_problem
-from igpo_lightning.diffusion.likelihood import LikelihoodSettings
-from igpo_lightning.diffusion.sampler import SamplerConfig
+from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.evaluation import runner
 from igpo_lightning.evaluation.grading import Grading
 from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.rewards import Verdict
-from igpo_lightning.rl.filters import FilterSettings
-from igpo_lightning.rl.injection import InpaintSettings
-from igpo_lightning.rl.objectives import ObjectiveSettings
 from igpo_lightning.rl.sampling import RolloutModule
 from igpo_lightning.rl.settings import RLSettings
+from igpo_lightning.settings import (
+    FilterConfig,
+    InpaintConfig,
+    LikelihoodConfig,
+    ObjectiveConfig,
+    PromptConfig,
+    SamplerConfig,
+)
 
 TOKENIZER = train_tokenizer(["12+34=46; 46-5=41"], 300)
 SAMPLER = SamplerConfig(completion_length=8, block_length=8, steps=2, temperature=1.0)
@@ -71,7 +74,7 @@ class PatientPool:
 
 
 def problem(name: str) -> EncodedProblem:
-    form = PromptForm("{question}", "{solution}", max_prompt=64)
+    form = PromptConfig("{question}", "{solution}", max_length=64)
     return encode_problem(Problem(name, f"{name}: 3+4", None, "7"), TOKENIZER, form)
 
 
@@ -121,10 +124,10 @@ def test_a_rollout_is_graded_while_its_next_micro_batch_is_sampled(
         steps=1,
         rollout_batch_size=3,
         train_batch_size=8,
-        inpaint=InpaintSettings(),
-        filter=FilterSettings(),
-        objective=ObjectiveSettings(),
-        likelihood=LikelihoodSettings(),
+        inpaint=InpaintConfig(),
+        filter=FilterConfig(),
+        objective=ObjectiveConfig(),
+        likelihood=LikelihoodConfig(),
         reward_weights={"correctness": 1.0},
         seed=0,
         log_samples_every=0,

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.distributed.lockstep import Lockstep
 from igpo_lightning.evaluation.runner import Completions, complete, micro_batches
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import SamplerConfig
 
 LENGTHS = [3, 9, 3, 5, 12, 5, 3, 7]
 

@@ -14,20 +14,23 @@ from torch.utils.data import DataLoader, Dataset
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.data.prompts import EncodedProblem, PromptForm, encode_problem
-from igpo_lightning.diffusion.likelihood import LikelihoodSettings
-from igpo_lightning.diffusion.sampler import SamplerConfig
+from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.evaluation.module import EvaluationSettings
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
-from igpo_lightning.optimization import OptimizerSettings
 from igpo_lightning.rewards import Verdict
-from igpo_lightning.rl.filters import FilterSettings
-from igpo_lightning.rl.injection import InpaintSettings
 from igpo_lightning.rl.module import RLModule
-from igpo_lightning.rl.objectives import ObjectiveSettings
 from igpo_lightning.rl.settings import RLSettings
+from igpo_lightning.settings import (
+    FilterConfig,
+    InpaintConfig,
+    LikelihoodConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PromptConfig,
+    SamplerConfig,
+)
 
 SAMPLER = SamplerConfig(completion_length=16, block_length=8, steps=4, temperature=1.0)
 TOKENIZER = train_tokenizer(["12+34=46; 46-5=41"], 300)
@@ -91,7 +94,7 @@ class Run:
 
 
 def problem(name: str, trace: str | None = TRACE) -> EncodedProblem:
-    form = PromptForm("{question}", "{solution}", max_prompt=64)
+    form = PromptConfig("{question}", "{solution}", max_length=64)
     return encode_problem(Problem(name, f"{name}: 3+4", trace, "7"), TOKENIZER, form)
 
 
@@ -116,10 +119,10 @@ SETTINGS = RLSettings(
     steps=2,
     rollout_batch_size=64,
     train_batch_size=64,
-    inpaint=InpaintSettings(chunk_min=2, chunk_max=3),
-    filter=FilterSettings(),
-    objective=ObjectiveSettings(),
-    likelihood=LikelihoodSettings(),
+    inpaint=InpaintConfig(chunk_min=2, chunk_max=3),
+    filter=FilterConfig(),
+    objective=ObjectiveConfig(),
+    likelihood=LikelihoodConfig(),
     reward_weights={"correctness": 1.0},
     seed=0,
     log_samples_every=1,
@@ -164,7 +167,7 @@ def train(
         TOKENIZER,
         EvaluationSettings(SAMPLER, 8, 1, 0),
         settings,
-        OptimizerSettings(1e-2, (0.9, 0.99), 0.1, 1.0, 0, 0.0),
+        OptimizerConfig(1e-2, (0.9, 0.99), 0.1, 1.0, 0, 0.0),
         on_samples=functools.partial(_keep, samples),
     )
     module._pool = PlannedPool(rule)

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from igpo_lightning.diffusion.canvas import Canvas
 from igpo_lightning.diffusion.noise import fold
-from igpo_lightning.diffusion.sampler_config import SamplerConfig
 from igpo_lightning.diffusion.token_choice import choose_tokens, head_rows
 from igpo_lightning.diffusion.unmasking import (
     above_threshold,
@@ -13,6 +12,7 @@ from igpo_lightning.diffusion.unmasking import (
     remasked,
     within_factor,
 )
+from igpo_lightning.settings import SamplerConfig
 
 # States to ask a pass for at least: with fewer queries attention takes another kernel on CPUs, and
 # the last bit of a state would depend on how much of its block is masked.

@@ -21,11 +21,11 @@ from igpo_lightning.diffusion.canvas import (
 )
 from igpo_lightning.diffusion.compilation import compiled_encode
 from igpo_lightning.diffusion.denoising_step import refreshes, step_rows
-from igpo_lightning.diffusion.sampler_config import SamplerConfig
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.diffusion.unmasking import commit_schedule
 from igpo_lightning.distributed.lockstep import SOLO, Lockstep
 from igpo_lightning.models.backbone import Backbone
+from igpo_lightning.settings import SamplerConfig
 
 __all__ = ["FREE", "HINTED", "DenoiseOutput", "SamplerConfig", "denoise"]
 
@@ -39,7 +39,7 @@ def _random_keys(batch: int, generator: torch.Generator | None, device: torch.de
 
 
 def _token_rules(config: SamplerConfig, model: Backbone) -> TokenRules:
-    forbidden = {model.mask_token_id, *config.forbidden_ids}
+    forbidden = {model.mask_token_id}
     if config.eos == "never":
         forbidden.add(model.eos_token_id)
     return TokenRules(
@@ -108,7 +108,6 @@ def denoise(
             prompt_ids.shape[1],
             config.cache,
             config.cfg_scale,
-            None if config.autocast == "none" else getattr(torch, config.autocast),
         ),
         rules=_token_rules(config, model),
         config=config,

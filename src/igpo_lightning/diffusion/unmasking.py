@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.noise import fold, uniform
+from igpo_lightning.settings.sampler import SCHEDULES
 
 _RANDOM = 0x72616E64  # the stream of row keys that the strategy "random" draws from
 
@@ -80,7 +81,6 @@ STRATEGIES: dict[str, Callable[[Candidates], Tensor]] = {
     "margin": margin,
     "topk_margin": topk_margin,
 }
-PROBABILITY_STRATEGIES = ("low_confidence", "margin", "topk_margin")  # scores lie in [0, 1]
 
 # ---- schedules: how many positions each step of a block commits -------------------------------
 
@@ -113,8 +113,6 @@ def commit_schedule(masked_count: Tensor, steps: int, kind: str = "fixed") -> Te
         raise ValueError(f"schedule={kind!r} is unknown; use one of {', '.join(SCHEDULES)}")
     return still_masked[:, :-1] - still_masked[:, 1:]
 
-
-SCHEDULES = ("fixed", "linear", "cosine")
 
 # ---- choosing positions -----------------------------------------------------------------------
 

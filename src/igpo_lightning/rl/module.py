@@ -12,7 +12,7 @@ from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.diffusion.likelihood import token_scores
 from igpo_lightning.evaluation.module import EvaluationSettings
 from igpo_lightning.models import BackboneModule
-from igpo_lightning.optimization import OptimizerSettings, build_optimizer, clipped_step
+from igpo_lightning.optimization import build_optimizer, clipped_step
 from igpo_lightning.reporting.rollout_samples import log_sample_table, rollout_records
 from igpo_lightning.rewards import extract_answer
 from igpo_lightning.rl.advantages import group_advantages
@@ -33,6 +33,7 @@ from igpo_lightning.rl.experience import Experience, ExperienceModule
 from igpo_lightning.rl.objectives import policy_loss
 from igpo_lightning.rl.rollout import Rollout
 from igpo_lightning.rl.settings import RLSettings
+from igpo_lightning.settings import OptimizerConfig
 
 
 class RLModule(ExperienceModule):
@@ -44,7 +45,7 @@ class RLModule(ExperienceModule):
         tokenizer: PreTrainedTokenizerFast,
         evaluation: EvaluationSettings,
         settings: RLSettings,
-        optimizer: OptimizerSettings,
+        optimizer: OptimizerConfig,
         on_samples: Callable[[int, list[dict[str, Any]]], None] | None = None,
     ) -> None:
         super().__init__(backbone, tokenizer, evaluation, settings)

@@ -14,7 +14,7 @@ from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch, pad_left
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.forward_process import live_mask
-from igpo_lightning.diffusion.likelihood import LikelihoodSettings, draw_masked_inputs, token_scores
+from igpo_lightning.diffusion.likelihood import draw_masked_inputs, token_scores
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
 from igpo_lightning.evaluation.runner import Completions, complete
@@ -26,6 +26,7 @@ from igpo_lightning.rl.diagnostics import Measure, Measures, join_measures, mean
 from igpo_lightning.rl.injection import inject, needs_help
 from igpo_lightning.rl.rollout import Rollout, all_wrong
 from igpo_lightning.rl.settings import RLSettings
+from igpo_lightning.settings import LikelihoodConfig
 
 
 @contextmanager
@@ -123,7 +124,7 @@ class RolloutModule(EvaluationModule):
         if encoded.trace_ids is None:
             return False
         fits = len(encoded.trace_ids) <= settings.sampler.completion_length
-        return fits or settings.inpaint.options.long_traces != "skip"
+        return fits or settings.inpaint.long_traces != "skip"
 
     def count_triggered(self, batch: PromptBatch, triggered: list[int]) -> Measures:
         """How many groups need help, and how many of them have no trace or too long a one."""
@@ -166,7 +167,13 @@ class RolloutModule(EvaluationModule):
         """Hints [N, C] for N rows, each with its own eta and chunks, and the etas."""
         settings, size = self.settings.inpaint, self.settings.group_size
         length = self.settings.sampler.completion_length
-        low, high = ratio_range(settings.schedule, plan.step, plan.all_wrong_share, plan.hint_round)
+        low, high = ratio_range(
+            settings,
+            plan.step,
+            self.settings.steps,
+            plan.all_wrong_share,
+            plan.hint_round,
+        )
         hints, ratios = [], []
         for row, encoded in enumerate(problems):
             seed = self.row_seed(plan.step, encoded, row % size, f"hints-{plan.hint_round}")
@@ -183,7 +190,7 @@ class RolloutModule(EvaluationModule):
                     settings.chunk_max,
                     generator,
                     encoded.answer_span,
-                    options=settings.options,
+                    options=settings,
                     uncertainty=None if plan.uncertainty is None else plan.uncertainty[row // size],
                 )
             )
@@ -196,7 +203,7 @@ class RolloutModule(EvaluationModule):
         None unless hints are chosen by it. All ranks make the same number of passes.
         """
         settings = self.settings
-        if settings.inpaint.options.choice != "uncertain":
+        if settings.inpaint.choice != "uncertain":
             return None
         limit, length = settings.rollout_batch_size, settings.sampler.completion_length
         passes = distributed.max_over_ranks(math.ceil(len(groups) / limit))
@@ -212,7 +219,7 @@ class RolloutModule(EvaluationModule):
             masked = prompt_ids.new_full((len(part), length), self.backbone.mask_token_id)
             everywhere = torch.ones_like(masked, dtype=torch.bool)
             inputs = draw_masked_inputs(
-                LikelihoodSettings(kind="mean_field"),
+                LikelihoodConfig(kind="mean_field"),
                 masked,
                 keys=row_keys([0] * len(part), self.device),
                 hint_mask=~everywhere,

@@ -15,19 +15,20 @@ from igpo_lightning.diffusion.likelihood import MaskedInputs, packed_token_score
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
 from igpo_lightning.models import BackboneModule
-from igpo_lightning.optimization import OptimizerSettings, build_optimizer, clipped_step
+from igpo_lightning.optimization import build_optimizer, clipped_step
+from igpo_lightning.settings import OptimizerConfig, SFTStage
 from igpo_lightning.sft.loss import nelbo
-from igpo_lightning.sft.noising import NoiseSettings, draw_noise
+from igpo_lightning.sft.noising import draw_noise
 
 
 @dataclass(frozen=True)
 class SFTSettings:
-    """Plain values of the SFT stage; see config.py's SFTStage."""
+    """Plain values of the SFT stage; see settings.SFTStage."""
 
     steps: int
     train_batch_size: int
     seed: int
-    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    noise: SFTStage = field(default_factory=SFTStage)
 
 
 class SFTModule(EvaluationModule):
@@ -39,7 +40,7 @@ class SFTModule(EvaluationModule):
         tokenizer: PreTrainedTokenizerFast,
         evaluation: EvaluationSettings,
         settings: SFTSettings,
-        optimizer: OptimizerSettings,
+        optimizer: OptimizerConfig,
     ) -> None:
         super().__init__(backbone, tokenizer, evaluation)
         # Manual, so that a step's loss and clipping do not depend on the micro-batch size.
@@ -85,7 +86,7 @@ class SFTModule(EvaluationModule):
         seed, device = self.settings.seed, self.device
         return draw_noise(
             # Validation is always the plain bound, so that its values compare between settings.
-            self.settings.noise if purpose == "sft" else NoiseSettings(),
+            self.settings.noise if purpose == "sft" else SFTStage(),
             row_keys([stable_seed(seed, purpose, i) for i in batch.row_indices[rows]], device),
             length,
             step_key=row_keys([stable_seed(seed, purpose, "times", batch.step)], device)[0],

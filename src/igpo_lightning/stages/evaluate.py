@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from omegaconf import DictConfig
 
 from igpo_lightning.data.datamodules import EvaluationData
 from igpo_lightning.data.prompts import EncodedProblem
@@ -14,13 +13,14 @@ from igpo_lightning.reporting.plots import CURVES_FILE
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_eval_table
 from igpo_lightning.runs.tensorboard import log_results
+from igpo_lightning.settings import Settings
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import encode, read_problems
 
 _HARNESS_TASK = "gsm8k"  # the benchmark that lm-evaluation-harness is compared on
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Evaluate a model; returns the headline numbers, which summary.json holds too."""
     build.quiet_libraries()
     folder = build.run_folder()
@@ -41,7 +41,7 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 
 def answer(
-    config: DictConfig,
+    config: Settings,
     problems: list[EncodedProblem],
     module: EvaluationModule,
     trainer: lightning.Trainer,
@@ -54,7 +54,7 @@ def answer(
         module.close()
 
 
-def keep(config: DictConfig, folder: Path, module: EvaluationModule) -> dict[str, Any]:
+def keep(config: Settings, folder: Path, module: EvaluationModule) -> dict[str, Any]:
     """Write the samples and then, as what says that all is there, summary.json; returns it."""
     SampleFile(folder / "samples.jsonl").write(module.samples)
     compared = config.data.name == _HARNESS_TASK and module.samples

@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning
 import yaml
-from omegaconf import DictConfig
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
@@ -19,6 +18,7 @@ from igpo_lightning.reporting.plots import CURVES_FILE
 from igpo_lightning.runs import durable
 from igpo_lightning.runs.metrics_file import MEASURED_FILE, SUMMARY_FILE
 from igpo_lightning.runs.tensorboard import log_results
+from igpo_lightning.settings import Settings
 from igpo_lightning.stages import build
 from igpo_lightning.stages.evaluate import answer, keep
 from igpo_lightning.stages.problems import encode, read_problems
@@ -45,7 +45,7 @@ def recorded(folder: Path, part: Measurement) -> dict[str, Any] | None:
     return summary
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Measure what is missing; returns the headline numbers, which summary.json holds too."""
     build.quiet_libraries()
     folder, parts = build.run_folder(), measurements(config)

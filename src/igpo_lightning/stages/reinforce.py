@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from igpo_lightning import distributed
 from igpo_lightning.data.datamodules import EvaluationData, RolloutData
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
@@ -15,14 +13,16 @@ from igpo_lightning.reporting.tables import print_rl_table
 from igpo_lightning.rl.module import RLModule
 from igpo_lightning.runs import durable, resuming
 from igpo_lightning.runs.tensorboard import log_results
+from igpo_lightning.settings import RLStage, Settings
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import encode, example_stream, read_problems
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Train a policy; returns the headline numbers, which summary.json holds too."""
     build.quiet_libraries()
     folder, stage = build.run_folder(), config.stage
+    assert isinstance(stage, RLStage)
     resume = resuming.find(config, folder)
     tokenizer = build.build_tokenizer(config)
     # Long traces are inpaint.long_traces' business, unless their problems are not wanted at all.
@@ -37,8 +37,8 @@ def run(config: DictConfig) -> dict[str, Any]:
         build.build_backbone(config),
         tokenizer,
         build.evaluation_settings(config),
-        build.rl_settings(config),
-        build.optimizer_settings(config),
+        build.rl_settings(config, stage),
+        config.optimizer,
         on_samples=samples.append,
     )
     pace = build.Pace(

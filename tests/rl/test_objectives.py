@@ -394,7 +394,7 @@ def test_a_new_objective_is_one_function():
     [
         ({"loss": "hope"}, "objective 'hope' is unknown; use one of clip, log_likelihood"),
         ({"ratio": "word"}, "objective.ratio=word: use one of"),
-        ({"normalization": "never"}, "normalization 'never' is unknown"),
+        ({"normalization": "never"}, "objective.normalization=never: use one of"),
         ({"kl": "k9", "beta": 0.1}, "objective.kl=k9: use one of"),
         ({"ratio": "sequence", "ratio_length": "half"}, "objective.ratio_length=half: use one of"),
     ],

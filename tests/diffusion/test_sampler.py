@@ -8,50 +8,62 @@ import torch
 import torch._dynamo.utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_variants import denoise_variant
 from sampler_cases import BASE, CONFIGS, EOS, MASK, allowing, problem, tiny
 from torch import Tensor
 
-from benchmarks.plain_sampler import plain_denoise
-from igpo_lightning.diffusion.noise import fold, gumbel, row_keys, uniform
+from igpo_lightning.diffusion.noise import fold, gumbel, row_keys
+from igpo_lightning.diffusion.plain import keyed_draws, plain_denoise
 from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.settings import SamplerConfig
 
-
-def keyed_noise(keys: Tensor):
-    """The sampler's own noise, at every position."""
-
-    def noise(steps: list[int], length: int, vocab: int) -> Tensor:
-        per_step = fold(keys, torch.tensor(steps))[:, None]
-        return gumbel(fold(per_step, torch.arange(length)), vocab)
-
-    return noise
+PUBLISHED = ("blocks", "full_diffusion", "uneven", "temperature", "hot", "random", "guidance")
 
 
 def plain(model: TinyBackbone, config: SamplerConfig, case: dict[str, Tensor]) -> Tensor:
-    keys = case["keys"]
-
-    def order(row: int, step: int, positions: Tensor) -> Tensor:
-        return uniform(fold(fold(fold(keys[row], step), positions), 0x72616E64)).float()
-
+    """The published loop, by the settings that it has."""
     ids, _ = plain_denoise(
         model,
         case["prompt_ids"],
-        config,
+        config.completion_length,
+        config.block_length,
+        config.steps,
+        keyed_draws(case["keys"], config.completion_length),
+        config.temperature,
+        config.remasking,
+        config.cfg_scale,
         case["prompt_mask"],
         case["hint_ids"],
-        noise=keyed_noise(keys),
-        row_order=order,
     )
     return ids
 
 
+def variant(model: TinyBackbone, config: SamplerConfig, case: dict[str, Tensor]) -> Tensor:
+    """The oracle of every other setting, with the sampler's own noise at every position."""
+
+    def noise(steps: list[int], vocab: int) -> Tensor:
+        per_step = fold(case["keys"], torch.tensor(steps))[:, None]
+        return gumbel(fold(per_step, torch.arange(config.completion_length)), vocab)
+
+    prompts = case["prompt_ids"], config, case["prompt_mask"], case["hint_ids"]
+    return denoise_variant(model, *prompts, noise)[0]
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_same_tokens_as_the_plain_algorithm(model: TinyBackbone, name: str) -> None:
+    oracle = plain if name in PUBLISHED else variant
     for seed in range(4):
         case = problem(seed, batch=3, length=16)
         output = denoise(model, config=CONFIGS[name], **case)
-        assert torch.equal(output.completion_ids, plain(model, CONFIGS[name], case))
+        assert torch.equal(output.completion_ids, oracle(model, CONFIGS[name], case))
+
+
+@pytest.mark.parametrize("name", ["uneven", "hot", "guidance"])
+def test_both_oracles_agree_on_what_is_published(model: TinyBackbone, name: str) -> None:
+    case = problem(8, batch=3, length=16)
+    expected = plain(model, CONFIGS[name], case)
+    assert torch.equal(variant(model, CONFIGS[name], case), expected)
 
 
 @settings(max_examples=25, deadline=None)
@@ -71,7 +83,8 @@ def test_random_cases_agree_with_the_plain_algorithm(
     )
     model, case = tiny(seed=seed % 3), problem(seed, batch, 16)
     output = denoise(model, config=config, **case)
-    assert torch.equal(output.completion_ids, plain(model, config, case))
+    oracle = plain if threshold is None else variant
+    assert torch.equal(output.completion_ids, oracle(model, config, case))
     hinted = case["hint_ids"] != -1
     assert torch.equal(output.hint_mask, hinted)
     assert torch.equal(output.completion_ids[hinted], case["hint_ids"][hinted])

@@ -15,7 +15,7 @@ from igpo_lightning.inpainting.placement import (
 from igpo_lightning.settings import InpaintConfig
 from igpo_lightning.settings.inpaint import CHOICES, PLACEMENTS
 
-FREE = -1
+FREE = -1  # in hint_ids: the sampler fills this position
 PAPER = InpaintConfig()
 
 

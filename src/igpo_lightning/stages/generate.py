@@ -6,8 +6,9 @@ import torch
 
 from igpo_lightning.data.prompts import encode_chat
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
-from igpo_lightning.diffusion.sampler import FREE, denoise
+from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.inpainting.hints import FREE
 from igpo_lightning.reporting.unmasking import print_unmasking
 from igpo_lightning.settings import GenerateStage, Settings
 from igpo_lightning.stages import build

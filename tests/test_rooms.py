@@ -30,6 +30,7 @@ ROOMS = (
     "rl",
     "sweeping",
     "checks",
+    "composing",
     "stages",
     "lm_eval",
     "cli",
@@ -49,7 +50,7 @@ LIBRARIES = {
     "torch.distributed": ("distributed/",),
     "datasets": ("data/hub.py",),
     "hydra": (
-        *("cli.py", "config.py", "settings/", "sweeping.py", "reporting/sweep.py", "stages/"),
+        *("cli.py", "composing.py", "config.py", "sweeping.py", "reporting/sweep.py", "stages/"),
         "__init__.py",
     ),
 }

@@ -19,6 +19,6 @@ def compose(overrides: Sequence[str] = ()) -> "Settings":
     Raises:
         ConfigError: A value is out of range, or values do not fit together.
     """
-    from igpo_lightning import config
+    from igpo_lightning import composing
 
-    return config.compose(overrides)
+    return composing.compose(overrides)

@@ -6,7 +6,6 @@ while the configuration is composed; each dataclass then refuses values that are
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,36 +98,6 @@ def read_settings(file: Path) -> Settings:
             f"{file}: was written by another version of igpo_lightning ({error}); use that version "
             "with this folder"
         ) from error
-
-
-def compose(overrides: Sequence[str] = ()) -> Settings:
-    """The settings of a command line, with the same checks, in a script or a notebook.
-
-    Loggers keep their interpolations (`${hydra:runtime.output_dir}`): they belong to a run.
-
-    Args:
-        overrides: As on the command line, for example ["experiment=espo", "model=tiny"].
-
-    Raises:
-        ConfigError: A value is out of range, or values do not fit together.
-    """
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-
-    from igpo_lightning.checks import validate
-    from igpo_lightning.sweeping import register_resolvers
-
-    register_schemas()
-    register_resolvers()
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            settings = to_settings(hydra.compose("config", list(overrides)))
-    finally:
-        GlobalHydra.instance().hydra = before
-    validate(settings)
-    return settings
 
 
 def config_folders() -> list[Path]:

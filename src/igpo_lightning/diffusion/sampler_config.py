@@ -47,7 +47,7 @@ class SamplerConfig:
         compile: "none"; "default": torch.compile; "cuda_graphs": torch.compile with CUDA graphs.
         autocast: Run the model in "bfloat16" autocast; "none": the precision around the call.
         token_budget: Canvas positions (rows times prompt and completion) of a micro-batch, for
-            `evaluation.runner.complete`; None lets it count rows.
+            `evaluation.answer.Answerer`; None lets it count rows.
     """
 
     completion_length: int

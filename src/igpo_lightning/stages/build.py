@@ -22,13 +22,14 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.diffusion.masked_inputs import LikelihoodSettings
 from igpo_lightning.diffusion.sampler import SamplerConfig
-from igpo_lightning.evaluation.module import EvaluationSettings
+from igpo_lightning.evaluation.evaluation import EvaluationSettings
 from igpo_lightning.inpainting.hints import HintOptions
 from igpo_lightning.inpainting.schedule import RatioSchedule
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.lora import LoraSettings, add_lora
 from igpo_lightning.optimization import OptimizerSettings
+from igpo_lightning.rewards import GradingPool
 from igpo_lightning.rl.filters import FilterSettings
 from igpo_lightning.rl.injection import InpaintSettings
 from igpo_lightning.rl.objectives import ObjectiveSettings
@@ -65,7 +66,6 @@ def quiet_libraries() -> None:
         ".*is supposed to be called every.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*GPU available but not used.*",
-        ".*overridden .transfer_batch_to_device. in .LightningModule.*",
         ".*Total length of .DataLoader. across ranks is zero.*",
         ".*in eval mode at the start of training.*",
         ".*Using ModelCheckpoint with manual optimization.*",
@@ -146,13 +146,15 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
     return EvaluationSettings(
         sampler=sampler_settings(config, config.eval.temperature),
         batch_size=config.eval.batch_size,
-        samples=config.eval.samples,
         seed=config.seed,
-        workers=config.reward.workers,
-        timeout=config.reward.timeout,
-        grader=grader(config),
-        extraction=tuple(config.reward.extraction),
     )
+
+
+def build_pool(config: DictConfig) -> GradingPool:
+    """The grader processes, which start when first needed; close it (it is a context manager)."""
+    reward = config.reward
+    strategies = tuple(reward.extraction)
+    return GradingPool(reward.workers, reward.timeout, grader(config), strategies)
 
 
 def likelihood_settings(config: DictConfig) -> LikelihoodSettings:

@@ -136,13 +136,13 @@ def run(config: DictConfig) -> dict[str, Any]:
         trace_layout(config, tokenizer),
     )
     trainer.fit(module, datamodule=traces, ckpt_path=resume.checkpoint, weights_only=True)
-    after = None
+    after, steps = None, trainer.global_step  # which the module of the evaluation does not count
     if stage.eval_after:
         problems = read_problems(config, config.eval.split, config.eval.limit)
         held_out = encode(config, problems, tokenizer)
         evaluation = evaluate(config, held_out, backbone, tokenizer, trainer)
         SampleFile(folder / "eval_after.jsonl").write(evaluation.samples)
-        evaluation.log(trainer.loggers, trainer.global_step)
+        evaluation.log(trainer.loggers, steps)
         after = evaluation.accuracy
     export_model(module, folder / "export")
     if not trainer.is_global_zero:

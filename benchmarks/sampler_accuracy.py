@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import compose
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.sampler import DenoiseOutput
-from igpo_lightning.evaluation.runner import complete, decode_live
+from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.rewards import GradingPool
 from igpo_lightning.settings import SamplerConfig
@@ -78,18 +79,19 @@ def variants(exact: SamplerConfig, fast: SamplerConfig) -> dict[str, SamplerConf
 
 def answer(
     model: BackboneModule,
-    tokenizer: object,
+    tokenizer: PreTrainedTokenizerFast,
     problems: list[EncodedProblem],
     name: str,
     config: SamplerConfig,
     pool: GradingPool,
 ) -> Result:
     """Answer and grade all problems, in batches of similar length."""
+    answerer = Answerer(model, tokenizer, config, BATCH)
     texts, passes, work, body, canvas = [], 0, 0.0, 0, 0
     for start in range(0, len(problems), BATCH):
         rows = problems[start : start + BATCH]
-        output = complete(model, rows, [0] * len(rows), config, torch.device("cpu"), BATCH).output
-        texts += decode_live(output.completion_ids, tokenizer, model.eos_token_id)
+        output = answerer.answer(rows, [0] * len(rows), torch.device("cpu")).output
+        texts += answerer.texts(output.completion_ids)
         length = max(len(p.prompt_ids) for p in rows) + config.completion_length
         work += operations(model, output, length)
         passes += output.forward_passes

@@ -8,7 +8,7 @@ import torch
 from tiny_training import backbone, train
 
 from igpo_lightning.models.lora import add_lora
-from igpo_lightning.rl import experience
+from igpo_lightning.rl import module
 from igpo_lightning.settings import LoraConfig, ObjectiveConfig
 
 
@@ -49,7 +49,7 @@ def test_the_penalty_is_that_to_a_frozen_copy(monkeypatch) -> None:
     def copy(model: torch.nn.Module) -> torch.nn.Module:
         return deepcopy(model).requires_grad_(False).eval()
 
-    monkeypatch.setattr(experience, "build_reference", copy)
+    monkeypatch.setattr(module, "build_reference", copy)
     copied = train(first_of_each_group, steps=2, objective=penalty)
     assert copied.module.reference is not None
     assert torch.equal(shared.parameters(), copied.parameters())

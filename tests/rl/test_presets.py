@@ -167,7 +167,7 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
     from igpo_lightning import stages
 
     monkeypatch.setattr(
-        "igpo_lightning.evaluation.module.GradingPool",
+        "igpo_lightning.stages.build.GradingPool",
         lambda *args, **kwargs: PlannedPool(lambda row, text: False),
     )
 

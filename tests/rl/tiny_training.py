@@ -1,7 +1,7 @@
 """A policy of a few thousand random parameters, hand-made problems, and graders with a plan."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
-from igpo_lightning.evaluation.module import EvaluationSettings
+from igpo_lightning.evaluation.evaluation import EvaluationSettings
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
@@ -46,16 +46,19 @@ class PlannedPool:
     def __init__(self, rule: Grade) -> None:
         self.rule = rule
 
-    def grade(self, items: list[tuple[str, str]]) -> list[Verdict]:
+    def grade(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
         right = [self.rule(row, text) for row, (_, text) in enumerate(items)]
         return [Verdict(r, None if r else "wrong") for r in right]
 
-    def submit(self, items: list[tuple[str, str]]) -> Future[list[Verdict]]:
+    def submit(self, items: Sequence[tuple[str, str]]) -> Future[list[Verdict]]:
         done: Future[list[Verdict]] = Future()
         done.set_result(self.grade(items))
         return done
 
-    def close(self) -> None:
+    def __enter__(self) -> "PlannedPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         pass
 
 
@@ -165,12 +168,12 @@ def train(
     module = RLModule(
         policy or backbone(),
         TOKENIZER,
-        EvaluationSettings(SAMPLER, 8, 1, 0),
+        PlannedPool(rule),
+        EvaluationSettings(SAMPLER, 8, 0),
         settings,
         OptimizerConfig(1e-2, (0.9, 0.99), 0.1, 1.0, 0, 0.0),
         on_samples=functools.partial(_keep, samples),
     )
-    module._pool = PlannedPool(rule)
     recorder = Recorder()
     trainer = lightning.Trainer(
         accelerator="cpu",

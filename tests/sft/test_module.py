@@ -11,9 +11,8 @@ from torch.nn.functional import cross_entropy
 from igpo_lightning.data.collate import TraceBatch
 from igpo_lightning.diffusion.forward_process import apply_masks, sample_masks, sample_times
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
-from igpo_lightning.evaluation.module import EvaluationSettings
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
-from igpo_lightning.settings import OptimizerConfig, SamplerConfig, SFTStage
+from igpo_lightning.settings import OptimizerConfig, SFTStage
 from igpo_lightning.sft.module import SFTModule, SFTSettings
 
 B, P, C, V = 6, 5, 8, 24
@@ -29,12 +28,10 @@ def sft(noise: SFTStage = SFTStage()) -> SFTModule:  # noqa: B008
         num_attention_heads=2,
         intermediate_size=24,
     )
-    sampler = SamplerConfig(completion_length=C, block_length=C, steps=C)
-    evaluation = EvaluationSettings(sampler, batch_size=4, samples=1, seed=0)
     optimizer: Any = OptimizerConfig(1e-3, (0.9, 0.99), 0.0, 1.0, 0, 0.0)
     settings = SFTSettings(steps=10, train_batch_size=4, seed=0, noise=noise)
     tokenizer: Any = None  # decodes answers, of which there are none here
-    return SFTModule(TinyBackbone(sizes), tokenizer, evaluation, settings, optimizer)
+    return SFTModule(TinyBackbone(sizes), tokenizer, settings, optimizer)
 
 
 def batch(step: int = 3) -> TraceBatch:

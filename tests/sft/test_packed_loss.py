@@ -10,8 +10,7 @@ from igpo_lightning.data.collate import TraceBatch, TraceLayout
 from igpo_lightning.data.packing import NOWHERE, PackedBatch, collate_packed
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.evaluation.module import EvaluationSettings
-from igpo_lightning.settings import OptimizerConfig, SamplerConfig, SFTStage
+from igpo_lightning.settings import OptimizerConfig, SFTStage
 from igpo_lightning.sft.module import SFTModule, SFTSettings
 from tests.small_backbones import build_native
 
@@ -25,12 +24,10 @@ NOISES = [
 
 
 def sft(name: str, noise: SFTStage, train_batch_size: int = 2) -> SFTModule:
-    sampler = SamplerConfig(completion_length=C, block_length=C, steps=C)
-    evaluation = EvaluationSettings(sampler, batch_size=4, samples=1, seed=0)
     optimizer: Any = OptimizerConfig(1e-3, (0.9, 0.99), 0.0, 1.0, 0, 0.0)
     settings = SFTSettings(10, train_batch_size, seed=0, noise=noise)
     tokenizer: Any = None
-    return SFTModule(build_native(name, **SIZES), tokenizer, evaluation, settings, optimizer)
+    return SFTModule(build_native(name, **SIZES), tokenizer, settings, optimizer)
 
 
 def examples() -> list[tuple[int, EncodedProblem]]:

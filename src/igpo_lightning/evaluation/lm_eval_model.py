@@ -23,7 +23,7 @@ from igpo_lightning.diffusion.likelihood import draw_masked_inputs, token_scores
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.evaluation.runner import complete, decode_live
+from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.models import load_backbone, load_tokenizer
 from igpo_lightning.settings import LikelihoodConfig, SamplerConfig
 
@@ -197,12 +197,9 @@ class DiffusionLM(LM):
                 log.warning("a prompt of %d tokens loses its beginning: %d fit", len(ids), room)
             problem = Problem(id="", question=context, solution=None, answer="")
             problems.append(EncodedProblem(problem, ids[-room:], None, None))
-        with torch.no_grad():
-            completions = complete(
-                self.backbone, problems, seeds, config, self._device, self.batch_size
-            )
-        drawn = completions.output.completion_ids[:, :tokens]
-        return decode_live(drawn, self.tokenizer, self.backbone.eos_token_id)
+        answerer = Answerer(self.backbone, self.tokenizer, config, self.batch_size)
+        completions = answerer.answer(problems, seeds, self._device)
+        return answerer.texts(completions.output.completion_ids[:, :tokens])
 
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -21,10 +21,11 @@ from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.config import plain
-from igpo_lightning.evaluation.module import EvaluationSettings
+from igpo_lightning.evaluation.evaluation import EvaluationSettings
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.lora import add_lora
+from igpo_lightning.rewards import GradingPool
 from igpo_lightning.rl.settings import RLSettings
 from igpo_lightning.runs import checkpoints, durable, resuming
 from igpo_lightning.runs.progress import StepBar
@@ -60,7 +61,6 @@ def quiet_libraries() -> None:
         ".*is supposed to be called every.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*GPU available but not used.*",
-        ".*overridden .transfer_batch_to_device. in .LightningModule.*",
         ".*Total length of .DataLoader. across ranks is zero.*",
         ".*in eval mode at the start of training.*",
         ".*Using ModelCheckpoint with manual optimization.*",
@@ -115,13 +115,14 @@ def evaluation_settings(config: Settings) -> EvaluationSettings:
     return EvaluationSettings(
         sampler=evaluation_sampler(config),
         batch_size=config.eval.batch_size,
-        samples=config.eval.samples,
         seed=config.seed,
-        workers=config.reward.workers,
-        timeout=config.reward.timeout,
-        grader=grader(config),
-        extraction=config.reward.extraction,
     )
+
+
+def build_pool(config: Settings) -> GradingPool:
+    """The grader processes, which start when first needed; close it (it is a context manager)."""
+    reward = config.reward
+    return GradingPool(reward.workers, reward.timeout, grader(config), reward.extraction)
 
 
 def rl_settings(config: Settings, stage: RLStage) -> RLSettings:

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.collate import TraceLayout
-from igpo_lightning.data.datamodules import EvaluationData, TraceData
+from igpo_lightning.data.datamodules import TraceData
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.data.synthetic import arithmetic_sft_example
 from igpo_lightning.errors import ConfigError
@@ -19,6 +19,7 @@ from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import Settings, SFTStage
 from igpo_lightning.sft.module import SFTModule, SFTSettings
 from igpo_lightning.stages import build
+from igpo_lightning.stages.evaluate import evaluate
 from igpo_lightning.stages.problems import (
     encode,
     example_stream,
@@ -111,7 +112,6 @@ def run(config: Settings) -> dict[str, Any]:
     module = SFTModule(
         backbone,
         tokenizer,
-        build.evaluation_settings(config),
         SFTSettings(stage.steps, stage.train_batch_size, config.seed, stage),
         config.optimizer,
     )
@@ -133,19 +133,15 @@ def run(config: Settings) -> dict[str, Any]:
         stage.train_batch_size,
         trace_layout(config, tokenizer),
     )
-    try:
-        trainer.fit(module, datamodule=traces, ckpt_path=resume.checkpoint, weights_only=True)
-        after = None
-        if stage.eval_after:
-            problems = read_problems(config, config.eval.split, config.eval.limit)
-            held_out = encode(config, problems, tokenizer)
-            data = EvaluationData(held_out, config.eval.samples, config.eval.batch_size)
-            trainer.validate(module, datamodule=data, verbose=False)
-            SampleFile(folder / "eval_after.jsonl").write(module.samples)
-            module.log_accuracy(trainer.global_step)
-            after = module.accuracy
-    finally:
-        module.close()
+    trainer.fit(module, datamodule=traces, ckpt_path=resume.checkpoint, weights_only=True)
+    after, steps = None, trainer.global_step  # which the module of the evaluation does not count
+    if stage.eval_after:
+        problems = read_problems(config, config.eval.split, config.eval.limit)
+        held_out = encode(config, problems, tokenizer)
+        evaluation = evaluate(config, held_out, backbone, tokenizer, trainer)
+        SampleFile(folder / "eval_after.jsonl").write(evaluation.samples)
+        evaluation.log(trainer.loggers, steps)
+        after = evaluation.accuracy
     export_model(module, folder / "export")
     if not trainer.is_global_zero:
         return {}

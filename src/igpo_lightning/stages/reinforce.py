@@ -33,9 +33,11 @@ def run(config: Settings) -> dict[str, Any]:
     build.save_resolved(config, folder)
 
     samples = SampleFile(folder / "samples.jsonl")
+    pool = build.build_pool(config)
     module = RLModule(
         build.build_backbone(config),
         tokenizer,
+        pool,
         build.evaluation_settings(config),
         build.rl_settings(config, stage),
         config.optimizer,
@@ -69,18 +71,17 @@ def run(config: Settings) -> dict[str, Any]:
             recorded = file.read()  # the policy is no longer what it was
             return accuracy_of(recorded) if recorded else None
         trainer.validate(module, datamodule=evaluation, verbose=False)
-        file.write(module.samples)
+        file.write(module.evaluation.samples)
         # An evaluation in training that fell on the last step has logged the same numbers.
         if when == "before" or not stage.eval_every or stage.steps % stage.eval_every:
-            module.log_accuracy(trainer.global_step // stage.inner_updates)
-        return module.accuracy
+            steps = trainer.global_step // stage.inner_updates
+            module.evaluation.log(trainer.loggers, steps)
+        return module.evaluation.accuracy
 
-    try:
+    with pool:
         before = evaluate("before") if stage.eval_before else None
         trainer.fit(module, datamodule=rollouts, ckpt_path=resume.checkpoint, weights_only=True)
         after = evaluate("after") if stage.eval_after else None
-    finally:
-        module.close()
     export_model(module, folder / "export")
     if not trainer.is_global_zero:
         return {}

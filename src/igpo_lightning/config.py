@@ -79,7 +79,7 @@ class SamplerSettings:
     completion_length: int = 256  # tokens (the paper: 256)
     block_length: int = 32  # tokens; divides completion_length (the paper: 32)
     steps: int = 128  # denoising steps over all blocks (the paper: 128)
-    temperature: float = 1.2  # of rollouts; evaluation has its own (the paper: 1.2)
+    temperature: float = 0.0  # of rollouts; evaluation has its own (the paper: 1.2)
     remasking: str = "low_confidence"  # what commits first; or random, entropy, margin, topk_margin
     schedule: str = "fixed"  # how many a step commits: fixed (the paper) | linear | cosine
     confidence_threshold: float | None = None  # in [0, 1]: commit all above, steps as needed
@@ -90,7 +90,7 @@ class SamplerSettings:
     cfg_scale: float = 0.0  # classifier-free guidance weight; above 0 doubles the work
     eos: str = "free"  # free | last: committed after the block's other tokens | never
     forbidden_ids: list[int] = field(default_factory=list)  # token ids that are never produced
-    stop_after_eos: bool = True  # leave a row's later blocks after EOS; its live part is the same
+    stop_after_eos: bool = False  # leave a row's later blocks after EOS; its live part is the same
     cache: str = "none"  # none (exact) | prefix | dual (approximate, Fast-dLLM)
     cache_refresh: int | None = None  # full pass every so many steps of a block; null: at its start
     cache_blocks: int = 1  # full pass at the start of every so many blocks; between, windows only
@@ -241,6 +241,8 @@ class StageConfig:
 
 @dataclass
 class RLStage(StageConfig):
+    """Train with IGPO or GRPO: evaluate, train, evaluate again."""
+
     name: str = "rl"
     steps: int = 1000  # rollout steps; each has mu optimizer steps
     prompts_per_step: int = 8  # Q over all processes (the paper: 64 groups a step)
@@ -257,6 +259,8 @@ class RLStage(StageConfig):
 
 @dataclass
 class SFTStage(StageConfig):
+    """Supervised fine-tuning on traces with the diffusion loss (NELBO): the step before RL."""
+
     name: str = "sft"
     steps: int = 1000  # optimizer steps
     batch_size: int = 64  # examples an optimizer step, over all processes
@@ -280,6 +284,8 @@ class SFTStage(StageConfig):
 
 @dataclass
 class SFTThenRLStage(StageConfig):
+    """Two runs in one command: SFT, then RL from its export; see experiment=sft_then_igpo."""
+
     name: str = "sft_then_rl"
     sft: list[str] = field(default_factory=lambda: ["stage=sft"])  # overrides of the first run
     rl: list[str] = field(default_factory=lambda: ["stage=rl"])  # overrides of the second
@@ -287,11 +293,15 @@ class SFTThenRLStage(StageConfig):
 
 @dataclass
 class EvalStage(StageConfig):
+    """Accuracy of a model on a data set, with interval and every sample kept."""
+
     name: str = "eval"
 
 
 @dataclass
 class EvalSuiteStage(StageConfig):
+    """Several benchmarks at several lengths, each by itself; the paper's numbers beside them."""
+
     name: str = "eval_suite"
     # tokens of a completion (the paper: 256 to 1024); empty: sampler.completion_length alone
     lengths: list[int] = field(default_factory=list)
@@ -301,6 +311,8 @@ class EvalSuiteStage(StageConfig):
 
 @dataclass
 class GenerateStage(StageConfig):
+    """One prompt (and a hint) in, text out, with the order of unmasking in colour."""
+
     name: str = "generate"
     prompt: str = MISSING  # the question
     hint: str | None = None  # text to keep in the completion
@@ -310,12 +322,16 @@ class GenerateStage(StageConfig):
 
 @dataclass
 class InspectStage(StageConfig):
+    """Counts, lengths, overlap and some rows of a data set, as the model would see them."""
+
     name: str = "inspect"
     rows: int = 5  # rows shown as the model sees them
 
 
 @dataclass
 class RewriteStage(StageConfig):
+    """Turn long traces into short, structured ones that fit: the data of length-aligned SFT."""
+
     name: str = "rewrite"
     split: str = "train"  # train | validation | test
     limit: int | None = None  # at most this many problems, the first ones; null for all
@@ -327,6 +343,8 @@ class RewriteStage(StageConfig):
 
 @dataclass
 class TokenizerStage(StageConfig):
+    """Train the embedded model's tokenizer, write its untrained folder (make tiny-checkpoint)."""
+
     name: str = "tokenizer"
     output: str = MISSING  # folder for the tokenizer and config.json of an untrained tiny model
     vocab_size: int = 512  # at most this many tokens
@@ -340,12 +358,16 @@ class TokenizerStage(StageConfig):
 
 @dataclass
 class ExportStage(StageConfig):
+    """Turn a run's Lightning checkpoint into a model's folder: checkpoint=RUN/checkpoints."""
+
     name: str = "export"
     output: str | None = None  # folder to write; null for export/ in this stage's own run folder
 
 
 @dataclass
 class ReportStage(StageConfig):
+    """One HTML file about a run or a sweep, with a viewer of its rollouts: path=runs/..."""
+
     name: str = "report"
     samples: int = 400  # logged training samples in the viewer, over all runs; evaluations add half
 
@@ -397,11 +419,11 @@ STAGES: dict[str, type[StageConfig]] = {
 
 
 def register_schemas() -> None:
-    """Make the dataclasses known to Hydra: the root as `schema`, one `stage/NAME_schema` each."""
+    """Make the dataclasses known to Hydra: the root as `schema`, each stage as `stage/NAME`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in STAGES.items():
-        store.store(group="stage", name=f"{name}_schema", node=node)
+        store.store(group="stage", name=name, node=node)
 
 
 def config_folders() -> list[Path]:

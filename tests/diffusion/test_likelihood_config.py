@@ -30,7 +30,7 @@ def test_every_file_is_an_estimator(name):
 
 
 def test_every_kind_has_a_file():
-    kinds = {OmegaConf.load(CONF / "likelihood" / f"{name}.yaml").kind for name in NAMES}
+    kinds = {composed(f"likelihood={name}").likelihood.kind for name in NAMES}
     assert kinds == {"mean_field", "elbo", "quadrature", "strata", "sandwich", "trajectory"}
 
 

@@ -1,6 +1,7 @@
 """The presets of conf/experiment and every file of the groups that they choose from."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import yaml
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tiny_training import TOKENIZER, PlannedPool
 
 from igpo_lightning.checks import validate
@@ -41,13 +42,18 @@ SIZES = {
 }
 
 
+@cache
+def without_a_method(data: str) -> DictConfig:
+    return composed(f"data={data}")
+
+
 @pytest.mark.parametrize("data", ["arithmetic", "metamathqa"])
 @pytest.mark.parametrize("preset", METHODS)
 def test_a_method_on_the_tiny_model_has_the_tiny_models_sizes(preset: str, data: str) -> None:
     """Whatever sizes its source has: they come before those of the model."""
     config = composed(f"experiment={preset}", "model=tiny", f"data={data}")
     validate(config)
-    plain = composed(f"data={data}")
+    plain = without_a_method(data)
     for group, keys in SIZES.items():
         assert {k: config[group][k] for k in keys} == {k: plain[group][k] for k in keys}
     assert config.trainer.accelerator == "cpu"
@@ -65,12 +71,14 @@ def test_a_method_is_for_llada_on_eight_gpus(preset: str) -> None:
 @pytest.mark.parametrize("data", sorted(file.stem for file in (CONF / "data").glob("*.yaml")))
 def test_any_data_gets_small_sizes_on_the_tiny_model(data: str) -> None:
     """No data set trains for the 1,000 steps that are meant for an 8B model."""
-    parts = ["data.parts=[gsm8k,math]"] if data == "mixture" else []
-    for stage, most in (("rl", 40), ("sft", 6000 if data == "arithmetic" else 20)):
-        config = composed(f"stage={stage}", f"data={data}", *parts)
-        assert config.stage.steps <= most
-        assert config.sampler.completion_length == (48 if data == "arithmetic" else 128)
-    assert composed("stage=eval", f"data={data}", *parts).sampler.steps <= 32
+    config = composed(f"data={data}")
+    assert config.stage.steps == (40 if data == "arithmetic" else 4)
+    assert config.sampler.completion_length == (48 if data == "arithmetic" else 128)
+
+
+def test_sft_and_evaluation_of_the_tiny_model_are_small_on_real_data() -> None:
+    assert composed("stage=sft", "data=math").stage.steps == 20
+    assert composed("stage=eval", "data=math").eval.limit == 64
 
 
 def test_an_experiment_of_the_tiny_model_wins_over_its_sizes() -> None:

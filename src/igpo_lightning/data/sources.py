@@ -33,7 +33,7 @@ class Source(Reading):
     """
 
     name: str = "jsonl"  # names the files in IGPO_DATA_DIR, and begins the ids of rows without one
-    path: str | None = None  # file (.jsonl, .jsonl.gz, .parquet); {split} is replaced; beats all
+    path: str | None = None  # file (.jsonl, .jsonl.gz, .csv, .parquet); {split} is replaced; beats all
     kind: str = "math"  # how answers are graded: math | countdown | sudoku
     question: str = "{question}"  # what is asked; {question}, {numbers}, {target}, {puzzle}
     hub: dict[str, HubTable] = field(default_factory=dict)  # split: table; no entry, no such split
@@ -157,8 +157,9 @@ def _in_path(source: Source, split: str, tried: list[str]) -> _Found | None:
     if not file.is_file():
         if split == "validation":
             return None
+        what = f"{file} is a folder" if file.is_dir() else f"no file {file}"
         raise ConfigError(
-            f"data.path={source.path}: no file {file}; give one that ends in "
+            f"data.path={source.path}: {what}; give one that ends in "
             f"{', '.join(ENDINGS)}, or leave data.path out"
         )
     own = not whole and (

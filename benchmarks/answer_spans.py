@@ -98,7 +98,10 @@ def main() -> None:
     for file in sorted(folder.glob("*.jsonl*")):
         if next(traces(file), None) is not None:
             numbers = measure(file)
-            cells = [f"{value:.2f}" if isinstance(value, float) else str(value) for value in numbers.values()]
+            cells = [
+                f"{value:.2f}" if isinstance(value, float) else str(value)
+                for value in numbers.values()
+            ]
             print("| " + " | ".join((file.name.partition(".jsonl")[0], *cells)) + " |", flush=True)
 
 

@@ -9,7 +9,6 @@ import sys
 import time
 import tracemalloc
 from dataclasses import fields
-
 from pathlib import Path
 from typing import Any
 

@@ -122,7 +122,10 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
                         f"{file} holds over {_MOST_EXPANSION} times its size on disk; unpack it, "
                         "if it is meant to"
                     )
-                yield number, _decode(file, number, line.removeprefix(_BOM) if number == 1 else line)
+                yield (
+                    number,
+                    _decode(file, number, line.removeprefix(_BOM) if number == 1 else line),
+                )
     except (OSError, EOFError) as error:
         raise ConfigError(f"{file} cannot be read: {_first_line(error)}") from error
 

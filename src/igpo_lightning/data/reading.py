@@ -19,7 +19,9 @@ from igpo_lightning.rewards.puzzles import countdown_reference, sudoku_reference
 
 FIELDS = ("id", "question", "solution", "answer", "level", "numbers", "target", "puzzle")
 KINDS = ("math", "countdown", "sudoku")
-_LONGEST_NUMBERS = 1000  # characters of a puzzle's numbers; Python reads no longer integer than 4300
+_LONGEST_NUMBERS = (
+    1000  # characters of a puzzle's numbers; Python reads no longer integer than 4300
+)
 _OPTIONAL = ("id", "solution", "level")
 _LEVEL = re.compile(r"(?:Level )?(\d{1,9})")
 

@@ -33,7 +33,9 @@ class Source(Reading):
     """
 
     name: str = "jsonl"  # names the files in IGPO_DATA_DIR, and begins the ids of rows without one
-    path: str | None = None  # file (.jsonl, .jsonl.gz, .csv, .parquet); {split} is replaced; beats all
+    path: str | None = (
+        None  # file (.jsonl, .jsonl.gz, .csv, .parquet); {split} is replaced; beats all
+    )
     kind: str = "math"  # how answers are graded: math | countdown | sudoku
     question: str = "{question}"  # what is asked; {question}, {numbers}, {target}, {puzzle}
     hub: dict[str, HubTable] = field(default_factory=dict)  # split: table; no entry, no such split

@@ -43,7 +43,9 @@ _GOES_ON = re.compile(
     r"|_(?![A-Za-z\d]*\s*[$.])"
 )
 _OPERAND_BEFORE = re.compile(r"(?:[+*/]|[\w)}\]]\s?-|\\(?:cdot|times|div))\s?$|[(,]\s?$")
-_OPERAND_AFTER = re.compile(r"\s?(?:[-+*/]\s?[\w\\({]|\\(?:cdot|times|div)(?![a-z])|,\s?[\w\\]+[,)])")
+_OPERAND_AFTER = re.compile(
+    r"\s?(?:[-+*/]\s?[\w\\({]|\\(?:cdot|times|div)(?![a-z])|,\s?[\w\\]+[,)])"
+)
 # A result is what a relation or a verb of calculation leads to.
 _RELATION = re.compile(
     r"(?:[=\u2248\u2192]|>>|\\(?:approx|equiv|to|[lg]eq?|Rightarrow)(?![a-z]))&?[ \t$\\{]*$"
@@ -85,7 +87,9 @@ def find_answer_span(trace: str, answer: str) -> tuple[int, int] | None:
     mark = first_mark(trace, answer)
     wanted = _Wanted.of(answer)
     if mark is None:
-        first = next((i for i in reversed(range(len(bounds))) if _named(trace, bounds[i], wanted)), -1)
+        first = next(
+            (i for i in reversed(range(len(bounds))) if _named(trace, bounds[i], wanted)), -1
+        )
         if first < 0:
             return None
     else:
@@ -211,9 +215,7 @@ class _Wanted:
         return cls(frozenset(_values(answer)), literal)
 
 
-def _spellings(
-    text: str, start: int, end: int, wanted: _Wanted
-) -> list[Iterator[tuple[int, int]]]:
+def _spellings(text: str, start: int, end: int, wanted: _Wanted) -> list[Iterator[tuple[int, int]]]:
     """[first, end) of each mention of the answer, in order, for each kind of spelling."""
     literal = _literal_mentions(text, start, end, wanted.literal)
     if not wanted.values:

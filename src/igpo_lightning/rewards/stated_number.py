@@ -40,7 +40,9 @@ _ARITHMETIC = re.compile(
     r"(?<=[\d)}!])\s*(?:[-+*/^!\u2212\u00d7\u00f7\u00b7]|\\(?:cdot|times|div)(?![a-z]))|\\(?:binom|[dt]?frac)"
 )
 # With one of these a formula is a value in its final form, not a sum left to do.
-_SYMBOL = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\(?:pi|sqrt|[lg]eq?|infty|theta|pm)(?![a-z])|[,:;]")
+_SYMBOL = re.compile(
+    r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\(?:pi|sqrt|[lg]eq?|infty|theta|pm)(?![a-z])|[,:;]"
+)
 _ROOT = re.compile(r"\\sqrt\s*\{?\s*(\d{1,30})(?![\d.])")
 
 

@@ -144,7 +144,9 @@ class EndpointRewriter:
         await self._limit.wait()
         self.requests += 1
         try:
-            async with asyncio.timeout(self._settings.timeout * (1 + self._settings.request_retries)):
+            async with asyncio.timeout(
+                self._settings.timeout * (1 + self._settings.request_retries)
+            ):
                 return _checked(await self._ask(problem))
         except TimeoutError as error:
             raise RequestFailedError("the reply took longer than rewriter.timeout") from error

@@ -55,7 +55,8 @@ def leaks(trace: str, answer: str, start: int) -> tuple[bool, bool, bool]:
     alone = rf"(?<![\w.^])(?<!\^\{{)(?<!_\{{){re.escape(answer)}(?!\w|[.,]\d)"
     last, before = last_sentences(trace)
     ended = re.compile(
-        rf"(?:=|\\approx|\\equiv|\b(?:is|are|gives?|gets?|yields?|makes?|leaves|you|us|to))[ $]*{alone}"
+        rf"(?:=|\\approx|\\equiv|\b(?:is|are|gives?|gets?|yields?|makes?|leaves|you|us|to))"
+        rf"[ $]*{alone}"
         r"[^\w\s=+*/^-]*\s*$"
     )
     shown_before = trace[before : min(last, start)] if start >= last else ""

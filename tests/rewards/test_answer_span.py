@@ -50,8 +50,8 @@ CASES = [
     ("right after \\cdot", r"It is $2 + 1\cdot|10 - 2 = \boxed{10}$.", "10"),
     ("a sign as a command", r"So $x = \pm|5$, and \boxed{5}.", "5"),
     ("a result in words", "37 * 11 gives you |407.\nSo he has 407.\n#### 407", "407"),
-    ("the sentence before says it", r"The gcd of 54 and 135 is |27. Thus we get $\boxed{27}$.", "27"),
-    ("an exponent is no mention", r"As $x^{2016} = y^2016 + 1$ for all, we get $|\boxed{2016}$.", "2016"),
+    ("the sentence before says it", r"The gcd of 54 and 81 is |27. Thus it is $\boxed{27}$.", "27"),
+    ("an exponent is no mention", r"As $x^{2016} = y^2016$, we get $|\boxed{2016}$.", "2016"),
     ("an index is no mention", r"Since $a_{7} + b_7 = c$, it is $|\boxed{7}$.", "7"),
     ("a display ends a sentence", "Now\n\\[x + 8 = 2 + 8\n= y.\\]Thus it is $|\\boxed{8}$.", "8"),
     ("a letter", "Only graph |C fits. The answer is C", "C"),
@@ -126,7 +126,7 @@ def test_numbers_beyond_pythons_limit_are_text() -> None:
     number = "9" * 5000
     assert find_answer_span(f"It is {number}.", number) == (6, 5007)
     assert find_answer_span(f"It is {number}, so 7.", "7") == (5011, 5013)
-    assert find_answer_span(r"\frac{%s}{2} is \boxed{7}" % number, "7") is not None
+    assert find_answer_span("\\frac{" + number + r"}{2} is \boxed{7}", "7") is not None
 
 
 def _rows(folder: Path, name: str) -> list[dict[str, str]]:

@@ -52,7 +52,8 @@ _RELATION = re.compile(
 )
 _CALCULATES = re.compile(
     r"\b(?:(gives?|giving|makes?|making|yields?|equals?|leaves?|leaving|gets?|getting|obtains?|totals?|"
-    r"becomes?|comes? (?:out )?to|(?:total|sum|product|difference) of|is|are|be)|find|has|have|there)"
+    r"becomes?|comes? (?:out )?to|(?:total|sum|product|difference) of|is|are|be)|find|has|have|"
+    r"there)"
     r"(?: (?:you|us|exactly|only|a total of|equal to|just|then|thus))?[ \t$]*$",
     re.IGNORECASE,
 )
@@ -71,8 +72,8 @@ def find_answer_span(trace: str, answer: str) -> tuple[int, int] | None:
     answer is") that shows the answer; of the last mark, where none is spelled like the answer; of
     the last mention of the answer, where there is no mark. A sentence that only announces the
     answer ("#### 18") is read together with the one before it, and so are sentences right before
-    them that come to the answer ("= 18", "37 * 11 gives you 407"). The span reaches from the earliest mention
-    of the answer in them, in any spelling (1,000 and 1000.0, 7.5 and \frac{15}{2}, seven), to the
+    them that come to the answer ("= 18", "37 * 11 gives you 407"). The span reaches from the
+    earliest mention of the answer in them, in any spelling (1,000 and 1000.0, 7.5 and \frac{15}{2}, seven), to the
     end of the trace: what follows may repeat it. Exponents, indices, coefficients and bases are no
     mentions, nor are operands in a line before the statement's own. Takes linear time.
 
@@ -202,7 +203,7 @@ def _with_sign(text: str, start: int) -> int:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """An answer, ready to be looked for: its absolute values, where it is a number, and its text."""
+    """An answer, ready to be looked for: its absolute values, if it is a number, and its text."""
 
     values: frozenset[Fraction]
     literal: str

@@ -5,7 +5,7 @@ import re
 # A display is one statement: a line break inside it ends no sentence.
 _DISPLAY_SIGN = re.compile(r"\\(?:begin|end)\{[a-z]{1,20}\*?\}|\\[\[\]]|\$\$|\[/?asy\]")
 _CLOSING = {"\\[": "\\]", "$$": "$$", "[asy]": "[/asy]"}
-# Spaces are tried from the first of a run alone, or a run of them would take the square of its time.
+# Spaces are tried from the first of a run alone, or they would cost the square of their number.
 # Where a sentence or a line ends.
 LINE_BREAK = re.compile(r"[.!?][\"')\]}$*]*\s+|(?<!\s)\s*\n\s*")
 _AFTER_DISPLAY = re.compile(r"\s*(?=[A-Z][a-z]|\[asy\])")

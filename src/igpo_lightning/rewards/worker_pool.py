@@ -261,7 +261,9 @@ class GradingPool:
         if len(answer) > MAX_ANSWER_LENGTH:
             return Verdict(False, "too_long")
         if not answer or not has_answer(gold, text, self._strategies, self._exact):
-            same = self._exact and is_same_spelling(answer_of(gold), answer)
+            # "seven" is stated, though no number is; 216/24 is not.
+            words = self._exact and not any(map(str.isdecimal, answer))
+            same = words and is_same_spelling(answer_of(gold), answer)
             return _RIGHT if same else Verdict(False, "no_answer")
         if self._exact and is_same_spelling(answer_of(gold), answer):
             return _RIGHT

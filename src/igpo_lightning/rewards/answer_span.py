@@ -73,9 +73,10 @@ def find_answer_span(trace: str, answer: str) -> tuple[int, int] | None:
     the last mention of the answer, where there is no mark. A sentence that only announces the
     answer ("#### 18") is read together with the one before it, and so are sentences right before
     them that come to the answer ("= 18", "37 * 11 gives you 407"). The span reaches from the
-    earliest mention of the answer in them, in any spelling (1,000 and 1000.0, 7.5 and \frac{15}{2}, seven), to the
-    end of the trace: what follows may repeat it. Exponents, indices, coefficients and bases are no
-    mentions, nor are operands in a line before the statement's own. Takes linear time.
+    earliest mention of the answer in them, in any spelling (1,000 and 1000.0, 7.5 and
+    \frac{15}{2}, seven), to the end of the trace: what follows may repeat it. Exponents, indices,
+    coefficients and bases are no mentions, nor are operands in a line before the statement's own.
+    Takes linear time.
 
     Args:
         trace: The solution; GSM8K's calculator marks may be in it.

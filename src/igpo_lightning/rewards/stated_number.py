@@ -27,11 +27,13 @@ _LINE_LIMIT = 2000
 # Characters on either side of a number that tell whether it is an operand.
 _AROUND = 16
 _OPERAND_OF = re.compile(
-    r"(?:[+*/^_\u00d7\u00f7\u00b7]|\\(?:cdot|times|div|pm|mp)|(?:[\d)}\]]|\b[A-Za-z])[ \t]*[-\u2212])"
+    r"(?:[+*/^_\u00d7\u00f7\u00b7]|\\(?:cdot|times|div|pm|mp)|"
+    r"(?:[\d)}\]]|\b[A-Za-z])[ \t]*[-\u2212])"
     r"[ \t]*\{?$|[\d)}\]][ \t]*$"
 )
 _HAS_OPERAND = re.compile(
-    r"[ \t]*(?:[-+*/\u2212\u00d7\u00f7\u00b7][ \t]*(?:[\d(\\{]|[A-Za-z]\b)|\^|\\(?:cdot|times|div|pm|mp)"
+    r"[ \t]*(?:[-+*/\u2212\u00d7\u00f7\u00b7][ \t]*(?:[\d(\\{]|[A-Za-z]\b)"
+    r"|\^|\\(?:cdot|times|div|pm|mp)"
     r"|!(?=[ \t]*(?:=|\*|\\)))|[ \t]*[)}\]]*[ \t]*=(?:[ \t$]|\\[)\]])*(?:\n|$|[A-Za-z]{2})"
 )
 _FRACTION = re.compile(r"-?(?:\\[dtc]?frac\{(-?\d{1,99})\}\{(\d{1,99})\}|(\d{1,99})/(\d{1,99}))")

@@ -45,8 +45,8 @@ class Verdict:
         correct: Whether the text gives the gold answer.
         reason: None where correct; else "wrong", "no_answer" (the text has none), "too_long" (its
             answer is over `MAX_ANSWER_LENGTH` characters), "timeout" (grading computed longer
-            than the limit, or waited twice as long, in two workers) or "crash" (two workers in a row
-            raised, ran out of memory or were killed).
+            than the limit, or waited twice as long, in two workers) or "crash" (two workers in a
+            row raised, ran out of memory or were killed).
     """
 
     correct: bool

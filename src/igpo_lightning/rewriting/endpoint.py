@@ -50,6 +50,23 @@ _NO_REPLY = (OSError, ValueError, RecursionError)
 _LONGEST_REPLY = 4 * 2**20  # bytes; a rewrite of 10,000 tokens has a hundredth
 
 
+_LONGEST_PAUSE = 10.0  # seconds between two tries; the client's longest is 8
+
+
+async def _body(reply: Any) -> bytes:
+    """All bytes of a reply.
+
+    Raises:
+        RequestFailedError: There are too many.
+    """
+    body = bytearray()
+    async for part in reply.iter_bytes():
+        body += part
+        if len(body) > _LONGEST_REPLY:
+            raise RequestFailedError(f"a reply of over {_LONGEST_REPLY} bytes")
+    return bytes(body)
+
+
 def _checked(body: bytes) -> str:
     """The text of a reply.
 
@@ -144,11 +161,10 @@ class EndpointRewriter:
         await self._limit.wait()
         self.requests += 1
         try:
-            async with asyncio.timeout(
-                self._settings.timeout * (1 + self._settings.request_retries)
-            ):
-                return _checked(await self._ask(problem))
-        except TimeoutError as error:
+            retries = self._settings.request_retries
+            limit = self._settings.timeout * (1 + retries) + _LONGEST_PAUSE * retries
+            return _checked(await asyncio.wait_for(self._ask(problem), limit))
+        except asyncio.TimeoutError as error:
             raise RequestFailedError("the reply took longer than rewriter.timeout") from error
         except self._openai.RateLimitError as error:
             raise RequestFailedError(str(error)) from error
@@ -167,19 +183,14 @@ class EndpointRewriter:
     async def _ask(self, problem: Problem) -> bytes:
         """The body of one reply, at most `_LONGEST_REPLY` bytes of it."""
         create = self._client.chat.completions.with_streaming_response.create
-        body = bytearray()
         async with create(
             model=self._settings.model,
             messages=self.messages(problem),
             temperature=self._settings.temperature,
             max_tokens=self._settings.max_output_tokens,
         ) as reply:
-            async with asyncio.timeout(self._settings.timeout):
-                async for part in reply.iter_bytes():
-                    body += part
-                    if len(body) > _LONGEST_REPLY:
-                        raise RequestFailedError(f"a reply of over {_LONGEST_REPLY} bytes")
-        return bytes(body)
+            # The client's own limit is for each part of the body, however many there are.
+            return await asyncio.wait_for(_body(reply), self._settings.timeout)
 
     def _without_key(self, text: str) -> str:
         """The first line of what a server says, at most 200 characters, without the key."""

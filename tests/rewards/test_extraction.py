@@ -66,6 +66,7 @@ CASES: list[tuple[Callable[[str], str | None], str, str | None]] = [
     (last_number, r"the pair is $(7, 6)$.", "(7, 6)"),
     (last_number, r"of $x$ apples and $y$ pears, 5 are left", "5"),
     (last_number, "none", None),
+    (last_number, r"the angle is 90^\circ", "90"),
     (last_number, "216/24=", None),
     (last_number, "the 216/24= and then", None),
     (last_number, "He has 9. Then 216/24 =", "9"),

@@ -36,7 +36,7 @@ MAX_ANSWER_LENGTH = 2000
 _PROSE_LENGTH = 400
 # Lines of which one has four words in a row are a worked solution, not an answer.
 _FOUR_WORDS = re.compile(r"[A-Za-z']{2,}(?:[ ,]+[A-Za-z']{2,}){3}")
-_WORDS = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z(])")
+_WORDS = re.compile(r"(?<![A-Za-z\\{])[A-Za-z]{2,}(?![A-Za-z(])")
 _OPEN_SUM = re.compile(r"=[ \t$]*(?:\n|$|[A-Za-z]{2})")
 _JOINT_LENGTH = 60
 _LONGEST_LIST = 50
@@ -117,6 +117,8 @@ def is_equivalent(gold: str, prediction: str) -> bool:
 
 def is_plain(text: str) -> bool:
     """Whether a text may be an answer as it stands: no sentence, and no sum left open."""
+    if find_boxes(text):  # inside a quotation
+        return True
     return len(_WORDS.findall(text)) < 2 and not _OPEN_SUM.search(text)
 
 
@@ -207,9 +209,10 @@ def _is_same_as_written(gold: str, prediction: str) -> bool:
         return True
     if are_other_numbers(gold, prediction):
         return False
-    if value_of(comparison_key(gold)) is not None and not is_plain(prediction):
-        # A number is the answer of a sentence where it states it, not where a sum comes to it.
-        return is_same_spelling(gold, last_number(prediction) or "")
+    # A number is the answer of a sentence where that states it, not where a sum comes to it.
+    sentence = value_of(comparison_key(gold)) is not None and not is_plain(prediction)
+    if sentence and not is_same_spelling(gold, last_number(prediction) or ""):
+        return False
     gold, prediction = strip_choice(gold)[1], strip_choice(prediction)[1]
     if max(len(gold), len(prediction)) > MAX_ANSWER_LENGTH or lists_more(gold, prediction):
         return False

@@ -33,7 +33,7 @@ _OPERAND_OF = re.compile(
 )
 _HAS_OPERAND = re.compile(
     r"[ \t]*(?:[-+*/\u2212\u00d7\u00f7\u00b7][ \t]*(?:[\d(\\{]|[A-Za-z]\b)"
-    r"|\^|\\(?:cdot|times|div|pm|mp)"
+    r"|\^(?!\s*\{?\s*\\circ)|\\(?:cdot|times|div|pm|mp)"
     r"|!(?=[ \t]*(?:=|\*|\\)))|[ \t]*[)}\]]*[ \t]*=(?:[ \t$]|\\[)\]])*(?:\n|$|[A-Za-z]{2})"
 )
 _FRACTION = re.compile(r"-?(?:\\[dtc]?frac\{(-?\d{1,99})\}\{(\d{1,99})\}|(\d{1,99})/(\d{1,99}))")
@@ -45,6 +45,7 @@ _ARITHMETIC = re.compile(
 _SYMBOL = re.compile(
     r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\(?:pi|sqrt|[lg]eq?|infty|theta|pm)(?![a-z])|[,:;]"
 )
+_PROSE = re.compile(r"(?<![A-Za-z\\{])[A-Za-z]{3,} ")
 _ROOT = re.compile(r"\\sqrt\s*\{?\s*(\d{1,30})(?![\d.])")
 
 
@@ -67,7 +68,8 @@ def stated_number(text: str, bare: Callable[[str], str]) -> tuple[str, int, int]
         formula = _formula_around(text, number)
         if formula is not None:
             side = bare(formula.group()).rpartition("=")[2].strip()
-            if re.search(r"\d", side) and len(side) > 1:
+            # Between two prices stand words, not a formula.
+            if re.search(r"\d", side) and len(side) > 1 and not _PROSE.search(side):
                 if _is_value(side):
                     start = text.rindex(side, formula.start(), formula.end())
                     return side, start, start + len(side)

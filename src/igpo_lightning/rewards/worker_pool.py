@@ -261,9 +261,11 @@ class GradingPool:
         if len(answer) > MAX_ANSWER_LENGTH:
             return Verdict(False, "too_long")
         if not answer or not has_answer(gold, text, self._strategies, self._exact):
-            # "seven" is stated, though no number is; 216/24 is not.
-            words = self._exact and not any(map(str.isdecimal, answer))
-            same = words and is_same_spelling(answer_of(gold), answer)
+            # "seven" states 7 and \frac43 four thirds, though neither is a number; 216/24 is no 9.
+            value = value_of(comparison_key(answer_of(gold)))
+            sum_left = value is not None and value.denominator == 1
+            stated = self._exact and not (sum_left and any(map(str.isdecimal, answer)))
+            same = stated and is_same_spelling(answer_of(gold), answer)
             return _RIGHT if same else Verdict(False, "no_answer")
         if self._exact and is_same_spelling(answer_of(gold), answer):
             return _RIGHT

@@ -18,6 +18,7 @@ from igpo_lightning.checks import validate
 from igpo_lightning.checks.launch import check_arguments, check_run_folder, check_secrets
 from igpo_lightning.config import CONF, plain, register_schemas, to_settings
 from igpo_lightning.errors import ConfigError, RunError
+from igpo_lightning.reporting.visible import visible
 from igpo_lightning.settings import STAGES, Settings
 from igpo_lightning.sweeping import register_resolvers, run_once
 
@@ -119,14 +120,14 @@ def main() -> None:
         check_arguments(sys.argv[1:], os.environ)
         _run()
     except RunError as stopped:
-        print(f"error: {stopped}", file=sys.stderr)
+        print(f"error: {visible(str(stopped))}", file=sys.stderr)
         sys.exit(stopped.status)
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         # Before OSError, which Hydra's exception for a missing file is, too.
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {visible(explain(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:
             raise
-        print(f"error: {_storage_advice(error)}", file=sys.stderr)
+        print(f"error: {visible(_storage_advice(error))}", file=sys.stderr)
         sys.exit(1)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -331,6 +332,93 @@ def test_unreadable_files(tmp_path: Path) -> None:
     for name in ("a.jsonl.gz", "b.jsonl", "d.jsonl.gz"):
         assert "cannot be read" in refused(whole(path=str(tmp_path / name)))
     assert "no row is left" in refused(whole(path=str(tmp_path / "c.jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"question": "?", "answer": NaN}', "NaN is no number"),
+        ('{"question": "?", "answer": -Infinity}', "-Infinity is no number"),
+        ('{"question": "?", "answer": 1e400}', "1e400 is too large for a number"),
+        ('{"question": "?", "answer": %s}' % ("9" * 5000), "5000 digits; write it as text"),
+        ('{"question": "a\\ud800b", "answer": "1"}', "'question' holds half of a surrogate pair"),
+        ('{"question": "?", "answer": "1", "level": "%s"}' % ("9" * 5000), "level must be"),
+        ('[{"question": "?"},', "the file seems to hold one array"),
+    ],
+)
+def test_what_json_allows_and_no_text_holds(tmp_path: Path, text: str, says: str) -> None:
+    message = refused(whole(path=str(write(tmp_path / "a.jsonl", [row(1), text]))))
+    assert f"{tmp_path / 'a.jsonl'}, line 2: " in message
+    assert says in message
+    assert "\n" not in message
+
+
+def test_answers_and_ids_of_any_text(tmp_path: Path) -> None:
+    long, odd = "9" * 5000, "[/red]\x1b[2J"
+    file = write(tmp_path / "a.jsonl", [row(1, answer=long, id=odd), row(2, question="a\u2028b")])
+    first, second = load_problems(whole(path=str(file)), "train")
+    assert (first.answer, first.id, second.question) == (long, odd, "a\u2028b")
+
+
+def test_a_row_with_line_separators_is_one_line(tmp_path: Path) -> None:
+    text = json.dumps(row(1, question="a\u2028b\u0085c"), ensure_ascii=False)
+    (problem,) = load_problems(whole(path=str(write(tmp_path / "a.jsonl", [text]))), "train")
+    assert problem.question == "a\u2028b\u0085c"
+
+
+@pytest.mark.parametrize("end", [".jsonl", ".csv"])
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, end: str) -> None:
+    lines = {".jsonl": json.dumps(row(1)), ".csv": "question,answer\n?,1\n"}
+    file = tmp_path / f"a{end}"
+    file.write_bytes(b"\xef\xbb\xbf" + lines[end].encode())
+    assert len(load_problems(whole(path=str(file)), "train")) == 1
+
+
+def test_a_csv_file(folder: Path) -> None:
+    text = 'id,question,solution,answer,level\np1,"a ""b""\nc",It is 2.,2,3\np2,?,,"1,2",\n'
+    (folder / "own.train.csv").write_text(text)
+    first, second = load_problems(whole(), "train")
+    assert (first.question, first.answer, first.level) == ('a "b"\nc', "2", 3)
+    assert (second.solution, second.answer, second.level) == (None, "1,2", None)
+    (folder / "own.train.csv").write_text("question,answer\n?,1,2\n")
+    assert "own.train.csv, line 2: 3 cells, but the first line names 2" in refused(whole())
+
+
+def test_what_a_file_is_instead(tmp_path: Path) -> None:
+    assert f"{tmp_path} is a folder" in refused(whole(path=str(tmp_path)))
+    (tmp_path / "a.jsonl").write_bytes(json.dumps(row(1)).encode("utf-16"))
+    assert "it is UTF-16" in refused(whole(path=str(tmp_path / "a.jsonl")))
+    (tmp_path / "b.jsonl").write_bytes(b'\n{"question": "\xe9"}')
+    assert "b.jsonl, line 2 cannot be read: it is not UTF-8" in refused(
+        whole(path=str(tmp_path / "b.jsonl"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"question": "' + b"x" * 10**7 + b'"}', "line 1: longer than 4 MB"),
+        (b"\n" * 10**7, "holds over 200 times its size on disk"),
+        (b"x" * 10**8, "line 1: longer than 4 MB"),
+    ],
+)
+def test_a_bomb_costs_little_memory(tmp_path: Path, content: bytes, says: str) -> None:
+    file = tmp_path / "a.jsonl.gz"
+    file.write_bytes(gzip.compress(content))
+    tracemalloc.start()
+    message = refused(whole(path=str(file)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert says in message
+    assert peak < 20 * 2**20
+
+
+def test_a_column_of_lists_tells_no_rows_apart(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [row(1, tags=["a"])])
+    message = refused(whole(path=str(file), unique_by="tags"))
+    assert "line 1: data.unique_by=tags: the column holds list" in message
+    message = refused(whole(path=str(file), unique_by=["id"]))
+    assert "data.unique_by=['id']: give the name of one column" in message
 
 
 @pytest.mark.parametrize(

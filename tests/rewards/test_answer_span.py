@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import statistics
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ CASES = [
     ("a box that is spelled otherwise still ends it", r"It is |\boxed{x^2 + 2x + 1}.", "(x+1)^2"),
     ("no mark at all", "First 3. Then there are |7 of them. Signed, Ann.", "7"),
     ("a display is one statement", "\\[S = |7 + 0 \\\\\n= \\boxed{7}\\]", "7"),
+    ("after a command", r"So 2\cdot5 = |10 and $x \approx10$, \boxed{10}.", "10"),
+    ("right after \\cdot", r"It is $2 + 1\cdot|10 - 2 = \boxed{10}$.", "10"),
+    ("a sign as a command", r"So $x = \pm|5$, and \boxed{5}.", "5"),
+    ("a result in words", "37 * 11 gives you |407.\nSo he has 407.\n#### 407", "407"),
+    ("the sentence before says it", r"The gcd of 54 and 81 is |27. Thus it is $\boxed{27}$.", "27"),
+    ("an exponent is no mention", r"As $x^{2016} = y^2016$, we get $|\boxed{2016}$.", "2016"),
+    ("an index is no mention", r"Since $a_{7} + b_7 = c$, it is $|\boxed{7}$.", "7"),
+    ("a display ends a sentence", "Now\n\\[x + 8 = 2 + 8\n= y.\\]Thus it is $|\\boxed{8}$.", "8"),
     ("a letter", "Only graph |C fits. The answer is C", "C"),
 ]  # fmt: skip
 
@@ -85,6 +94,41 @@ def test_no_result_is_left_in_the_last_sentence(steps: list[int], answer: int, m
     assert not re.search(rf"\b{answer}\b", left)
 
 
+SIZE = 200_000
+HOSTILE = {
+    "spaces": " " * SIZE,
+    "line breaks": "\n " * (SIZE // 2),
+    "displays": "\\[" * (SIZE // 2),
+    "environments": "\\begin{}" * (SIZE // 8),
+    "named environments": "\\begin{align}" * (SIZE // 13),
+    "many environments": "".join(f"\\begin{{a{chr(97 + i % 26)}}}" for i in range(SIZE // 10)),
+    "dollars": "$$" * (SIZE // 2),
+    "figures": "[asy]" * (SIZE // 5),
+    "digits": "7" * SIZE,
+    "numbers": "7 " * (SIZE // 2),
+    "fractions": "\\frac{7}" * (SIZE // 8),
+    "boxes": "".join(f"\\boxed{{{i}}}" for i in range(SIZE // 12)),
+    "full stops": "." * SIZE,
+    "equations": "7 = 7. " * (SIZE // 7),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("answer", ["7", "x+1", "7" * 5000])
+def test_the_span_takes_linear_time(name: str, answer: str) -> None:
+    start = time.process_time()
+    find_answer_span(HOSTILE[name] + r" so \boxed{7}", answer)
+    assert time.process_time() - start < 4.0
+
+
+def test_numbers_beyond_pythons_limit_are_text() -> None:
+    """Python refuses to read an integer of more than 4,300 digits."""
+    number = "9" * 5000
+    assert find_answer_span(f"It is {number}.", number) == (6, 5007)
+    assert find_answer_span(f"It is {number}, so 7.", "7") == (5011, 5013)
+    assert find_answer_span("\\frac{" + number + r"}{2} is \boxed{7}", "7") is not None
+
+
 def _rows(folder: Path, name: str) -> list[dict[str, str]]:
     data = (folder / name).read_bytes()
     lines = (gzip.decompress(data) if name.endswith("gz") else data).splitlines()
@@ -119,8 +163,9 @@ def test_real_traces(shared_data: Path, name: str, largest_median: float) -> Non
         if span is None:
             continue
         shares.append((span[1] - span[0]) / len(trace))
-        alone = re.compile(rf"(?<![\w.]){re.escape(row['answer'])}(?!\w|[.,]\d)")
-        if alone.search(trace[_last_sentence(trace) : span[0]]):
+        # An exponent or an index is not the answer.
+        alone = rf"(?<![\w.^])(?<![\^_]\{{){re.escape(row['answer'])}(?!\w|[.,]\d)"
+        if re.search(alone, trace[_last_sentence(trace) : span[0]]):
             given_away.append(row["id"])
     assert given_away == []
     assert len(shares) >= len(_rows(shared_data, name)) - 6

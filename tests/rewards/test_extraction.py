@@ -66,6 +66,21 @@ CASES: list[tuple[Callable[[str], str | None], str, str | None]] = [
     (last_number, r"the pair is $(7, 6)$.", "(7, 6)"),
     (last_number, r"of $x$ apples and $y$ pears, 5 are left", "5"),
     (last_number, "none", None),
+    (last_number, r"the angle is 90^\circ", "90"),
+    (last_number, "216/24=", None),
+    (last_number, "the 216/24= and then", None),
+    (last_number, "He has 9. Then 216/24 =", "9"),
+    (last_number, "3 * 72 =", None),
+    (last_number, "so it is 5 + 2", None),
+    (last_number, "6/2", None),
+    (last_number, "10 - 2", None),
+    (last_number, "- 7", "7"),
+    (last_number, "x_2 and 2^{10}", None),
+    (last_number, r"we get $\frac{216}{24}$", None),
+    (last_number, r"we get $3 \cdot 3$", None),
+    (last_number, r"we get $\sqrt{81}$", None),
+    (last_number, r"we get $2\sqrt{3}$", r"2\sqrt{3}"),
+    (last_number, "216/24=9", "9"),
 ]
 
 

@@ -50,6 +50,15 @@ def test_verdicts_and_their_reasons(pool: GradingPool) -> None:
     assert pool.grade(items) == [Verdict(r is None, r) for r in reasons]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["216/24=", "the 216/24= and", "3 * 3", "so 3 * 3 it", r"$\frac{216}{24}$", "10 - 1", "9 ="],
+)
+def test_a_sum_that_nobody_worked_out_is_no_answer(pool: GradingPool, text: str) -> None:
+    long = "\n".join(["We do not know what this may be at all."] * 15) + "\n"
+    assert [v.correct for v in pool.grade([("9", text), ("9", long + text)])] == [False, False]
+
+
 def test_nothing_to_grade(pool: GradingPool) -> None:
     assert pool.grade([]) == []
 

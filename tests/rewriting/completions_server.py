@@ -1,5 +1,6 @@
 """A small server that speaks the chat-completions protocol and fails as told."""
 
+import contextlib
 import json
 import threading
 import time
@@ -10,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 # Takes the request's body and its number from 0; gives the answer's text or an HTTP status.
-Behaviour = Callable[[dict[str, Any], int], str | int]
+# Bytes are sent as they are, as the body of a reply with status 200; a list byte string by byte
+# string, with a pause before each.
+Behaviour = Callable[[dict[str, Any], int], str | int | bytes | list[bytes]]
 
 
 @dataclass
@@ -47,8 +50,11 @@ def serve(behaviour: Behaviour, seconds: float = 0.0) -> Iterator[Seen]:
             answer = behaviour(body, number)
             with seen.lock:
                 seen.at_once -= 1
-            if isinstance(answer, int):
-                self._send(answer, {"error": {"message": f"status {answer}"}})
+            if isinstance(answer, bytes | list):
+                self._send_raw(answer)
+            elif isinstance(answer, int):
+                key = self.headers["Authorization"]
+                self._send(answer, {"error": {"message": f"status {answer} for {key}"}})
             else:
                 message = {"role": "assistant", "content": answer}
                 choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -64,6 +70,18 @@ def serve(behaviour: Behaviour, seconds: float = 0.0) -> Iterator[Seen]:
                 self.send_header("Retry-After", "0.05")
             self.end_headers()
             self.wfile.write(data)
+
+        def _send_raw(self, parts: bytes | list[bytes]) -> None:
+            parts = [parts] if isinstance(parts, bytes) else parts
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(sum(map(len, parts))))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the client went away
+                for part in parts:
+                    time.sleep(0.1 if len(parts) > 1 else 0)
+                    self.wfile.write(part)
+                    self.wfile.flush()
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -141,3 +141,56 @@ def test_no_rate_limit_waits_for_nothing() -> None:
         return time.monotonic() - start
 
     assert asyncio.run(pass_all()) < 1.0
+
+
+BAD_REPLIES = {
+    "a page": b"<html>busy</html>",
+    "half an object": b'{"choices": [',
+    "nothing": b"",
+    "an array": b"[1, 2]",
+    "no choices": b"{}",
+    "an empty list": b'{"choices": []}',
+    "no message": b'{"choices": [{}]}',
+    "a list as text": b'{"choices": [{"message": {"content": ["x"]}}]}',
+    "half a surrogate pair": b'{"choices": [{"message": {"content": "\\ud800"}}]}',
+    "no UTF-8": b'{"choices": [{"message": {"content": "\xff"}}]}',
+    "deep": b"[" * 100_000,
+    "too long": b" " * (5 * 2**20),
+}
+
+
+@pytest.mark.parametrize("name", BAD_REPLIES)
+def test_a_reply_that_is_no_completion_fails_its_row_alone(name: str) -> None:
+    with (
+        serve(lambda body, number: BAD_REPLIES[name]) as seen,
+        pytest.raises(RequestFailedError) as error,
+    ):
+        ask(seen.url, request_retries=0)
+    assert "\n" not in str(error.value)
+
+
+def test_a_reply_without_text_is_empty() -> None:
+    with serve(lambda body, number: b'{"choices": [{"message": {"content": null}}]}') as seen:
+        assert ask(seen.url) == [""]
+
+
+def test_bytes_that_drip_do_not_stretch_the_time_limit() -> None:
+    start = time.monotonic()
+    with (
+        serve(lambda body, number: [b" "] * 100) as seen,
+        pytest.raises(RequestFailedError, match="timeout"),
+    ):
+        ask(seen.url, timeout=0.5, request_retries=0)
+    assert time.monotonic() - start < 8.0  # the whole reply would take 10 seconds
+
+
+def test_a_key_that_the_server_repeats_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-1234")
+    with (
+        serve(lambda body, number: 401) as seen,
+        pytest.raises(ConfigError) as error,
+    ):
+        ask(seen.url)
+    assert "sk-secret" not in str(error.value)
+    assert error.value.__cause__ is None
+    assert "401" in str(error.value)

@@ -1,5 +1,6 @@
 """From raw rows to problems: which columns, which rows, and where the answer stands."""
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from igpo_lightning.rewards.puzzles import countdown_reference, sudoku_reference
 from igpo_lightning.settings.data import KINDS, Reading
 
 FIELDS = ("id", "question", "solution", "answer", "level", "numbers", "target", "puzzle")
+# Characters of a puzzle's numbers; Python reads no longer integer than 4300.
+_LONGEST_NUMBERS = 1000
 _OPTIONAL = ("id", "solution", "level")
-_LEVEL = re.compile(r"(?:Level )?(\d+)")
+_LEVEL = re.compile(r"(?:Level )?(\d{1,9})")
 
 
 def _box(text: str) -> str | None:
@@ -94,6 +97,11 @@ def read_problems(rows: Iterable[Row], reading: Reading, form: Form) -> tuple[li
             continue
         if reading.unique_by is not None:
             identity = _value(row, reading.unique_by)
+            if not isinstance(identity, str | int | float | None):
+                raise ConfigError(
+                    f"{row.place}: data.unique_by={reading.unique_by}: the column holds "
+                    f"{type(identity).__name__}, not text or a number; name another column"
+                )
             if identity in seen:
                 continue
             seen.add(identity)
@@ -114,6 +122,10 @@ def read_problems(rows: Iterable[Row], reading: Reading, form: Form) -> tuple[li
 
 
 def _check(reading: Reading, form: Form) -> None:
+    if not isinstance(reading.unique_by, str | None):
+        raise ConfigError(
+            f"data.unique_by={reading.unique_by}: give the name of one column, or null"
+        )
     if form.kind not in KINDS:
         raise ConfigError(f"data.kind={form.kind}: use one of {', '.join(KINDS)}")
     if reading.answer_from != "column" and reading.answer_from not in _ANSWERS:
@@ -214,7 +226,8 @@ def _countdown(row: Row, reading: Reading) -> dict[str, str]:
     """Numbers and target of a countdown puzzle."""
     numbers, target = _field(row, reading, "numbers"), _field(row, reading, "target")
     if isinstance(numbers, str):
-        numbers = [int(n) if n.strip().isdecimal() else n for n in numbers.split(",")]
+        short = len(numbers) <= _LONGEST_NUMBERS
+        numbers = [int(n) if short and n.strip().isdecimal() else n for n in numbers.split(",")]
     whole = isinstance(numbers, list) and all(type(n) is int for n in [*numbers, target])
     if not whole or not numbers or min(numbers) < 0:
         raise ConfigError(
@@ -244,6 +257,8 @@ def _answer(place: str, value: Any) -> str:
     """An answer as text; 142.0, as tables of floats hold it, is 142."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{place}: answer must be text or a finite number, not {value}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():

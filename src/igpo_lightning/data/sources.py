@@ -130,8 +130,9 @@ def _in_path(source: DataConfig, split: str, tried: list[str]) -> _Found | None:
     if not file.is_file():
         if split == "validation":
             return None
+        what = f"{file} is a folder" if file.is_dir() else f"no file {file}"
         raise ConfigError(
-            f"data.path={source.path}: no file {file}; give one that ends in "
+            f"data.path={source.path}: {what}; give one that ends in "
             f"{', '.join(ENDINGS)}, or leave data.path out"
         )
     own = not whole and (

@@ -56,6 +56,7 @@ class SweepTable(Callback):  # type: ignore[misc]
 
         from igpo_lightning.reporting.html import write_report
         from igpo_lightning.reporting.sweep_table import sweep_table, write_sweep_table
+        from igpo_lightning.reporting.visible import visible
 
         folder = Path(config.hydra.sweep.dir)
         runs = read_sweep(folder)
@@ -64,10 +65,12 @@ class SweepTable(Callback):  # type: ignore[misc]
         console.print(sweep_table(runs))
         for run in runs:
             if run.error is not None:
-                console.print(f"{run.name}: {run.error}", style="red", soft_wrap=True)
+                console.print(
+                    visible(f"{run.name}: {run.error}"), style="red", markup=False, soft_wrap=True
+                )
         page = write_report(folder, PAGE_SAMPLES)
-        console.print(f"sweep folder: {folder}", soft_wrap=True, highlight=False)
-        console.print(f"report: {page}", soft_wrap=True, highlight=False)
+        console.print(f"sweep folder: {folder}", markup=False, soft_wrap=True, highlight=False)
+        console.print(f"report: {page}", markup=False, soft_wrap=True, highlight=False)
         others = [run for run in runs if run.status != FINISHED]
         if others:
             print(

@@ -6,8 +6,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy
+from igpo_lightning.reporting.visible import visible
 
 
 def _accuracy(entry: dict[str, Any] | None) -> str:
@@ -28,14 +30,14 @@ def _label(entry: dict[str, Any] | None, total: int | None = None) -> str:
 
 
 def _print(title: str, columns: list[str], rows: list[list[str]], folder: Path) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(visible(title)), title_justify="left", title_style="bold")
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False)
+    console.print(Text(f"run folder: {visible(str(folder))}"), soft_wrap=True)
 
 
 def print_rl_table(folder: Path, summary: dict[str, Any], total: int | None = None) -> None:

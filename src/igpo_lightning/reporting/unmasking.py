@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.diffusion.canvas import HINTED, DenoiseOutput
 from igpo_lightning.evaluation.records import token_strings
+from igpo_lightning.reporting.visible import visible
 
 HINT_STYLE = "bold black on bright_white"
 _COLOURS = colormaps["viridis"]  # even in brightness and safe for the colour-blind
@@ -26,19 +27,22 @@ def print_unmasking(
     in_colour: bool = True,
     console: Console | None = None,
 ) -> str:
-    """Print the first row up to its first EOS, with a legend; returns the plain text."""
+    """Print the first row up to its first EOS, with a legend; returns the plain text.
+
+    What is printed is made visible; what is returned is the completion as it is.
+    """
     console = console or Console()
     ids = output.completion_ids[0].tolist()
     length = ids.index(eos_token_id) if eos_token_id in ids else len(ids)
     ids, steps = ids[:length], output.unmask_step[0, :length].tolist()
     plain = str(tokenizer.decode(ids))
     if not in_colour:
-        console.print(plain, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(plain), markup=False, highlight=False, soft_wrap=True)
         return plain
     last = max(steps, default=0)
     text = Text()
     for piece, step in zip(token_strings(ids, tokenizer), steps, strict=True):
-        text.append(piece, HINT_STYLE if step == HINTED else step_colour(step, last))
+        text.append(visible(piece), HINT_STYLE if step == HINTED else step_colour(step, last))
     console.print(text, soft_wrap=True)
     legend = Text("\nunmasked at step: ")
     for mark in sorted({round(last * part / 5) for part in range(6)}):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from igpo_lightning.rewards.stated_number import stated_number
 from igpo_lightning.settings.reward import EXTRACTION
 
 # Escaped braces are not structure; both box commands open a group like any brace.
@@ -16,24 +17,23 @@ _HASH = re.compile(r"####[ \t]{0,9}([-+]?\$?\.?\d[\d,./]*%?)[ \t]{0,9}$", re.MUL
 _STATED = re.compile(r"\banswer(?:\*\*)?(?:[ \t]+is(?![a-z])|[ \t]*[:=])[ \t]*:?", re.IGNORECASE)
 _MATH = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?][*_\"')]*(?=\s|$)|\n|<")
-_NUMBER = re.compile(
-    r"(?<![A-Za-z\d_.])-?(?:\\[dt]?frac\{-?\d+\}\{\d+\}|"
-    r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?|\.\d+)"
-)
 _UNITS = re.compile(r"([-+]?\$?[\d.,/]*\d)(%?)\s+[A-Za-z][A-Za-z\s'-]*$")
 _QUOTED = re.compile(
     r"final answer(?: is)?[ \t]*:?[ \t]*(?:the final answer is[ \t]*)?([^\n]{1,200}?)[ .]*"
     r"I hope (?:it|this) is correct",
     re.IGNORECASE,
 )
-# Formulas of prose; bounded, because every opening sign of a hostile text is tried.
-_FORMULA = re.compile(
-    r"\$\$[^$]{1,400}\$\$|\$[^$\n]{1,400}\$|\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]", re.DOTALL
-)
-# How far back dollar signs are paired, in characters.
-_LINE_LIMIT = 2000
 # More than this after "The answer is" is an explanation, not an answer.
 _STATED_LIMIT = 400
+
+
+@dataclass(frozen=True)
+class Found:
+    """An answer and where it stands: `text[start:end]` holds it, but for thousands commas."""
+
+    answer: str
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -81,37 +81,70 @@ def _source(text: str, box: Box) -> str:
     return text[box.start : box.end]
 
 
+def _find_box(text: str) -> Found | None:
+    boxes = find_boxes(text)
+    if not boxes:
+        return None
+    box = boxes[-1]
+    start = text.rindex(box.content, box.start, box.end)  # only braces and spaces follow it
+    return Found(box.content, start, start + len(box.content))
+
+
 def boxed_answer(text: str) -> str | None:
     r"""The content of the last complete `\boxed{...}` or `\fbox{...}`."""
-    boxes = find_boxes(text)
-    return boxes[-1].content if boxes else None
+    return _answer_of(_find_box(text))
 
 
-def tagged_answer(text: str) -> str | None:
-    """The text between the last `<answer>` and the `</answer>` that closes it."""
-    content: str | None = None
+def _find_tag(text: str) -> Found | None:
+    found: Found | None = None
     inside: int | None = None
     for match in _TAG.finditer(text):
         if not match.group(1):
             inside = match.end()
         elif inside is not None:
-            content = _strip_math(text[inside : match.start()]) or content
+            content = _strip_math(text[inside : match.start()])
+            if content:
+                found = _within(text, content, inside)
             inside = None
-    return content
+    return found
+
+
+def tagged_answer(text: str) -> str | None:
+    """The text between the last `<answer>` and the `</answer>` that closes it."""
+    return _answer_of(_find_tag(text))
+
+
+def _find_hash(text: str) -> Found | None:
+    found = None
+    for match in _HASH.finditer(text):
+        found = Found(match.group(1).replace(",", ""), match.start(1), match.end(1))
+    return found
 
 
 def hash_answer(text: str) -> str | None:
     """The number after the last `####`, as GSM8K ends its solutions, without thousands commas."""
-    answer = None
-    for match in _HASH.finditer(text):
-        answer = match.group(1).replace(",", "")
-    return answer
+    return _answer_of(_find_hash(text))
+
+
+def _find_stated(text: str) -> Found | None:
+    ends = [match.end() for match in _STATED.finditer(text)]
+    answer = _statement(text, ends[-1]) if ends else None
+    return None if answer is None else _within(text, answer, ends[-1])
 
 
 def stated_answer(text: str) -> str | None:
     """What the last "The answer is ..." or "answer: ..." says, to the end of its sentence."""
-    ends = [match.end() for match in _STATED.finditer(text)]
-    return _statement(text, ends[-1]) if ends else None
+    return _answer_of(_find_stated(text))
+
+
+def _within(text: str, answer: str, start: int) -> Found:
+    """An answer that was cut out of the text somewhere after `start`."""
+    start = text.index(answer, start)
+    return Found(answer, start, start + len(answer))
+
+
+def _answer_of(found: Found | None) -> str | None:
+    return None if found is None else found.answer
 
 
 def _statement(text: str, start: int) -> str | None:
@@ -148,30 +181,28 @@ def find_marks(text: str) -> list[tuple[int, str]]:
     return sorted(marks)
 
 
+def _find_quoted(text: str) -> Found | None:
+    found = None
+    for match in _QUOTED.finditer(text) if "I hope" in text else ():
+        answer = _strip_math(match.group(1).strip(" ."))
+        if answer:
+            found = _within(text, answer, match.start(1))
+    return found
+
+
 def quoted_answer(text: str) -> str | None:
     """What the last "final answer is ... I hope it is correct" says (arXiv 2206.14858's form)."""
-    answer = None
-    for match in _QUOTED.finditer(text) if "I hope" in text else ():
-        answer = _strip_math(match.group(1).strip(" .")) or answer
-    return answer
+    return _answer_of(_find_quoted(text))
+
+
+def _find_number(text: str) -> Found | None:
+    found = stated_number(text, _strip_math)
+    return None if found is None else Found(*found)
 
 
 def last_number(text: str) -> str | None:
-    """The last number, or the formula it ends: a fraction, a pair, the right side of an equation.
-
-    A number inside a word does not count.
-    """
-    number = None
-    for match in _NUMBER.finditer(text):
-        number = match
-    if number is None:
-        return None
-    line = text.rfind("\n", max(0, number.start() - _LINE_LIMIT), number.start()) + 1
-    for formula in _FORMULA.finditer(text, max(line, number.start() - _LINE_LIMIT)):
-        if formula.start() < number.start() < formula.end():
-            side = _strip_math(formula.group()).rpartition("=")[2].strip()
-            return side if re.search(r"\d", side) and len(side) > 1 else number.group()
-    return number.group()
+    """The last number that is stated, or the formula it ends; see `stated_number`."""
+    return _answer_of(_find_number(text))
 
 
 def after_thinking(text: str) -> str:
@@ -180,16 +211,38 @@ def after_thinking(text: str) -> str:
     return rest if rest.strip() else text
 
 
-STRATEGIES: dict[str, Callable[[str], str | None]] = {
-    "quoted": quoted_answer,
-    "box": boxed_answer,
-    "tag": tagged_answer,
-    "hash": hash_answer,
-    "stated": stated_answer,
-    "number": last_number,
+_FINDERS: dict[str, Callable[[str], Found | None]] = {
+    "quoted": _find_quoted,
+    "box": _find_box,
+    "tag": _find_tag,
+    "hash": _find_hash,
+    "stated": _find_stated,
+    "number": _find_number,
 }
 # The first that finds something decides.
 STRATEGY_ORDER = EXTRACTION
+
+
+def locate_answer(text: str, strategies: Sequence[str] = STRATEGY_ORDER) -> Found | None:
+    """`extract_answer` with the place of the answer in the text.
+
+    Args:
+        text: Anything.
+        strategies: Names from `STRATEGIES`, first come first served.
+    """
+    rest = after_thinking(text)
+    skipped = len(text) - len(rest)
+    for name in strategies:
+        found = _FINDERS[name](rest)
+        if found is not None:
+            return Found(found.answer, skipped + found.start, skipped + found.end)
+    return None
+
+
+STRATEGIES: dict[str, Callable[[str], str | None]] = {
+    name: lambda text, find=find: _answer_of(find(text))  # type: ignore[misc]
+    for name, find in _FINDERS.items()
+}
 
 
 def extract_answer(text: str, strategies: Sequence[str] = STRATEGY_ORDER) -> str | None:
@@ -198,19 +251,15 @@ def extract_answer(text: str, strategies: Sequence[str] = STRATEGY_ORDER) -> str
     By default in this order: the last "final answer is ... I hope it is correct"; the last
     complete `\boxed{...}` or `\fbox{...}` (also inside `<answer>`); the last
     `<answer>...</answer>`; the last `#### N`; the last "The answer is ..." or "answer: ..."; the
-    last number. What stands before a closing `</think>` does not count. Nothing is normalised but
-    surrounding spaces and math delimiters. Never raises for a text; takes linear time.
+    last number that is stated. What stands before a closing `</think>` does not count. Nothing is
+    normalised but surrounding spaces and math delimiters. Never raises for a text; takes linear
+    time.
 
     Args:
         text: Anything.
         strategies: Names from `STRATEGIES`, first come first served.
     """
-    text = after_thinking(text)
-    for name in strategies:
-        answer = STRATEGIES[name](text)
-        if answer is not None:
-            return answer
-    return None
+    return _answer_of(locate_answer(text, strategies))
 
 
 def _strip_math(text: str) -> str:

@@ -36,6 +36,8 @@ MAX_ANSWER_LENGTH = 2000
 _PROSE_LENGTH = 400
 # Lines of which one has four words in a row are a worked solution, not an answer.
 _FOUR_WORDS = re.compile(r"[A-Za-z']{2,}(?:[ ,]+[A-Za-z']{2,}){3}")
+_WORDS = re.compile(r"(?<![A-Za-z\\{])[A-Za-z]{2,}(?![A-Za-z(])")
+_OPEN_SUM = re.compile(r"=[ \t$]*(?:\n|$|[A-Za-z]{2})")
 _JOINT_LENGTH = 60
 _LONGEST_LIST = 50
 # Single spaces only: the pattern is polynomial in runs of them.
@@ -111,6 +113,13 @@ def is_equivalent(gold: str, prediction: str) -> bool:
         return len(answers) > 1 and all(_is_same(wanted, answer) for answer in answers)
     except Exception:  # sympy raises almost anything on odd input: such an answer is not right
         return False
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text may be an answer as it stands: no sentence, and no sum left open."""
+    if find_boxes(text):  # inside a quotation
+        return True
+    return len(_WORDS.findall(text)) < 2 and not _OPEN_SUM.search(text)
 
 
 def is_same_spelling(gold: str, prediction: str) -> bool:
@@ -199,6 +208,10 @@ def _is_same_as_written(gold: str, prediction: str) -> bool:
     if is_same_spelling(gold, prediction):
         return True
     if are_other_numbers(gold, prediction):
+        return False
+    # A number is the answer of a sentence where that states it, not where a sum comes to it.
+    sentence = value_of(comparison_key(gold)) is not None and not is_plain(prediction)
+    if sentence and not is_same_spelling(gold, last_number(prediction) or ""):
         return False
     gold, prediction = strip_choice(gold)[1], strip_choice(prediction)[1]
     if max(len(gold), len(prediction)) > MAX_ANSWER_LENGTH or lists_more(gold, prediction):

@@ -7,6 +7,7 @@ from fractions import Fraction
 _STATED_DECIMALS = 3
 # Larger exponents of ten are no measured quantity; computing them only costs memory.
 _LARGEST_EXPONENT = 999
+_LONGEST = 4000  # characters
 _SIMPLE = r"\d+(?:\.\d*)?|\.\d+"
 _SCIENTIFIC = re.compile(
     rf"(?P<factor>-?(?:{_SIMPLE}))(?:e|E|(?:\\times|\\cdot|\*|x)10\^)\{{?(?P<power>[+-]?\d{{1,4}})\}}?"
@@ -28,6 +29,8 @@ def value_of(key: str) -> Fraction | None:
     Integers, decimals, also repeating ones, simple fractions, mixed numbers and scientific
     notation. Safe on any text of a bounded length.
     """
+    if len(key) > _LONGEST:  # Python reads no integer of more than 4,300 digits
+        return None
     if re.fullmatch(rf"[-+]?(?:{_SIMPLE})", key):
         return Fraction(key)
     if match := _FRACTION.fullmatch(key):

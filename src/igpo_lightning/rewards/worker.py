@@ -14,25 +14,24 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 Grader = Callable[[str, str], bool]
-# An item that waits, or shares its core with others, ends after so many times its limit.
-WALL = 4.0
-# What the timers of processor time and of real time send.
-COMPUTED, WAITED = signal.SIGPROF, signal.SIGALRM
+# The pool ends an item that waits after so many times its limit.
+WALL = 2.0
+# What the timer of processor time sends.
+COMPUTED = signal.SIGPROF
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def serve(descriptor: int, parent: int) -> None:
     """Answer (gold, prediction, seconds) with a bool until the pool of process `parent` goes away.
 
-    The first message is (pickled grader or None, bytes of memory). Each item runs under two kernel
-    timers whose default action ends the process: this also stops a computation that never returns
+    The first message is (pickled grader or None, bytes of memory). Each item runs under a kernel
+    timer whose default action ends the process: this also stops a computation that never returns
     to the interpreter, and a worker whose pool has died. Seconds of computation count, so that a
-    verdict does not change with the machine's load; waiting ends after `WALL` times as many.
+    verdict does not change with the machine's load; the pool ends what waits.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
     _die_with(parent)
-    for name in (COMPUTED, WAITED):
-        signal.signal(name, signal.SIG_DFL)
+    signal.signal(COMPUTED, signal.SIG_DFL)
     connection = Connection(descriptor)
     try:
         pickled, memory = connection.recv()
@@ -43,9 +42,7 @@ def serve(descriptor: int, parent: int) -> None:
         while True:
             gold, prediction, seconds = connection.recv()
             signal.setitimer(signal.ITIMER_PROF, seconds)
-            signal.setitimer(signal.ITIMER_REAL, seconds * WALL)
             result = bool(grader(gold, prediction))
-            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.setitimer(signal.ITIMER_PROF, 0)
             connection.send(result)
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 from types import TracebackType
 
 from igpo_lightning.rewards.extraction import STRATEGIES, STRATEGY_ORDER, extract_answer
@@ -20,12 +21,15 @@ from igpo_lightning.rewards.grading import (
     are_other_numbers,
     is_same_spelling,
 )
-from igpo_lightning.rewards.worker import COMPUTED, WAITED, WALL, Grader
+from igpo_lightning.rewards.normalization import comparison_key
+from igpo_lightning.rewards.numeric import value_of
+from igpo_lightning.rewards.worker import COMPUTED, WALL, Grader
 
 _MEMORY = 2 * 1024**3  # bytes of address space a worker may use
 _CACHE_SIZE = 100_000  # verdicts kept, oldest forgotten first
 _START_LIMIT = 120.0  # seconds for a worker to import math-verify on a busy machine
 _GRACE = 0.5  # seconds beyond an item's limit before the pool kills the worker itself
+_COMPUTES = 0.05  # of an item's limit: a worker that used less until its deadline was waiting
 _STARTS = 5  # workers in a row that may end while they start: one was killed, or none can start
 _START = (
     "import sys; sys.path[:] = sys.argv[2:]; "
@@ -41,8 +45,8 @@ class Verdict:
         correct: Whether the text gives the gold answer.
         reason: None where correct; else "wrong", "no_answer" (the text has none), "too_long" (its
             answer is over `MAX_ANSWER_LENGTH` characters), "timeout" (grading computed longer
-            than the limit, or waited four times as long, twice) or "crash" (two workers in a row
-            raised, ran out of memory or were killed).
+            than the limit, or waited twice as long, in two workers) or "crash" (two workers in a
+            row raised, ran out of memory or were killed).
     """
 
     correct: bool
@@ -71,6 +75,7 @@ class _Worker:
         theirs.close()
         self.key: _Key | None = None
         self.ready = False
+        self._seconds, self._used = 0.0, 0.0
         self.deadline = time.monotonic() + _START_LIMIT
         with contextlib.suppress(OSError):  # killed at once; the closed pipe tells it
             self.connection.send((grader, _MEMORY))
@@ -81,8 +86,24 @@ class _Worker:
 
     def assign(self, key: _Key, seconds: float) -> None:
         self.key = key
+        self._seconds, self._used = seconds, _processor_time(self.process.pid)
         self.deadline = time.monotonic() + seconds * WALL + _GRACE
         self.connection.send((*key, seconds))
+
+    def is_late(self) -> bool:
+        """Whether the deadline has passed for a worker that waits; one that computes goes on.
+
+        A worker that computes on a busy machine ends by its limit of processor time: the same
+        item then gets the same verdict under any load.
+        """
+        if time.monotonic() <= self.deadline:
+            return False
+        used = _processor_time(self.process.pid)
+        if self.key is None or used - self._used < _COMPUTES * self._seconds:
+            return True
+        self._used = used
+        self.deadline = time.monotonic() + self._seconds * WALL
+        return False
 
     def stop(self) -> int:
         """End the process; gives its exit status (minus the signal that ended it)."""
@@ -90,6 +111,27 @@ class _Worker:
         if self.process.poll() is None:
             self.process.kill()
         return self.process.wait()
+
+
+def has_answer(gold: str, text: str, strategies: Sequence[str], exact: bool) -> bool:
+    """Whether a text may answer: it states something, or is a formula for a gold that is none.
+
+    A sum that comes to a number does not state that number; a puzzle's own grader judges sums.
+    """
+    if extract_answer(text, strategies) is not None:
+        return True
+    is_number = exact and value_of(comparison_key(answer_of(gold))) is not None
+    return "number" in strategies and not is_number and any(map(str.isdecimal, text))
+
+
+def _processor_time(pid: int) -> float:
+    """Seconds that a process has computed so far; 0 where the system does not tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 class GradingPool:
@@ -184,8 +226,8 @@ class GradingPool:
         """One verdict for each (gold answer, completion text), in the same order.
 
         Never raises for an item's text. Takes at most about
-        `4 * len(items) * timeout / workers` seconds beyond the start of the workers, or twice as
-        long where items are graded again.
+        `2 * len(items) * timeout / workers` seconds beyond the start of the workers on an idle
+        machine, or twice as long where items are graded again.
 
         Raises:
             RuntimeError: The pool is closed, or workers cannot start (a broken installation).
@@ -218,8 +260,12 @@ class GradingPool:
             return self._cache[key]
         if len(answer) > MAX_ANSWER_LENGTH:
             return Verdict(False, "too_long")
-        if not answer or extract_answer(text, self._strategies) is None:
-            same = self._exact and is_same_spelling(answer_of(gold), answer)
+        if not answer or not has_answer(gold, text, self._strategies, self._exact):
+            # "seven" states 7 and \frac43 four thirds, though neither is a number; 216/24 is no 9.
+            value = value_of(comparison_key(answer_of(gold)))
+            sum_left = value is not None and value.denominator == 1
+            stated = self._exact and not (sum_left and any(map(str.isdecimal, answer)))
+            same = stated and is_same_spelling(answer_of(gold), answer)
             return _RIGHT if same else Verdict(False, "no_answer")
         if self._exact and is_same_spelling(answer_of(gold), answer):
             return _RIGHT
@@ -257,9 +303,8 @@ class GradingPool:
             if not self._read(by_pipe[pipe], known):
                 ended.append((by_pipe[pipe], False))
         for worker in active:
-            late = time.monotonic() > worker.deadline
-            if late and (worker.key or not worker.ready) and (worker, False) not in ended:
-                ended.append((worker, True))
+            if (worker.key or not worker.ready) and (worker, False) not in ended:
+                ended += [(worker, True)] if worker.is_late() else []
         for worker, late in ended:
             status = self._drop(worker)
             if not worker.ready:
@@ -310,7 +355,7 @@ class GradingPool:
             self._retried += 1
             todo.appendleft(key)
         else:
-            known[key] = Verdict(False, "timeout" if late or -status == WAITED else "crash")
+            known[key] = Verdict(False, "timeout" if late else "crash")
 
     def _keep(self, key: _Key, verdict: Verdict, known: dict[_Key, Verdict]) -> None:
         """Give a verdict, now and whenever the same pair comes again."""

@@ -1,6 +1,7 @@
 """Rewrites from an instruction model behind an OpenAI-compatible endpoint (vLLM, SGLang, ...)."""
 
 import asyncio
+import json
 import os
 import time
 from typing import Any
@@ -12,6 +13,53 @@ from igpo_lightning.settings import RewriterConfig
 
 class RequestFailedError(Exception):
     """A request that stayed without an answer after all retries; the row can be asked again."""
+
+
+# What reading a reply may raise beside the client's own errors.
+_NO_REPLY = (OSError, ValueError, RecursionError)
+_LONGEST_REPLY = 4 * 2**20  # bytes; a rewrite of 10,000 tokens has a hundredth
+
+
+_LONGEST_PAUSE = 10.0  # seconds between two tries; the client's longest is 8
+
+
+async def _body(reply: Any) -> bytes:
+    """All bytes of a reply.
+
+    Raises:
+        RequestFailedError: There are too many.
+    """
+    body = bytearray()
+    async for part in reply.iter_bytes():
+        body += part
+        if len(body) > _LONGEST_REPLY:
+            raise RequestFailedError(f"a reply of over {_LONGEST_REPLY} bytes")
+    return bytes(body)
+
+
+def _checked(body: bytes) -> str:
+    """The text of a reply.
+
+    Raises:
+        RequestFailedError: The body is no chat completion, or its text cannot be stored.
+    """
+    try:
+        message = json.loads(body)["choices"][0]["message"]["content"]
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        raise RequestFailedError(f"the reply is no chat completion: {body[:80]!r}") from error
+    if message is None:  # the model has nothing to say
+        return ""
+    if not isinstance(message, str):
+        raise RequestFailedError(f"the reply's content is {type(message).__name__}, not text")
+    try:
+        message.encode()
+    except UnicodeEncodeError as error:
+        raise RequestFailedError("the reply holds half of a surrogate pair") from error
+    return message.strip()
+
+
+def _first_line(error: object) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class RateLimit:
@@ -89,27 +137,42 @@ class EndpointRewriter:
         await self._limit.wait()
         self.requests += 1
         try:
-            reply = await self._client.chat.completions.create(
-                model=self._settings.model,
-                messages=self.messages(problem),
-                temperature=self._settings.temperature,
-                max_tokens=self._settings.max_output_tokens,
-            )
-        except (self._openai.APIConnectionError, self._openai.InternalServerError) as error:
-            raise RequestFailedError(str(error)) from error
+            retries = self._settings.request_retries
+            limit = self._settings.timeout * (1 + retries) + _LONGEST_PAUSE * retries
+            return _checked(await asyncio.wait_for(self._ask(problem), limit))
+        except asyncio.TimeoutError as error:
+            raise RequestFailedError("the reply took longer than rewriter.timeout") from error
         except self._openai.RateLimitError as error:
             raise RequestFailedError(str(error)) from error
         except self._openai.APIStatusError as error:
-            if error.status_code in (408, 409):
+            if error.status_code in (408, 409) or error.status_code >= 500:
                 raise RequestFailedError(str(error)) from error
             raise ConfigError(
                 f"rewriter.model={self._settings.model}: the server at {self._client.base_url} "
-                f"refuses the request ({error.status_code}: {error.message}); check the model's "
-                "name (OPENAI_MODEL), the key (OPENAI_API_KEY) and rewriter.max_output_tokens"
-            ) from error
-        if not reply.choices:
-            return ""
-        return str(reply.choices[0].message.content or "").strip()
+                f"refuses the request ({error.status_code}: {self._without_key(error.message)}); "
+                "check the model's name (OPENAI_MODEL), the key (OPENAI_API_KEY) and "
+                "rewriter.max_output_tokens"
+            ) from None  # the cause would show the key, where the server repeats it
+        except (self._openai.OpenAIError, *_NO_REPLY) as error:
+            raise RequestFailedError(_first_line(error)) from error
+
+    async def _ask(self, problem: Problem) -> bytes:
+        """The body of one reply, at most `_LONGEST_REPLY` bytes of it."""
+        create = self._client.chat.completions.with_streaming_response.create
+        async with create(
+            model=self._settings.model,
+            messages=self.messages(problem),
+            temperature=self._settings.temperature,
+            max_tokens=self._settings.max_output_tokens,
+        ) as reply:
+            # The client's own limit is for each part of the body, however many there are.
+            return await asyncio.wait_for(_body(reply), self._settings.timeout)
+
+    def _without_key(self, text: str) -> str:
+        """The first line of what a server says, at most 200 characters, without the key."""
+        key = self._client.api_key
+        line = _first_line(text.replace(key, "***") if len(key) > 4 else text)
+        return line[:200]
 
     def messages(self, problem: Problem) -> list[dict[str, str]]:
         """The conversation that asks for a rewrite."""

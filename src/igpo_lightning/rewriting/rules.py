@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from igpo_lightning.rewards.answer_span import find_answer_span, first_mark, sentence_bounds
+from igpo_lightning.rewards.answer_span import find_answer_span, first_mark
 from igpo_lightning.rewards.extraction import after_thinking
+from igpo_lightning.rewards.sentences import sentence_bounds
 
 # Second thoughts, and talk about the own work. Words of mathematics ("alternating") do not match.
 REFLECTION = re.compile(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewards.worker_pool import GradingPool
 from igpo_lightning.rewriting.endpoint import RequestFailedError
 from igpo_lightning.rewriting.rules import RewriteLimits, form_fault
+
+log = logging.getLogger(__name__)
 
 REQUEST_FAILED = "request_failed"
 
@@ -155,7 +158,8 @@ async def _rewrite_one(problem: Problem, run: Rewriting) -> Outcome:
     for _ in range(run.attempts):
         try:
             text = await run.rewrite(problem)
-        except RequestFailedError:
+        except RequestFailedError as error:
+            log.warning("row %r: %s", problem.id, error)
             rejected.append(REQUEST_FAILED)
             continue
         tokens = run.count_tokens(text)

@@ -65,7 +65,7 @@ class DataConfig(Reading):
     """
 
     name: str = "jsonl"  # names the files in IGPO_DATA_DIR, and begins the ids of rows without one
-    path: str | None = None  # file (.jsonl, .jsonl.gz, .parquet); {split} is replaced; beats all
+    path: str | None = None  # .jsonl, .jsonl.gz, .csv or .parquet; {split} is replaced; beats all
     kind: str = "math"  # how answers are graded: math | countdown | sudoku
     question: str = "{question}"  # what is asked; {question}, {numbers}, {target}, {puzzle}
     # split: its table (columns, answer_from, keep, unique_by, marks, repository, config, split); a

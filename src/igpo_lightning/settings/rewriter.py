@@ -23,7 +23,7 @@ class RewriterConfig:
     concurrency: int = 1  # rows that are worked on at the same time
     requests_per_minute: float | None = None  # endpoint: at most; null for no limit
     request_retries: int = 6  # endpoint: of a failed request, with growing pauses
-    timeout: float = 600.0  # endpoint: seconds a request may take
+    timeout: float = 600.0  # endpoint: seconds a request may take in all, to its last byte
 
     def __post_init__(self) -> None:
         """Refuse values out of range; `checks` asks for a model and a prompt where one is used."""

@@ -21,6 +21,7 @@ from igpo_lightning.reporting.lengths import (
     plot_lengths,
     summarise_lengths,
 )
+from igpo_lightning.reporting.visible import visible
 from igpo_lightning.settings import DataConfig, InspectStage, Settings
 from igpo_lightning.settings.data import SPLITS
 from igpo_lightning.stages import build
@@ -69,7 +70,7 @@ def run(config: Settings) -> dict[str, Any]:
     file = folder / INSPECTION_FILE
     file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for written in (folder / LENGTHS_FILE, file):
-        console.print(f"wrote {written}", soft_wrap=True, highlight=False)
+        console.print(f"wrote {written}", markup=False, soft_wrap=True, highlight=False)
     return result
 
 
@@ -116,7 +117,9 @@ def _numbers(rows: list[EncodedProblem], limits: dict[str, int]) -> dict[str, An
 
 def _table(config: Settings, numbers: dict[str, dict[str, Any]]) -> Table:
     """One column a split."""
-    table = Table(title=f"data={config.data.name}", title_justify="left", title_style="bold")
+    table = Table(
+        title=Text(visible(f"data={config.data.name}")), title_justify="left", title_style="bold"
+    )
     table.add_column("")
     for split in numbers:
         table.add_column(split, justify="right")
@@ -170,7 +173,7 @@ def _overlap_text(
         line = f"none of {total} {split} problems is an evaluation problem"
         if entries:
             line = describe_overlap(data, split, total, entries)
-        text.append(f"overlap: {line}\n", style="yellow" if entries else "green")
+        text.append(f"overlap: {visible(line)}\n", style="yellow" if entries else "green")
     return text
 
 
@@ -190,10 +193,10 @@ def _row(
         free = room - len(trace)
         note = f"{free} x {tokenizer.eos_token}" if free >= 0 else f"{-free} tokens too long"
         parts += [completion, Text(f"[{len(trace)} tokens, then {note}]", style="dim")]
-    parts.append(Text(f"graded against: {encoded.problem.gold}", style="dim"))
-    return Panel(Group(*parts), title=encoded.problem.id, title_align="left")
+    parts.append(Text(visible(f"graded against: {encoded.problem.gold}"), style="dim"))
+    return Panel(Group(*parts), title=Text(visible(encoded.problem.id)), title_align="left")
 
 
 def _decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
-    """Text with every special token visible."""
-    return str(tokenizer.decode(ids, skip_special_tokens=False))
+    """Text with every special token and control character visible."""
+    return visible(str(tokenizer.decode(ids, skip_special_tokens=False)))

@@ -19,6 +19,7 @@ from igpo_lightning.data.prompts import (
 from igpo_lightning.data.sources import SplitNotFoundError, load_problems
 from igpo_lightning.data.synthetic import arithmetic_problems
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.reporting.visible import visible
 from igpo_lightning.rewards.puzzles import is_solved
 from igpo_lightning.rewards.worker import Grader
 from igpo_lightning.settings import DataConfig, PromptConfig, Settings
@@ -67,7 +68,8 @@ def read_training(data: DataConfig, split: str = "train") -> list[Problem]:
     if not shared:
         return problems
     kept = without_overlap(problems, shared)
-    log.warning("data=%s: %s", data.name, describe_overlap(data, split, len(problems), shared))
+    found = describe_overlap(data, split, len(problems), shared)
+    log.warning("data=%s: %s", data.name, visible(found))
     if data.overlap == "report":
         return problems
     if not kept:

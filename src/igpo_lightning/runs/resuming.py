@@ -1,6 +1,7 @@
 """Going on: which checkpoint, whether its settings fit, and what the run's files keep."""
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.runs import checkpoints, durable
+from igpo_lightning.runs import checkpoints, durable, json_lines
 from igpo_lightning.runs.dotted_keys import dotted
 from igpo_lightning.runs.metrics_file import METRICS_FILE, read_metrics
 
 AUTO = "auto"
+log = logging.getLogger(__name__)
 # What may change on the way: it decides where and how fast a run computes, not what.
 _FREE = (
     "trainer",
@@ -164,11 +166,15 @@ def find(config: DictConfig, folder: Path) -> Resume:
 
 
 def forget_after(file: Path, step: int) -> None:
-    """Drop the lines of a samples.jsonl from a step on, and what a kill left of a last one."""
+    """Keep the records of a samples.jsonl before a step; drop what is none, as a torn last line."""
     if not file.exists():
         return
-    kept = []
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n") and json.loads(line)["step"] < step:
+    kept, damaged = [], 0
+    for line, record in json_lines.read(file):
+        at = None if record is None else record.get("step")
+        damaged += not isinstance(at, int)
+        if isinstance(at, int) and at < step:
             kept.append(line)
-    durable.write_text(file, "".join(kept))
+    if damaged:
+        log.warning("%s: dropped %d line(s) that are no samples of a step", file, damaged)
+    durable.write_bytes(file, b"".join(kept))

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -15,9 +16,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igpo_lightning.checks import validate
-from igpo_lightning.checks.launch import check_arguments, check_run_folder, check_secrets
+from igpo_lightning.checks.launch import (
+    check_arguments,
+    check_run_folder,
+    check_secrets,
+    check_stage_of_folder,
+)
 from igpo_lightning.config import CONF, STAGES, register_schemas
 from igpo_lightning.errors import ConfigError, RunError
+from igpo_lightning.runs.lock import run_lock
 from igpo_lightning.sweeping import register_resolvers, run_once
 
 # Not in main: a launcher's processes import this module and never call it.
@@ -45,7 +52,10 @@ def _checked(config: DictConfig) -> dict[str, Any] | None:
     run_dir = OmegaConf.to_container(hydra_config.hydra.run, resolve=False)["dir"]  # type: ignore
     if HydraConfig.get().mode == RunMode.RUN:
         check_run_folder(config, run_dir, os.environ)
-    return dispatch(config)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with run_lock(folder, os.environ):
+        check_stage_of_folder(config, folder)
+        return dispatch(config)
 
 
 def _root_cause(error: BaseException) -> BaseException:

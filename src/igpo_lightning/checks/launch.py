@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from igpo_lightning.checks.basics import require
@@ -35,6 +37,24 @@ def check_run_folder(config: DictConfig, run_dir: str, environment: Mapping[str,
             run_dir,
             f"every process that {starter} starts would make a folder of its own; name one for all "
             "of them, for example hydra.run.dir=runs/mine",
+        )
+
+
+def check_stage_of_folder(config: DictConfig, folder: Path) -> None:
+    """A run folder holds one stage's files: another stage would mix its own with them.
+
+    Raises:
+        ConfigError: Names both stages.
+    """
+    file = folder / "config.yaml"
+    if not file.exists():
+        return
+    before = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("stage") or {}
+    own, there = config.stage.name, before.get("name")
+    if there is not None and there != own:
+        raise ConfigError(
+            f"hydra.run.dir={folder}: holds a run of stage={there}, and this is stage={own}; "
+            "choose another hydra.run.dir"
         )
 
 

@@ -2,18 +2,22 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.runs import checkpoints, durable, json_lines
 from igpo_lightning.runs.dotted_keys import dotted
-from igpo_lightning.runs.metrics_file import METRICS_FILE, read_metrics
+from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics
 
 AUTO = "auto"
+CONFIG_FILE = "config.yaml"
+EXPORT_FOLDER = "export"
 log = logging.getLogger(__name__)
 # What may change on the way: it decides where and how fast a run computes, not what.
 _FREE = (
@@ -163,6 +167,35 @@ def find(config: DictConfig, folder: Path) -> Resume:
     if "settings" in kept:
         _check(path, kept["settings"], settings(config), config)
     return Resume(path, kept["global_step"], list(kept.get("lines", [])))
+
+
+def finished(config: DictConfig, folder: Path, resume: Resume, steps: int) -> dict[str, Any] | None:
+    """The summary of a run that has nothing left to do; None where something is left.
+
+    Args:
+        config: The run's.
+        folder: Its folder.
+        resume: Where it would start.
+        steps: Optimizer steps of the whole run.
+    """
+    summary, before = folder / SUMMARY_FILE, folder / CONFIG_FILE
+    if resume.global_step < steps or not all(
+        path.exists() for path in (summary, before, folder / EXPORT_FOLDER)
+    ):
+        return None
+    whole = OmegaConf.to_container(config, resolve=True)
+    old = yaml.safe_load(before.read_text(encoding="utf-8"))
+    if not isinstance(whole, dict) or _asked(old) != _asked(whole):
+        return None
+    log.info("already finished: %s; nothing was run again", folder)
+    numbers: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+    return numbers
+
+
+def _asked(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """What a run was asked to do, whatever it is computed on."""
+    groups = ("trainer", "logger", "resume", "checkpoint", "dry_run")
+    return dotted({key: value for key, value in values.items() if key not in groups})
 
 
 def forget_after(file: Path, step: int) -> None:

@@ -85,6 +85,9 @@ def run(config: DictConfig) -> dict[str, Any]:
     build.quiet_libraries()
     folder, stage = build.run_folder(), config.stage
     resume = resuming.find(config, folder)
+    done = resuming.finished(config, folder, resume, stage.steps)
+    if done is not None:
+        return done
     tokenizer = build.build_tokenizer(config)
     stream = training_stream(config, tokenizer)
     validation = with_traces(
@@ -148,7 +151,7 @@ def run(config: DictConfig) -> dict[str, Any]:
             after = module.accuracy
     finally:
         module.close()
-    export_model(module, folder / "export")
+    export_model(module, folder / resuming.EXPORT_FOLDER)
     if not trainer.is_global_zero:
         return {}
     plot_sft_curves(folder)

@@ -24,6 +24,9 @@ def run(config: DictConfig) -> dict[str, Any]:
     build.quiet_libraries()
     folder, stage = build.run_folder(), config.stage
     resume = resuming.find(config, folder)
+    done = resuming.finished(config, folder, resume, stage.steps * stage.inner_updates)
+    if done is not None:
+        return done
     tokenizer = build.build_tokenizer(config)
     # Long traces are inpaint.long_traces' business, unless their problems are not wanted at all.
     length = config.sampler.completion_length
@@ -81,7 +84,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         after = evaluate("after") if stage.eval_after else None
     finally:
         module.close()
-    export_model(module, folder / "export")
+    export_model(module, folder / resuming.EXPORT_FOLDER)
     if not trainer.is_global_zero:
         return {}
     summary = write_summary(folder, before=before, after=after)

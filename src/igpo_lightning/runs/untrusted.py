@@ -55,12 +55,17 @@ def read_file(path: Path) -> dict[str, Any]:
     """A checkpoint in one file, its tensors mapped from the disk.
 
     Raises:
-        ConfigError: It would run code.
+        ConfigError: It would run code, or cannot be read.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
+    except (RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{path} is damaged, or no checkpoint: {reason}") from error
+    if not isinstance(state, dict):
+        raise ConfigError(f"{path} is no checkpoint: it holds a {type(state).__name__}")
     return state
 
 

@@ -24,8 +24,13 @@ from igpo_lightning.checks.launch import (
 )
 from igpo_lightning.config import CONF, STAGES, register_schemas
 from igpo_lightning.errors import ConfigError, RunError
+from igpo_lightning.runs.interruption import (
+    InterruptedRunError,
+    obey_signals,
+    own_resume_command,
+)
 from igpo_lightning.runs.lock import run_lock
-from igpo_lightning.sweeping import register_resolvers, run_once
+from igpo_lightning.sweeping import SIGNALLED, register_resolvers, run_once
 
 # Not in main: a launcher's processes import this module and never call it.
 register_resolvers()
@@ -53,9 +58,13 @@ def _checked(config: DictConfig) -> dict[str, Any] | None:
     if HydraConfig.get().mode == RunMode.RUN:
         check_run_folder(config, run_dir, os.environ)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with run_lock(folder, os.environ):
-        check_stage_of_folder(config, folder)
-        return dispatch(config)
+    try:
+        with run_lock(folder, os.environ):
+            check_stage_of_folder(config, folder)
+            return dispatch(config)
+    except InterruptedRunError as told:
+        told.command = own_resume_command()  # known within the job alone
+        raise
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -102,16 +111,27 @@ def explain(error: BaseException) -> str:
     return str(error).strip()
 
 
-# Full, over quota, not writable, a folder that is a file, a file that is larger than allowed.
+# Full, over quota, larger than allowed; not writable, a folder that is a file, or the other way.
 _STORAGE_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR),
 )
+
+
+def _folder_is_gone(error: OSError) -> bool:
+    """Whether the folder of a file was removed, as a run folder while the run goes on."""
+    file = error.filename
+    return error.errno == errno.ENOENT and isinstance(file, str) and not Path(file).parent.exists()
 
 
 def _storage_advice(error: OSError) -> str:
     full = error.errno in _STORAGE_ERRORS[:3]
     fix = "make room there" if full else "make it writable, or choose another hydra.run.dir"
+    if error.errno == errno.ENOENT:
+        return (
+            f"cannot write {error.filename}: its folder was removed while the run went on. Start "
+            "the same command to run it again"
+        )
     return (
         f"cannot write {error.filename or 'to the disk'}: {error.strerror}; {fix}. What was saved "
         "before is kept: the same command goes on from the last checkpoint"
@@ -124,10 +144,14 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.captureWarnings(True)
+    obey_signals()
     register_schemas()
     try:
         check_arguments(sys.argv[1:], os.environ)
         _run()
+    except InterruptedRunError as told:
+        print(f"error: {told}: stopped. Resume with: {told.command}", file=sys.stderr)
+        sys.exit(SIGNALLED + told.number)
     except RunError as stopped:
         print(f"error: {stopped}", file=sys.stderr)
         sys.exit(stopped.status)
@@ -135,8 +159,12 @@ def main() -> None:
         # Before OSError, which Hydra's exception for a missing file is, too.
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in _STORAGE_ERRORS:
+    except (OSError, ValueError) as error:
+        # The logging library wraps the error of a file that it cannot open.
+        cause = _root_cause(error)
+        if not isinstance(cause, OSError):
             raise
-        print(f"error: {_storage_advice(error)}", file=sys.stderr)
+        if cause.errno not in _STORAGE_ERRORS and not _folder_is_gone(cause):
+            raise
+        print(f"error: {_storage_advice(cause)}", file=sys.stderr)
         sys.exit(1)

@@ -69,3 +69,46 @@ def test_line_separators_in_texts_do_not_stop_a_resumed_run(runs: Runs, tmp_path
         file.write('{"step": 1, "question": "2\u2028'.encode()[:-1])  # torn within a character
     assert runs.start(folder, *args) == 0, runs.log(folder)
     assert results(folder) == results(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "igpo_lightning.stages.reinforce:read_problems",
+        "igpo_lightning.evaluation.runner:denoise",
+        "igpo_lightning.stages.reinforce:save_export",
+    ],
+)
+def test_a_signal_in_any_phase_ends_the_run_with_the_command_that_resumes(
+    runs: Runs, tmp_path: Path, target: str
+) -> None:
+    """At the start, in the evaluation before training, and while the model is exported."""
+    folder = tmp_path / "run"
+    fault = {"target": target, "call": 1, "action": "terminate"}
+    assert runs.start(folder, *SHORT, "stage.eval_before=true", faults=[fault]) == 143
+    text = runs.log(folder)
+    assert "error: SIGTERM: stopped. Resume with: python -m igpo_lightning" in text
+    assert "Traceback" not in text
+    assert not (folder / "run.lock").exists()
+    assert not (folder / "export").exists()
+
+
+def test_a_run_folder_that_vanishes_is_one_line(runs: Runs, tmp_path: Path) -> None:
+    """Removed at the first metrics, before the samples are written."""
+    folder = tmp_path / "run"
+    fault = {"target": "igpo_lightning.rl.module:RLModule.report", "call": 1, "action": "remove"}
+    status = runs.start(folder, *SHORT, faults=[fault], env={"RUN_FOLDER": str(folder)})
+    assert status == 1, runs.log(folder)
+    text = runs.log(folder)
+    assert f"error: cannot write {folder}" in text
+    assert "removed while the run went on" in text
+    assert "Traceback" not in text
+
+
+def test_a_log_that_cannot_be_opened_is_one_line(runs: Runs, tmp_path: Path) -> None:
+    """A folder stands where Hydra's log belongs, as a read-only run folder would refuse it."""
+    folder = tmp_path / "run"
+    (folder / "cli.log").mkdir(parents=True)
+    assert runs.start(folder, *SHORT) == 1
+    assert f"error: cannot write {folder}/cli.log" in runs.log(folder)
+    assert "Traceback" not in runs.log(folder)

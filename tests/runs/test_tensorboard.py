@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from igpo_lightning.reporting.plots import CURVES_FILE, plot_rl_curves
-from igpo_lightning.runs.tensorboard import final_metrics, log_results, settings
+from igpo_lightning.runs.tensorboard import final_metrics, log_again, log_results, settings
 from tests.reporting.run_folder import accuracy, write_run
 
 CONFIG = OmegaConf.create(
@@ -46,3 +46,29 @@ def test_what_is_logged_can_be_read_back(tmp_path: Path) -> None:
     parsed = plugin_data_pb2.HParamsPluginData.FromString(content)
     assert parsed.session_start_info.hparams["seed"].number_value == 3
     assert not (tmp_path / "other").exists()
+
+
+def test_a_resumed_run_keeps_the_evaluation_before_its_checkpoint(tmp_path: Path) -> None:
+    """Killed after step 3; resumes at step 2, whose checkpoint followed an evaluation."""
+    first = TensorBoardLogger(tmp_path, name="", version="")
+    for step in (0, 1, 2, 3):
+        if step % 2 == 0:
+            first.log_metrics({"eval/accuracy": step / 10}, step)
+        first.log_metrics({"policy/loss": float(step)}, step)
+    first.finalize("failed")
+    lines: list[dict[str, float]] = [
+        {"step": 0, "eval/accuracy": 0.0},
+        {"step": 0, "policy/loss": 0.0},
+        {"step": 1, "policy/loss": 1.0},
+        {"step": 2, "eval/accuracy": 0.2},
+    ]
+    second = TensorBoardLogger(tmp_path, name="", version="", purge_step=2)
+    log_again(second, lines, 2)
+    second.log_metrics({"policy/loss": 20.0}, 2)
+    second.log_metrics({"eval/accuracy": 0.4}, 4)
+    second.finalize("success")
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    accuracy_events = [(e.step, round(e.value, 3)) for e in events.Scalars("eval/accuracy")]
+    assert accuracy_events == [(0, 0.0), (2, 0.2), (4, 0.4)]
+    assert [(e.step, e.value) for e in events.Scalars("policy/loss")] == [(0, 0), (1, 1), (2, 20)]

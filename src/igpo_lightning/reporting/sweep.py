@@ -64,10 +64,10 @@ class SweepTable(Callback):  # type: ignore[misc]
         console.print(sweep_table(runs))
         for run in runs:
             if run.error is not None:
-                console.print(f"{run.name}: {run.error}", style="red", soft_wrap=True)
+                console.print(f"{run.name}: {run.error}", style="red", soft_wrap=True, markup=False)
         page = write_report(folder, PAGE_SAMPLES)
-        console.print(f"sweep folder: {folder}", soft_wrap=True, highlight=False)
-        console.print(f"report: {page}", soft_wrap=True, highlight=False)
+        console.print(f"sweep folder: {folder}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
         others = [run for run in runs if run.status != FINISHED]
         if others:
             print(

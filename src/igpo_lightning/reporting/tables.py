@@ -35,7 +35,7 @@ def _print(title: str, columns: list[str], rows: list[list[str]], folder: Path) 
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False)
+    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False, markup=False)
 
 
 def print_rl_table(folder: Path, summary: dict[str, Any], total: int | None = None) -> None:

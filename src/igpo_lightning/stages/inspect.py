@@ -70,7 +70,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     file = folder / INSPECTION_FILE
     file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for written in (folder / LENGTHS_FILE, file):
-        console.print(f"wrote {written}", soft_wrap=True, highlight=False)
+        console.print(f"wrote {written}", soft_wrap=True, highlight=False, markup=False)
     return result
 
 

@@ -16,6 +16,7 @@ from igpo_lightning.rl.module import RLModule
 from igpo_lightning.runs import durable, resuming
 from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.stages import build
+from igpo_lightning.stages.finite_weights import require_finite
 from igpo_lightning.stages.problems import encode, example_stream, read_problems
 
 
@@ -96,5 +97,6 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 def export_model(module: Any, folder: Path) -> None:
     """Write the trained model in its own layout; under sharding all ranks take part."""
+    require_finite(module.backbone.named_parameters(), folder)
     with durable.new_folder(folder, owner=distributed.rank() == 0) as partial:
         save_export(module.backbone, module.tokenizer, partial)

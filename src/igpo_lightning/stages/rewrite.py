@@ -220,7 +220,7 @@ def _report(manifest: dict[str, Any], folder: Path) -> None:
             f"{after['median']:g} / {after['longest']} after"
         )
     for name in (manifest["file"], MANIFEST_FILE, LENGTHS_FILE):
-        console.print(f"wrote {folder / name}", soft_wrap=True, highlight=False)
+        console.print(f"wrote {folder / name}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _progress() -> Progress:

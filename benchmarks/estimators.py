@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion import (
-    LikelihoodSettings,
     MaskedInputs,
     SamplerConfig,
     denoise,
@@ -28,6 +27,7 @@ from igpo_lightning.diffusion import (
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.models.backbone import Backbone
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import LikelihoodConfig
 
 WORDS, LENGTH = 4, 3
 MASK = WORDS  # token ids 0 to 3 are words
@@ -94,35 +94,35 @@ def exact_log_likelihoods(model: TableModel, words: tuple[int, ...]) -> tuple[fl
 
 
 ESTIMATORS = {
-    "mean_field": LikelihoodSettings("mean_field"),
-    "elbo, n = 2": LikelihoodSettings("elbo", samples=2),
-    "elbo, n = 2, shared": LikelihoodSettings("elbo", samples=2, coupling="shared"),
-    "elbo, n = 2, antithetic": LikelihoodSettings("elbo", samples=2, coupling="antithetic"),
-    "elbo, n = 8": LikelihoodSettings("elbo", samples=8),
-    "quadrature, 1 node": LikelihoodSettings("quadrature", nodes=1, samples=1),
-    "quadrature, 2 nodes": LikelihoodSettings("quadrature", nodes=2, samples=1),
-    "quadrature, 2 nodes, shared": LikelihoodSettings(
+    "mean_field": LikelihoodConfig("mean_field"),
+    "elbo, n = 2": LikelihoodConfig("elbo", samples=2),
+    "elbo, n = 2, shared": LikelihoodConfig("elbo", samples=2, coupling="shared"),
+    "elbo, n = 2, antithetic": LikelihoodConfig("elbo", samples=2, coupling="antithetic"),
+    "elbo, n = 8": LikelihoodConfig("elbo", samples=8),
+    "quadrature, 1 node": LikelihoodConfig("quadrature", nodes=1, samples=1),
+    "quadrature, 2 nodes": LikelihoodConfig("quadrature", nodes=2, samples=1),
+    "quadrature, 2 nodes, shared": LikelihoodConfig(
         "quadrature", nodes=2, samples=1, coupling="shared"
     ),
-    "quadrature, 2 nodes, antithetic": LikelihoodSettings(
+    "quadrature, 2 nodes, antithetic": LikelihoodConfig(
         "quadrature", nodes=2, samples=1, coupling="antithetic"
     ),
-    "quadrature, 2 nodes, fixed counts": LikelihoodSettings(
+    "quadrature, 2 nodes, fixed counts": LikelihoodConfig(
         "quadrature", nodes=2, samples=1, fixed_counts=True
     ),
-    "strata, k = 2": LikelihoodSettings("strata", strata=2),
-    "strata, k = 2, full pass": LikelihoodSettings("strata", strata=2, full_pass=True),
-    "strata, k = 3": LikelihoodSettings("strata", strata=3),
-    "sandwich, upper bound, n = 2": LikelihoodSettings("sandwich", samples=2, upper_share=1.0),
-    "sandwich, mixed, n = 2": LikelihoodSettings("sandwich", samples=2, upper_share=0.5),
-    "sandwich, upper bound, n = 64": LikelihoodSettings("sandwich", samples=64, upper_share=1.0),
-    "trajectory, k = 2": LikelihoodSettings("trajectory", slices=2),
-    "trajectory, k = 3": LikelihoodSettings("trajectory", slices=3),
+    "strata, k = 2": LikelihoodConfig("strata", strata=2),
+    "strata, k = 2, full pass": LikelihoodConfig("strata", strata=2, full_pass=True),
+    "strata, k = 3": LikelihoodConfig("strata", strata=3),
+    "sandwich, upper bound, n = 2": LikelihoodConfig("sandwich", samples=2, upper_share=1.0),
+    "sandwich, mixed, n = 2": LikelihoodConfig("sandwich", samples=2, upper_share=0.5),
+    "sandwich, upper bound, n = 64": LikelihoodConfig("sandwich", samples=64, upper_share=1.0),
+    "trajectory, k = 2": LikelihoodConfig("trajectory", slices=2),
+    "trajectory, k = 3": LikelihoodConfig("trajectory", slices=3),
 }
 
 
 def moments(
-    model: Backbone, settings: LikelihoodSettings, words: tuple[int, ...], draws: int, seed: int
+    model: Backbone, settings: LikelihoodConfig, words: tuple[int, ...], draws: int, seed: int
 ) -> tuple[float, float]:
     """Mean and variance of a completion's estimate, over `draws` keys (and sampling orders)."""
     completion_ids = torch.tensor(words).expand(draws, len(words))
@@ -134,7 +134,7 @@ def moments(
     return float(estimates.mean()), float(estimates.var())
 
 
-def draw(settings: LikelihoodSettings, completion_ids: Tensor, seed: int) -> MaskedInputs:
+def draw(settings: LikelihoodConfig, completion_ids: Tensor, seed: int) -> MaskedInputs:
     """Masked inputs with a key and a random sampling order for each row, advantages negative."""
     draws, length = completion_ids.shape
     generator = torch.Generator().manual_seed(seed)
@@ -180,39 +180,39 @@ def table(draws: int, model_seed: int) -> list[dict[str, float | str]]:
     return rows
 
 
-def draw_count(settings: LikelihoodSettings) -> int:
+def draw_count(settings: LikelihoodConfig) -> int:
     """Forward passes of one estimate."""
     return draw(settings, torch.zeros(1, LENGTH, dtype=torch.int64), 0).masks.shape[1]
 
 
 LONG = {
-    "mean_field": LikelihoodSettings("mean_field"),
-    "elbo, n = 2": LikelihoodSettings("elbo", samples=2),
-    "elbo, n = 2, shared": LikelihoodSettings("elbo", samples=2, coupling="shared"),
-    "elbo, n = 2, antithetic": LikelihoodSettings("elbo", samples=2, coupling="antithetic"),
-    "quadrature, 2 nodes": LikelihoodSettings("quadrature", nodes=2, samples=1),
-    "quadrature, 2 nodes, antithetic": LikelihoodSettings(
+    "mean_field": LikelihoodConfig("mean_field"),
+    "elbo, n = 2": LikelihoodConfig("elbo", samples=2),
+    "elbo, n = 2, shared": LikelihoodConfig("elbo", samples=2, coupling="shared"),
+    "elbo, n = 2, antithetic": LikelihoodConfig("elbo", samples=2, coupling="antithetic"),
+    "quadrature, 2 nodes": LikelihoodConfig("quadrature", nodes=2, samples=1),
+    "quadrature, 2 nodes, antithetic": LikelihoodConfig(
         "quadrature", nodes=2, samples=1, coupling="antithetic"
     ),
-    "quadrature, 2 nodes, fixed counts": LikelihoodSettings(
+    "quadrature, 2 nodes, fixed counts": LikelihoodConfig(
         "quadrature", nodes=2, samples=1, fixed_counts=True
     ),
-    "quadrature, 2 nodes, antithetic, fixed counts": LikelihoodSettings(
+    "quadrature, 2 nodes, antithetic, fixed counts": LikelihoodConfig(
         "quadrature", nodes=2, samples=1, coupling="antithetic", fixed_counts=True
     ),
-    "strata, k = 2": LikelihoodSettings("strata", strata=2),
-    "trajectory, k = 2": LikelihoodSettings("trajectory", slices=2),
-    "sandwich, mixed, n = 2": LikelihoodSettings("sandwich", samples=2),
-    "elbo, n = 4": LikelihoodSettings("elbo", samples=4),
-    "elbo, n = 4, antithetic": LikelihoodSettings("elbo", samples=4, coupling="antithetic"),
-    "quadrature, 4 nodes, antithetic": LikelihoodSettings(
+    "strata, k = 2": LikelihoodConfig("strata", strata=2),
+    "trajectory, k = 2": LikelihoodConfig("trajectory", slices=2),
+    "sandwich, mixed, n = 2": LikelihoodConfig("sandwich", samples=2),
+    "elbo, n = 4": LikelihoodConfig("elbo", samples=4),
+    "elbo, n = 4, antithetic": LikelihoodConfig("elbo", samples=4, coupling="antithetic"),
+    "quadrature, 4 nodes, antithetic": LikelihoodConfig(
         "quadrature", nodes=4, samples=1, coupling="antithetic"
     ),
-    "quadrature, 4 nodes, antithetic, fixed counts": LikelihoodSettings(
+    "quadrature, 4 nodes, antithetic, fixed counts": LikelihoodConfig(
         "quadrature", nodes=4, samples=1, coupling="antithetic", fixed_counts=True
     ),
-    "strata, k = 4": LikelihoodSettings("strata", strata=4),
-    "trajectory, k = 4": LikelihoodSettings("trajectory", slices=4),
+    "strata, k = 4": LikelihoodConfig("strata", strata=4),
+    "trajectory, k = 4": LikelihoodConfig("trajectory", slices=4),
 }
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from igpo_lightning.diffusion import LikelihoodSettings, draw_masked_inputs, token_scores
+from igpo_lightning.diffusion import draw_masked_inputs, token_scores
 from igpo_lightning.diffusion.head_scores import (
     any_head_scores,
     linear_head_scores,
@@ -24,6 +24,7 @@ from igpo_lightning.diffusion.head_scores import (
 )
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import LikelihoodConfig
 
 Scores = tuple[Tensor, Tensor | None]
 Score = Callable[[TinyBackbone, Tensor, Tensor], Scores]
@@ -145,7 +146,7 @@ def whole_model_difference(
     rows = len(completion_ids)
     everywhere = torch.ones_like(completion_ids, dtype=torch.bool)
     inputs = draw_masked_inputs(
-        LikelihoodSettings(),
+        LikelihoodConfig(),
         completion_ids,
         keys=row_keys(list(range(rows)), completion_ids.device),
         hint_mask=~everywhere,

@@ -22,10 +22,13 @@ import psutil
 
 from igpo_lightning import cli
 from igpo_lightning.diffusion import likelihood
-from igpo_lightning.evaluation.grading import Grading
+from igpo_lightning.evaluation.grade import Grading
 from igpo_lightning.models.transformer import NativeBackbone
-from igpo_lightning.rl import sampling
+from igpo_lightning.rl import sampler
+from igpo_lightning.rl.inpainter import Inpainter
 from igpo_lightning.rl.module import RLModule
+from igpo_lightning.rl.sampler import GroupSampler
+from igpo_lightning.rl.scorer import Scorer
 from igpo_lightning.runs.checkpoints import RunCheckpoints
 
 OUTPUT = Path("runs/benchmarks/rl_step.json")
@@ -85,20 +88,17 @@ def graders_seconds() -> float:
 def watch_all(phases: Phases) -> None:
     """Put clocks around the parts of Algorithm 1 and around the model."""
 
-    def generated(_: Any, __: int, ___: Any, purpose: str, *____: Any) -> str:
+    def sampled(_: Any, __: Any, ___: Any, purpose: str, *____: Any, **_____: Any) -> str:
         return "sampling" if purpose == "rollout" else "inpainting"
 
-    def completed(*args: Any) -> str:
-        return generated(*args[:4])
-
-    phases.watch(RLModule, "generate", generated)
-    phases.watch(RLModule, "complete_rows", completed)
+    phases.watch(GroupSampler, "sample", sampled)
+    phases.watch(GroupSampler, "complete", sampled)
     phases.watch(Grading, "start", "rewards")
     phases.watch(Grading, "finish", "rewards")
-    phases.watch(sampling, "reward_parts", "rewards")
-    phases.watch(RLModule, "draw_hints", "hint selection")
-    phases.watch(RLModule, "uncertainty", "hint selection")
-    phases.watch(RLModule, "score_rollout", "likelihoods")
+    phases.watch(sampler, "reward_parts", "rewards")
+    phases.watch(Inpainter, "draw_hints", "hint selection")
+    phases.watch(Inpainter, "uncertainty", "hint selection")
+    phases.watch(Scorer, "experience", "likelihoods")
     phases.watch(RLModule, "update", "update")
     phases.watch(RLModule, "report", "metrics and samples")
     phases.watch(RunCheckpoints, "save", "checkpoints")

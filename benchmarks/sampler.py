@@ -27,16 +27,13 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.noise import row_keys
-from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, denoise
+from igpo_lightning.diffusion.plain import Draws, plain_denoise
+from igpo_lightning.diffusion.sampler import DenoiseOutput, denoise
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.llada import LladaBackbone, LladaConfig
 from igpo_lightning.models.special_tokens import TokenIds
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
-
-try:
-    from benchmarks.plain_sampler import plain_denoise
-except ModuleNotFoundError:  # run as a file
-    from plain_sampler import plain_denoise
+from igpo_lightning.settings import SamplerConfig
 
 PROMPT, BLOCK = 64, 32
 MOST_ROUNDS = 7
@@ -130,7 +127,7 @@ class EveryPosition:
     """A model as published code runs it: every layer at every position.
 
     Without a gradient our embedded model runs the first layer once a distinct token
-    (`Frame.once_a_token`). Here one is allowed, but no weight asks for it: nothing is kept.
+    (`models/cpu_first_layer.py`). Here one is allowed, but no weight asks for it: nothing is kept.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -214,7 +211,25 @@ def run_ours(model: object, case: Case, masked: int, device: torch.device) -> De
 def run_plain(model: object, case: Case, masked: int, device: torch.device) -> tuple[Tensor, int]:
     """Fill what is masked with the published algorithm."""
     prompts, hints, _ = inputs(case, masked, device)
-    return plain_denoise(EveryPosition(model), prompts, case.config, hint_ids=hints)
+    shape, generator = (case.batch, case.completion), torch.Generator(device).manual_seed(0)
+
+    def uniform(*sizes: int) -> Tensor:
+        return torch.rand(*sizes, generator=generator, dtype=torch.float64, device=device)
+
+    draws = Draws(  # as published: from a stream, not from keys
+        gumbel=lambda _, vocab: uniform(*shape, vocab).log_().neg_().log_().neg_(),
+        uniform=lambda _: uniform(*shape),
+    )
+    return plain_denoise(
+        EveryPosition(model),
+        prompts,
+        case.completion,
+        BLOCK,
+        case.steps,
+        draws,
+        case.temperature,
+        hint_ids=hints,
+    )
 
 
 def measure(

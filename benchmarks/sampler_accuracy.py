@@ -12,19 +12,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
+from transformers import PreTrainedTokenizerFast
 
-from igpo_lightning.checks import validate
-from igpo_lightning.config import register_schemas
+from igpo_lightning import compose
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig
-from igpo_lightning.evaluation.runner import complete, decode_live
+from igpo_lightning.diffusion.sampler import DenoiseOutput
+from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.rewards import GradingPool
+from igpo_lightning.settings import SamplerConfig
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import encode, read_problems
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 OUTPUT = Path("runs/benchmarks/sampler_accuracy.json")
 BATCH = 50
 
@@ -80,18 +79,19 @@ def variants(exact: SamplerConfig, fast: SamplerConfig) -> dict[str, SamplerConf
 
 def answer(
     model: BackboneModule,
-    tokenizer: object,
+    tokenizer: PreTrainedTokenizerFast,
     problems: list[EncodedProblem],
     name: str,
     config: SamplerConfig,
     pool: GradingPool,
 ) -> Result:
     """Answer and grade all problems, in batches of similar length."""
+    answerer = Answerer(model, tokenizer, config, BATCH)
     texts, passes, work, body, canvas = [], 0, 0.0, 0, 0
     for start in range(0, len(problems), BATCH):
         rows = problems[start : start + BATCH]
-        output = complete(model, rows, [0] * len(rows), config, torch.device("cpu"), BATCH).output
-        texts += decode_live(output.completion_ids, tokenizer, model.eos_token_id)
+        output = answerer.answer(rows, [0] * len(rows), torch.device("cpu")).output
+        texts += answerer.texts(output.completion_ids)
         length = max(len(p.prompt_ids) for p in rows) + config.completion_length
         work += operations(model, output, length)
         passes += output.forward_passes
@@ -118,13 +118,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base=None):
-        overrides = ["stage=eval", "trainer=cpu", *options.overrides]
-        config = compose("config", overrides=overrides)
-        fast = compose("config", overrides=["sampler=fast", *overrides])
-    validate(config)
-    validate(fast)
+    overrides = ["stage=eval", "trainer=cpu", *options.overrides]
+    config, fast = compose(overrides), compose(["sampler=fast", *overrides])
     tokenizer = build.build_tokenizer(config)
     problems = encode(
         config, read_problems(config, config.eval.split)[: options.problems], tokenizer
@@ -134,7 +129,7 @@ def main() -> None:
     results: list[Result] = []
     print(f"{'sampler':<34} accuracy  correct  passes  cached  operations  fewer")
     with GradingPool(workers=1, timeout=3.0) as pool:
-        settings_of = (build.sampler_settings(c, 0.0) for c in (config, fast))
+        settings_of = (replace(c.sampler, temperature=0.0) for c in (config, fast))
         for name, settings in variants(*settings_of).items():
             if options.only and name not in options.only:
                 continue

@@ -16,10 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
-from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF, register_schemas
+from igpo_lightning import compose
 from igpo_lightning.stages import plan
 from igpo_lightning.stages.plan import workload
 
@@ -80,15 +77,6 @@ class StepTime:
     def idle(self) -> float:
         """Share of the step in which an average GPU waits for those with more all-wrong groups."""
         return (self.inpainting - self.inpainting_mean) / self.total
-
-
-def composed(*overrides: str) -> Any:
-    """The configuration of a run."""
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [*overrides, "logger=[]", "dry_run=true"])
-    validate(config)
-    return config
 
 
 def most_of(groups: int, ranks: int, share: float) -> float:
@@ -158,7 +146,7 @@ def step_time(config: Any, result: dict[str, Any], assumed: Assumed) -> StepTime
 
 def planned(*overrides: str) -> tuple[Any, dict[str, Any]]:
     """Configuration and plan of a run, without the plan's own print."""
-    config = composed(*overrides)
+    config = compose([*overrides, "logger=[]", "dry_run=true"])
     with contextlib.redirect_stdout(io.StringIO()):
         return config, plan.announce(config)
 

@@ -3,12 +3,8 @@
 import torch
 from torch import Tensor
 
-from igpo_lightning.rl.objectives import (
-    ObjectiveSettings,
-    TokenTerms,
-    importance_ratio,
-    register_objective,
-)
+from igpo_lightning.rl.objectives import TokenTerms, importance_ratio, register_objective
+from igpo_lightning.settings import ObjectiveConfig
 
 
 @register_objective("balanced")
@@ -17,7 +13,7 @@ def balanced(
     old_logp: Tensor,
     advantages: Tensor,
     loss_mask: Tensor,
-    settings: ObjectiveSettings,
+    settings: ObjectiveConfig,
 ) -> TokenTerms:
     """A tanh(log ratio): no clipping; the gain of a token levels off by itself. All [B, C]."""
     ratio = importance_ratio(logp, old_logp, loss_mask, settings.ratio, settings.ratio_length)

@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from igpo_lightning.config import CONF, register_schemas
+from igpo_lightning.config import CONF, register_schemas, to_settings
+from igpo_lightning.settings import Settings
 from igpo_lightning.sweeping import register_resolvers
 
 
@@ -22,8 +23,8 @@ def hydra_ready() -> Iterator[None]:
         yield
 
 
-def composed(*overrides: str, hydra: bool = False, folder: Path | None = None) -> DictConfig:
-    """What these overrides compose, unchecked.
+def raw(*overrides: str, hydra: bool = False, folder: Path | None = None) -> DictConfig:
+    """What these overrides compose, as Hydra gives it.
 
     Args:
         overrides: Of the command line.
@@ -33,3 +34,8 @@ def composed(*overrides: str, hydra: bool = False, folder: Path | None = None) -
     more = [] if folder is None else [f"hydra.searchpath=[file://{folder}]"]
     with hydra_ready():
         return compose("config", [*more, *overrides], return_hydra_config=hydra)
+
+
+def composed(*overrides: str, folder: Path | None = None) -> Settings:
+    """The settings of a command line, each group checked by itself alone."""
+    return to_settings(raw(*overrides, folder=folder))

@@ -15,6 +15,7 @@ from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from igpo_lightning.checks import validate
+from igpo_lightning.config import to_settings
 from igpo_lightning.reporting.sweep_settings import Setting
 from tests.composing import hydra_ready
 
@@ -74,7 +75,7 @@ def test_every_run_of_an_experiment_is_valid(experiment: Path, tmp_path: Path) -
     assert scripts
     for arguments in runs:
         overrides = [part for part in arguments if part != "-m"]
-        validate(compose("config", first_of_each_sweep(overrides)))
+        validate(to_settings(compose("config", first_of_each_sweep(overrides))))
     for script in scripts:
         assert script[script.index("--into") + 1] == f"experiments/{experiment.name}"
 

@@ -99,7 +99,7 @@ def test_no_configuration_trusts_code_of_a_checkpoint() -> None:
     files = list((ROOT / "conf").rglob("*.yaml"))
     assert len(files) > 50
     assert not [file for file in files if "trust_remote_code: true" in file.read_text()]
-    from igpo_lightning.config import ModelConfig
+    from igpo_lightning.settings import ModelConfig
 
     assert ModelConfig.trust_remote_code is False
 

@@ -22,7 +22,7 @@ from igpo_lightning.checks.launch import (
     check_secrets,
     check_stage_of_folder,
 )
-from igpo_lightning.config import CONF, STAGES, register_schemas
+from igpo_lightning.config import CONF, plain, register_schemas, to_settings
 from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.runs.interruption import (
     InterruptedRunError,
@@ -30,18 +30,19 @@ from igpo_lightning.runs.interruption import (
     own_resume_command,
 )
 from igpo_lightning.runs.lock import run_lock
+from igpo_lightning.settings import STAGES, Settings
 from igpo_lightning.sweeping import SIGNALLED, register_resolvers, run_once
 
 # Not in main: a launcher's processes import this module and never call it.
 register_resolvers()
 
 
-def dispatch(config: DictConfig) -> dict[str, Any] | None:
-    """Run the stage that the configuration names; returns its headline numbers."""
+def dispatch(settings: Settings) -> dict[str, Any] | None:
+    """Run the stage that the settings name; returns its headline numbers."""
     # Imported here so that a wrong configuration fails before torch is loaded.
     from igpo_lightning import stages
 
-    return stages.run(config)
+    return stages.run(settings)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -50,18 +51,19 @@ def _run(config: DictConfig) -> dict[str, Any] | float | None:
 
 
 def _checked(config: DictConfig) -> dict[str, Any] | None:
-    validate(config)
-    check_secrets(config, os.environ)
+    settings = to_settings(config)
+    validate(settings)
+    check_secrets(plain(settings), os.environ)
     hydra_config = HydraConfig.instance().cfg
     assert hydra_config is not None
     run_dir = OmegaConf.to_container(hydra_config.hydra.run, resolve=False)["dir"]  # type: ignore
     if HydraConfig.get().mode == RunMode.RUN:
-        check_run_folder(config, run_dir, os.environ)
+        check_run_folder(settings.trainer, run_dir, os.environ)
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         with run_lock(folder, os.environ):
-            check_stage_of_folder(config, folder)
-            return dispatch(config)
+            check_stage_of_folder(settings.stage.name, folder)
+            return dispatch(settings)
     except InterruptedRunError as told:
         told.command = own_resume_command()  # known within the job alone
         raise
@@ -77,13 +79,11 @@ def _schema_keys(prefix: str) -> list[str]:
     """The keys that stand beside `prefix`'s last part in the default configuration."""
     import dataclasses
 
-    from igpo_lightning.config import Config
-
     group, _, _ = prefix.rpartition(".")
     if group == "stage":
         names = {f.name for stage in STAGES.values() for f in dataclasses.fields(stage)}
         return sorted(names)
-    node: Any = Config
+    node: Any = Settings
     for part in filter(None, group.split(".")):
         types = {f.name: f.type for f in dataclasses.fields(node)}
         node = types.get(part)

@@ -1,7 +1,7 @@
 """The exceptions for mistakes a user can mend, and for a run that had to stop."""
 
 
-class ConfigError(Exception):
+class ConfigError(ValueError):
     """A setting, file or environment that the user must change.
 
     The command line shows its text without a traceback. The text names what was given

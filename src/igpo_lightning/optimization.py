@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -10,18 +9,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from igpo_lightning import distributed
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """See config.py's OptimizerConfig for units and the paper's values."""
-
-    lr: float
-    betas: tuple[float, float]
-    weight_decay: float
-    grad_norm: float
-    warmup_steps: int
-    decay_share: float
+from igpo_lightning.settings import OptimizerConfig
 
 
 def lr_factor(step: int, total_steps: int, warmup_steps: int, decay_share: float) -> float:
@@ -33,7 +21,7 @@ def lr_factor(step: int, total_steps: int, warmup_steps: int, decay_share: float
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], settings: OptimizerSettings, total_steps: int
+    parameters: Iterable[nn.Parameter], settings: OptimizerConfig, total_steps: int
 ) -> dict[str, Any]:
     """Optimizer and per-step scheduler in the form that `configure_optimizers` returns."""
     optimizer = AdamW(

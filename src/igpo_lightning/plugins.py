@@ -9,10 +9,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from igpo_lightning.config import config_folders
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.settings import Settings
 
 # Config group -> the decorator whose names it chooses from, and where it is used here.
 DECORATORS = {
@@ -22,7 +21,7 @@ DECORATORS = {
 }
 
 
-def find_plugin(config: DictConfig, group: str) -> Path | None:
+def find_plugin(config: Settings, group: str) -> Path | None:
     """The file that a group's `plugin` names; None where it names none.
 
     A relative path is looked for from the working directory, then from each config folder.
@@ -30,7 +29,7 @@ def find_plugin(config: DictConfig, group: str) -> Path | None:
     Raises:
         ConfigError: There is no such file.
     """
-    name = config[group].plugin
+    name: str | None = getattr(config, group).plugin
     if name is None:
         return None
     folders = [Path.cwd(), *config_folders()]
@@ -59,7 +58,7 @@ def registered_names(source: Path, decorator: str) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def known_names(config: DictConfig, group: str) -> tuple[str, ...]:
+def known_names(config: Settings, group: str) -> tuple[str, ...]:
     """The names that a group can choose from: the shipped ones, then those of its plugin.
 
     Raises:
@@ -78,7 +77,7 @@ def known_names(config: DictConfig, group: str) -> tuple[str, ...]:
     return shipped + names
 
 
-def load_plugins(config: DictConfig) -> None:
+def load_plugins(config: Settings) -> None:
     """Import the files that the configuration names; each once in a process."""
     for group in DECORATORS:
         source = find_plugin(config, group)

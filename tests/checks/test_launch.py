@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from omegaconf import OmegaConf
 
 from igpo_lightning.checks.launch import (
     check_arguments,
@@ -12,9 +11,10 @@ from igpo_lightning.checks.launch import (
     secrets,
 )
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.settings import TrainerConfig
 
-TWO = OmegaConf.create({"trainer": {"devices": 2, "num_nodes": 1}})
-ONE = OmegaConf.create({"trainer": {"devices": 1, "num_nodes": 1}})
+TWO = TrainerConfig(devices=2, strategy="ddp")
+ONE = TrainerConfig()
 TIMED = "runs/${stage.name}/${now:%Y-%m-%d_%H-%M-%S}"
 
 
@@ -48,7 +48,7 @@ def test_variables_are_secret_by_their_names() -> None:
 
 
 def test_a_setting_that_holds_a_secret_is_named_and_the_secret_is_not() -> None:
-    config = OmegaConf.create({"logger": {"wandb": {"tags": ["a", "key=abcdefghij"]}}})
+    config = {"logger": {"wandb": {"tags": ["a", "key=abcdefghij"]}}}
     with pytest.raises(ConfigError) as told:
         check_secrets(config, {"WANDB_API_KEY": "abcdefghij"})
     assert "logger.wandb.tags[1]" in str(told.value)
@@ -58,11 +58,11 @@ def test_a_setting_that_holds_a_secret_is_named_and_the_secret_is_not() -> None:
 
 
 def test_a_password_within_a_url_is_refused() -> None:
-    config = OmegaConf.create({"rewriter": {"base_url": "https://me:pass@host/v1"}})
+    config = {"rewriter": {"base_url": "https://me:pass@host/v1"}}
     with pytest.raises(ConfigError, match=r"rewriter\.base_url holds a password"):
         check_secrets(config, {})
     for url in ("http://localhost:8000/v1", "https://host/a:b@c", None):
-        check_secrets(OmegaConf.create({"rewriter": {"base_url": url}}), {})
+        check_secrets({"rewriter": {"base_url": url}}, {})
 
 
 def test_a_secret_on_the_command_line_is_named_by_its_key() -> None:

@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerFast
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import (
     EncodingCounts,
-    PromptForm,
     cut_prompt,
     encode_chat,
     encode_problem,
@@ -20,14 +19,15 @@ from igpo_lightning.data.prompts import (
 )
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tokenizer import train_tokenizer
+from igpo_lightning.settings import PromptConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "prompt"
-PLAIN = PromptForm(user="{question}", completion="{solution}", max_prompt=600)
+PLAIN = PromptConfig(user="{question}", completion="{solution}", max_length=600)
 
 
-def form(name: str) -> PromptForm:
+def form(name: str) -> PromptConfig:
     conf = OmegaConf.load(CONF / f"{name}.yaml")
-    return PromptForm(conf.user, conf.completion, conf.max_length)
+    return PromptConfig(conf.user, conf.completion, conf.max_length)
 
 
 def problem(question: str = "What is 2+3?", solution: str | None = "2+3 = 5.") -> Problem:
@@ -98,7 +98,7 @@ def test_a_cut_prompt_keeps_the_template_and_the_questions_end(
     tokenizer: PreTrainedTokenizerFast, limit: int
 ) -> None:
     question = "Once upon a time there were 12 apples and 34 pears in a bowl. How many are there?"
-    plain = PromptForm("Q: {question} A:", "{solution}", limit)
+    plain = PromptConfig("Q: {question} A:", "{solution}", limit)
     shell = len(encode_chat("", plain.user, tokenizer))
     ids = cut_prompt(question, plain, tokenizer)
     if limit < shell:
@@ -115,10 +115,10 @@ def test_a_cut_prompt_keeps_the_template_and_the_questions_end(
 
 def test_long_prompts_are_dropped_or_cut_and_counted(tokenizer: PreTrainedTokenizerFast) -> None:
     problems = [problem(), problem("word " * 50 + "What is 2+3?")]
-    dropped, counts = encode_problems(problems, tokenizer, PromptForm("{question}", "", 30))
+    dropped, counts = encode_problems(problems, tokenizer, PromptConfig("{question}", "", 30))
     assert counts == EncodingCounts(problems=2, traces=1, long_prompts=1, dropped=1)
     assert len(dropped) == 1
-    cutting = PromptForm("{question}", "", 30, long_prompts="cut")
+    cutting = PromptConfig("{question}", "", 30, long_prompts="cut")
     kept, counts = encode_problems(problems, tokenizer, cutting)
     assert counts == EncodingCounts(problems=2, traces=2, long_prompts=1, dropped=0)
     assert str(tokenizer.decode(kept[1].prompt_ids)).endswith("What is 2+3?<|assistant|>")
@@ -131,7 +131,7 @@ def test_long_traces_are_cut_or_dropped_and_counted(tokenizer: PreTrainedTokeniz
     assert counts == EncodingCounts(problems=3, traces=2, long_traces=1)
     assert [None if e.trace_ids is None else len(e.trace_ids) for e in cut][1:] == [12, None]
     assert cut[1].answer_span == (12, 12)  # the answer is past the cut: nothing to keep from hints
-    dropping = PromptForm("{question}", "{solution}", 600, long_traces="drop")
+    dropping = PromptConfig("{question}", "{solution}", 600, long_traces="drop")
     kept, counts = encode_problems(problems, tokenizer, dropping, max_trace=12)
     assert counts == EncodingCounts(problems=3, traces=2, long_traces=1, dropped=1)
     assert [e.problem.solution for e in kept] == ["2+3 = 5.", None]
@@ -139,7 +139,7 @@ def test_long_traces_are_cut_or_dropped_and_counted(tokenizer: PreTrainedTokeniz
 
 def test_traces_do_not_decide_what_is_asked(tokenizer: PreTrainedTokenizerFast) -> None:
     problems = [problem(solution="so " * 40)]
-    dropping = PromptForm("{question}", "{solution}", 600, long_traces="drop")
+    dropping = PromptConfig("{question}", "{solution}", 600, long_traces="drop")
     kept, counts = encode_problems(problems, tokenizer, dropping, max_trace=None)
     assert len(kept) == 1
     assert counts == EncodingCounts(problems=1, traces=1)

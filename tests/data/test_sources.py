@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
-from igpo_lightning.config import DataConfig, named_data
+from igpo_lightning.config import named_data, schema
 from igpo_lightning.data import hub, sources
 from igpo_lightning.data.hub import HubTable
-from igpo_lightning.data.sources import Source, load_problems
+from igpo_lightning.data.sources import load_problems
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.settings import DataConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
 NAMES = sorted(file.stem for file in CONF.glob("*.yaml"))
@@ -36,20 +37,25 @@ def write(file: Path, rows: list[Any]) -> Path:
     return file
 
 
-def whole(**changes: Any) -> Source:
+def with_table(source: DataConfig, of: str, **changes: Any) -> DataConfig:
+    """The source with another table for a split of the hub."""
+    return replace(source, hub=source.hub | {of: replace(source.hub[of], **changes)})
+
+
+def whole(**changes: Any) -> DataConfig:
     """A source whose train split is everything that was found."""
-    return Source(**{"name": "own", "validation_share": 0.0, **changes})
+    return DataConfig(**{"name": "own", "validation_share": 0.0, **changes})
 
 
-def conf(name: str) -> Source:
+def conf(name: str) -> DataConfig:
     return named_data(name, "data")
 
 
-def ids(source: Source, split: str = "train") -> list[str]:
+def ids(source: DataConfig, split: str = "train") -> list[str]:
     return [problem.id for problem in load_problems(source, split)]
 
 
-def refused(source: Source, split: str = "train") -> str:
+def refused(source: DataConfig, split: str = "train") -> str:
     with pytest.raises(ConfigError) as error:
         load_problems(source, split)
     return str(error.value)
@@ -113,12 +119,12 @@ def test_path_beats_the_folder_and_the_folder_beats_the_hub(
     assert ids(source) == ["p9"]
     write(folder / "own.train.jsonl", [row(2)])
     assert ids(source) == ["p2"]
-    source.path = str(write(elsewhere / "mine.jsonl", [row(1)]))
+    source = replace(source, path=str(write(elsewhere / "mine.jsonl", [row(1)])))
     assert ids(source) == ["p1"]
 
 
 def test_a_path_with_the_split_in_it_has_one_file_each(tmp_path: Path) -> None:
-    source = Source(name="own", path=str(tmp_path / "x.{split}.jsonl"))
+    source = DataConfig(name="own", path=str(tmp_path / "x.{split}.jsonl"))
     for index, split in enumerate(("train", "validation", "test")):
         write(tmp_path / f"x.{split}.jsonl", [row(index)])
         if split != "train":
@@ -130,7 +136,7 @@ def test_one_file_serves_as_test_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = write(tmp_path / "a.jsonl", [row(1), row(2)])
-    assert ids(Source(path=str(file)), "test") == ["p1", "p2"]
+    assert ids(DataConfig(path=str(file)), "test") == ["p1", "p2"]
     assert "train rows included" in caplog.text
 
 
@@ -215,7 +221,7 @@ def test_a_parquet_file(folder: Path) -> None:
 
 def test_validation_is_held_out_and_the_rest_is_train(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [row(i) for i in range(1000)])
-    source = Source(path=str(file), validation_share=0.1)
+    source = DataConfig(path=str(file), validation_share=0.1)
     train, held = ids(source), ids(source, "validation")
     assert not set(train) & set(held)
     assert sorted(train + held) == sorted(f"p{i}" for i in range(1000))
@@ -223,23 +229,23 @@ def test_validation_is_held_out_and_the_rest_is_train(tmp_path: Path) -> None:
 
 
 def test_who_is_held_out_depends_on_the_id_alone(tmp_path: Path) -> None:
-    source = Source(path=str(write(tmp_path / "a.jsonl", [row(i) for i in range(200)])))
+    source = DataConfig(path=str(write(tmp_path / "a.jsonl", [row(i) for i in range(200)])))
     held = ids(source, "validation")
-    more = Source(path=str(write(tmp_path / "b.jsonl", [row(i) for i in range(400)][::-1])))
+    more = DataConfig(path=str(write(tmp_path / "b.jsonl", [row(i) for i in range(400)][::-1])))
     assert set(held) == set(ids(more, "validation")) & {f"p{i}" for i in range(200)}
-    source.limit = 3
+    source = replace(source, limit=3)
     assert ids(source, "validation") == held[:3]
 
 
 @pytest.mark.parametrize("share", [1e-9, 0.999])
 def test_both_parts_get_at_least_one_row(tmp_path: Path, share: float) -> None:
     file = write(tmp_path / "a.jsonl", [row(1), row(2)])
-    source = Source(path=str(file), validation_share=share)
+    source = DataConfig(path=str(file), validation_share=share)
     assert len(ids(source)) == len(ids(source, "validation")) == 1
 
 
 def test_a_single_row_cannot_be_shared(tmp_path: Path) -> None:
-    source = Source(path=str(write(tmp_path / "a.jsonl", [row(1)])))
+    source = DataConfig(path=str(write(tmp_path / "a.jsonl", [row(1)])))
     assert "data.validation_share=0" in refused(source)
 
 
@@ -254,8 +260,8 @@ def test_no_share_no_validation(tmp_path: Path) -> None:
 def test_a_validation_file_leaves_train_whole(folder: Path) -> None:
     write(folder / "own.train.jsonl", [row(i) for i in range(50)])
     write(folder / "own.validation.jsonl", [row(99)])
-    assert len(ids(Source(name="own"))) == 50
-    assert ids(Source(name="own"), "validation") == ["p99"]
+    assert len(ids(DataConfig(name="own"))) == 50
+    assert ids(DataConfig(name="own"), "validation") == ["p99"]
 
 
 # Mistakes
@@ -335,8 +341,6 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ({"unique_by": "kind"}, "no column 'kind'"),
         ({"keep": {"id": ["p9"]}}, "no row is left"),
         ({"answer_from": "boxed"}, "use one of column, box, hash, the_answer_is"),
-        ({"validation_share": 1.0}, "data.validation_share=1.0"),
-        ({"limit": 0}, "data.limit=0"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
@@ -363,8 +367,8 @@ def test_a_real_folder_repository_in_json(repository: Path) -> None:
     write(repository / "train.jsonl", rows)
     write(repository / "test.jsonl", rows[:2])
     source = conf("gsm8k")
-    for table in source.hub.values():
-        table.repository, table.config = str(repository), None
+    for split in source.hub:
+        source = with_table(source, split, repository=str(repository), config=None)
     train, held = ids(source), ids(source, "validation")
     assert sorted(train + held) == sorted(f"gsm8k-train-{i}" for i in range(40))
     test = load_problems(source, "test")
@@ -379,13 +383,12 @@ def test_a_real_folder_repository_in_parquet(repository: Path) -> None:
     rows = [{"id": i, "problem": f"q{i}", "answer": float(i), "url": ""} for i in range(3)]
     datasets.Dataset.from_list(rows).to_parquet(repository / "data" / "train-0.parquet")
     source = conf("amc")
-    source.hub["test"].repository = str(repository)
+    source = with_table(source, "test", repository=str(repository))
     problems = load_problems(source, "test")
     assert [(p.id, p.answer, p.solution) for p in problems][2] == ("2", "2", None)
-    source.hub["test"].columns["question"] = "prompt"
-    assert "no column 'prompt'; it has id, problem, answer, url" in refused(source, "test")
-    source.hub["test"].split = "test"
-    assert "split test: " in refused(source, "test")
+    wrong = with_table(source, "test", columns={"question": "prompt"})
+    assert "no column 'prompt'; it has id, problem, answer, url" in refused(wrong, "test")
+    assert "split test: " in refused(with_table(source, "test", split="test"), "test")
 
 
 def test_what_each_source_asks_the_hub_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,7 +421,7 @@ def test_what_each_source_asks_the_hub_for(monkeypatch: pytest.MonkeyPatch) -> N
     found = {}
     for name in ("gsm8k", "math500", "amc", "metamathqa"):
         source = conf(name)
-        source.validation_share = 0.0
+        source = replace(source, validation_share=0.0)
         split = "test" if name == "math500" else "train"
         found[name] = [(p.id, p.question, p.answer) for p in load_problems(source, split)]
     assert asked == [
@@ -542,7 +545,7 @@ def test_rows_as_the_public_cards_describe_them(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(hub, "hub_answers", lambda: True)
     name, split = case.split()
     source = conf(name)
-    source.validation_share = 0.0
+    source = replace(source, validation_share=0.0)
     (problem,) = load_problems(source, split)
     assert asked == [(repository, config, its_split)]
     assert question in problem.question
@@ -567,10 +570,12 @@ def test_any_error_of_the_hub_is_one_line(
 
 def test_a_wrong_hub_entry() -> None:
     source = conf("math500")
-    source.hub["test"].repository = ""
-    assert "data.hub.test.repository is missing" in refused(source, "test")
-    source.hub = {"tests": HubTable(repository="x")}
-    assert "data.hub.tests: no such split" in refused(source, "test")
+    with pytest.raises(ConfigError, match=r"data\.hub\.test\.repository is missing"):
+        replace(source, hub={"test": {"split": "test"}})
+    with pytest.raises(ConfigError, match=r"data\.hub\.tests: no such split"):
+        replace(source, hub={"tests": HubTable(repository="x")})
+    with pytest.raises(ConfigError, match=r"data\.hub\.test\.repo: there is no such key"):
+        replace(source, hub={"test": {"repo": "x"}})
 
 
 @pytest.mark.slow
@@ -588,7 +593,7 @@ def test_a_dead_network_costs_seconds(tmp_path: Path, server: str) -> None:
             "from igpo_lightning.data.sources import *\n"
             "table = HubTable(repository='a/b', split='test', columns={'question': 'q'})\n"
             "start = time.monotonic()\n"
-            "try: load_problems(Source(name='x', hub={'test': table}), 'test')\n"
+            "try: load_problems(DataConfig(name='x', hub={'test': table}), 'test')\n"
             "except ConfigError as error: print(error)\n"
             "print(time.monotonic() - start)\n"
         )
@@ -619,13 +624,13 @@ def test_shipped_files_fit_the_schema(name: str) -> None:
 
 
 def test_the_schema_refuses_what_is_wrong() -> None:
-    schema = OmegaConf.structured(Source)
     with pytest.raises(ConfigKeyError):
-        OmegaConf.merge(schema, {"pth": "x"})
-    with pytest.raises(ConfigKeyError):
-        OmegaConf.merge(schema, {"hub": {"test": {"repo": "x"}}})
+        OmegaConf.merge(schema(DataConfig), {"pth": "x"})
     with pytest.raises(ValidationError):
-        OmegaConf.merge(schema, {"limit": "many"})
+        OmegaConf.merge(schema(DataConfig), {"limit": "many"})
+    for changes, says in (({"validation_share": 1.0}, "share=1.0"), ({"limit": 0}, "limit=0")):
+        with pytest.raises(ConfigError, match=says):
+            DataConfig(**changes)
 
 
 @pytest.mark.shared
@@ -711,7 +716,7 @@ def test_long_traces_of_the_hub(repository: Path) -> None:
     ]
     datasets.Dataset.from_list(rows).to_parquet(repository / "data" / "train-0.parquet")
     source = conf("openr1_math")
-    source.hub["train"].repository, source.hub["train"].config = str(repository), None
-    source.validation_share = 0.0
+    source = with_table(source, "train", repository=str(repository), config=None)
+    source = replace(source, validation_share=0.0)
     found = [(p.id, p.question, p.solution, p.answer) for p in load_problems(source, "train")]
     assert found == [("u0", "q0", "long b", "1"), ("u1", "q1", "long a", "2")]

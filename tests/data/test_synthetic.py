@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.synthetic import (
-    MAX_LEVEL,
     arithmetic_problems,
     arithmetic_sft_example,
 )
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewards import extract_answer, find_answer_span
+from igpo_lightning.settings.data import MAX_LEVEL
 
 LEVELS = list(range(1, MAX_LEVEL + 1))
 

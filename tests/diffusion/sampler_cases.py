@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.noise import row_keys
-from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import SamplerConfig
 
 VOCAB, MASK, EOS = 61, 0, 1
 
@@ -25,6 +25,14 @@ def tiny(scale: float = 0.3, seed: int = 0, **sizes: int) -> TinyBackbone:
     model = TinyBackbone(TinyConfig(initializer_range=scale, **sizes))
     model.initialize(torch.Generator().manual_seed(seed))
     return model.eval()
+
+
+def allowing(model: TinyBackbone, tokens: set[int]) -> TinyBackbone:
+    """The model with a head that gives these tokens alone."""
+    project = model.project
+    banned = torch.tensor([token for token in range(VOCAB) if token not in tokens])
+    model.project = lambda hidden: project(hidden).index_fill(-1, banned, -torch.inf)
+    return model
 
 
 def problem(seed: int, batch: int, length: int) -> dict[str, Tensor]:
@@ -62,5 +70,4 @@ CONFIGS = {
     "threshold": replace(BASE, confidence_threshold=0.3),
     "threshold_and_temperature": replace(BASE, confidence_threshold=0.2, temperature=0.9),
     "factor": replace(BASE, factor=1.6),
-    "forbidden": replace(BASE, forbidden_ids=tuple(range(3, 30))),
 }

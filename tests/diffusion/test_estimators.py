@@ -8,9 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igpo_lightning.diffusion import LikelihoodSettings
 from igpo_lightning.diffusion.estimators import (
-    COUPLINGS,
     elbo_masks,
     mean_field_masks,
     order_credit,
@@ -19,6 +17,8 @@ from igpo_lightning.diffusion.estimators import (
     strata_masks,
     trajectory_masks,
 )
+from igpo_lightning.settings import LikelihoodConfig
+from igpo_lightning.settings.likelihood import COUPLINGS
 
 cases = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(0, 2**40))
 small = settings(max_examples=30, deadline=None)
@@ -280,9 +280,9 @@ def test_mean_field_and_single_token_strata_by_hand(estimator_benchmark):
     alone = sum(model.logp(words, set(), k) for k in range(3))
     given_rest = sum(model.logp(words, {0, 1, 2} - {k}, k) for k in range(3))
     for chosen, expected in (
-        (LikelihoodSettings("mean_field"), alone),
-        (LikelihoodSettings("strata", strata=3), given_rest),
-        (LikelihoodSettings("strata", strata=3, full_pass=True), (alone + given_rest) / 2),
+        (LikelihoodConfig("mean_field"), alone),
+        (LikelihoodConfig("strata", strata=3), given_rest),
+        (LikelihoodConfig("strata", strata=3, full_pass=True), (alone + given_rest) / 2),
     ):
         mean, variance = estimator_benchmark.moments(model, chosen, words, 50, seed=0)
         assert mean == pytest.approx(expected, abs=1e-5)
@@ -292,7 +292,7 @@ def test_mean_field_and_single_token_strata_by_hand(estimator_benchmark):
 def test_the_upper_bound_lies_above_the_lower_one(estimator_benchmark):
     """With many masks; by Jensen log E[w p^beta] / beta >= E[w log p], since E[w] = 1."""
     model, draws = estimator_benchmark.TableModel(), 50
-    upper = LikelihoodSettings("sandwich", samples=64, upper_share=1.0)
+    upper = LikelihoodConfig("sandwich", samples=64, upper_share=1.0)
     for words in ((2, 0, 3), (1, 1, 1)):
         _, bound = estimator_benchmark.exact_log_likelihoods(model, words)
         mean, _ = estimator_benchmark.moments(model, upper, words, draws, seed=1)

@@ -8,14 +8,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from igpo_lightning.diffusion import (
-    LikelihoodSettings,
-    MaskedInputs,
-    draw_masked_inputs,
-    likelihood,
-    token_scores,
-)
+from igpo_lightning.diffusion import MaskedInputs, draw_masked_inputs, likelihood, token_scores
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import LikelihoodConfig
 
 VOCABULARY, WIDTH = 11, 16
 
@@ -39,7 +34,7 @@ def batch(rows: int = 2, prompt: int = 4, completion: int = 6) -> tuple[Tensor, 
     return ids[:, :prompt], ids[:, prompt:]
 
 
-def draw(settings: LikelihoodSettings, completion_ids: Tensor, **given: Tensor):
+def draw(settings: LikelihoodConfig, completion_ids: Tensor, **given: Tensor):
     rows = len(completion_ids)
     defaults = {
         "keys": torch.arange(rows),
@@ -59,7 +54,7 @@ def plain_mean_field(model: TinyBackbone, prompt_ids: Tensor, completion_ids: Te
 
 def test_mean_field_is_one_pass_over_the_masked_completion():
     model, (prompt_ids, completion_ids) = tiny_model(), batch()
-    inputs = draw(LikelihoodSettings(), completion_ids)
+    inputs = draw(LikelihoodConfig(), completion_ids)
     scores = token_scores(model, prompt_ids, completion_ids, inputs, with_entropy=True)
     logp, entropy = plain_mean_field(model, prompt_ids, completion_ids)
     torch.testing.assert_close(scores.logp, logp)
@@ -70,23 +65,23 @@ def test_mean_field_is_one_pass_over_the_masked_completion():
 
 def test_an_unknown_estimator_is_refused():
     with pytest.raises(ValueError, match="'median' is unknown"):
-        LikelihoodSettings(kind="median")
+        LikelihoodConfig(kind="median")
 
 
 ALL_KINDS = [
-    LikelihoodSettings("mean_field"),
-    LikelihoodSettings("mean_field", prompt_mask_rate=0.5),
-    LikelihoodSettings("elbo", samples=4, coupling="antithetic"),
-    LikelihoodSettings("quadrature", nodes=2, samples=2),
-    LikelihoodSettings("strata", strata=3),
-    LikelihoodSettings("strata", strata=2, full_pass=True),
-    LikelihoodSettings("sandwich", samples=3),
-    LikelihoodSettings("trajectory", slices=3),
-    LikelihoodSettings("trajectory", slices=2, hints_visible=True, credit_strength=0.5),
+    LikelihoodConfig("mean_field"),
+    LikelihoodConfig("mean_field", prompt_mask_rate=0.5),
+    LikelihoodConfig("elbo", samples=4, coupling="antithetic"),
+    LikelihoodConfig("quadrature", nodes=2, samples=2),
+    LikelihoodConfig("strata", strata=3),
+    LikelihoodConfig("strata", strata=2, full_pass=True),
+    LikelihoodConfig("sandwich", samples=3),
+    LikelihoodConfig("trajectory", slices=3),
+    LikelihoodConfig("trajectory", slices=2, credit_strength=0.5),
 ]
 
 
-def draw_all(settings: LikelihoodSettings, prompt_ids: Tensor, completion_ids: Tensor):
+def draw_all(settings: LikelihoodConfig, prompt_ids: Tensor, completion_ids: Tensor):
     """Every argument that any estimator may need; the last row has a hint and a negative sign."""
     rows, length = completion_ids.shape
     hint_mask = torch.zeros(rows, length, dtype=torch.bool)
@@ -205,7 +200,7 @@ class LargestTensor(TorchDispatchMode):
 def test_only_counted_positions_get_logits(linear):
     """3 of 18 positions count: no tensor has a row of logits for more of them."""
     model, (prompt_ids, completion_ids) = tiny_model(), batch(rows=3)
-    inputs = draw_all(LikelihoodSettings("strata", strata=2), prompt_ids, completion_ids)
+    inputs = draw_all(LikelihoodConfig("strata", strata=2), prompt_ids, completion_ids)
     full = token_scores(model, prompt_ids, completion_ids, inputs, with_entropy=True)
     if not linear:
         model.head_weight = lambda: None
@@ -226,24 +221,11 @@ def test_only_counted_positions_get_logits(linear):
 def test_a_row_in_which_nothing_counts_still_reaches_every_parameter():
     """A rank without counted tokens must take part in the gradient reduction."""
     model, (prompt_ids, completion_ids) = tiny_model(), batch()
-    inputs = draw(LikelihoodSettings(), completion_ids)
+    inputs = draw(LikelihoodConfig(), completion_ids)
     nothing = torch.zeros_like(completion_ids, dtype=torch.bool)
     scores = token_scores(model, prompt_ids, completion_ids, inputs, counted=nothing)
     scores.logp.sum().backward()
     assert all(float(p.grad.abs().sum()) == 0 for p in model.parameters())
-
-
-def test_visible_hints_are_shown_and_not_scored():
-    model, (prompt_ids, completion_ids) = tiny_model(), batch()
-    inputs = draw_all(LikelihoodSettings(hints_visible=True), prompt_ids, completion_ids)
-    assert not inputs.scored[1, 1]
-    assert int(inputs.scored.sum()) == 11
-    scores = token_scores(model, prompt_ids, completion_ids, inputs)
-    assert scores.logp[1, 1] == 0
-    masked = draw_all(LikelihoodSettings(), prompt_ids, completion_ids)
-    hidden = token_scores(model, prompt_ids, completion_ids, masked)
-    torch.testing.assert_close(scores.logp[0], hidden.logp[0])  # the row without a hint
-    assert (scores.logp[1, [0, 2, 3, 4, 5]] - hidden.logp[1, [0, 2, 3, 4, 5]]).abs().min() > 1e-4
 
 
 def test_the_sandwich_takes_the_upper_bound_for_negative_advantages_only():
@@ -283,10 +265,10 @@ def test_the_sandwich_has_a_finite_gradient_where_a_token_is_never_masked():
 @pytest.mark.parametrize(
     ("settings", "missing"),
     [
-        (LikelihoodSettings("trajectory"), "unmask_step"),
-        (LikelihoodSettings("sandwich"), "advantages"),
-        (LikelihoodSettings(prompt_mask_rate=0.1), "prompt_mask"),
-        (LikelihoodSettings(credit_strength=0.1), "unmask_step"),
+        (LikelihoodConfig("trajectory"), "unmask_step"),
+        (LikelihoodConfig("sandwich"), "advantages"),
+        (LikelihoodConfig(prompt_mask_rate=0.1), "prompt_mask"),
+        (LikelihoodConfig(credit_strength=0.1), "unmask_step"),
     ],
 )
 def test_a_missing_argument_is_named(settings, missing):
@@ -297,13 +279,16 @@ def test_a_missing_argument_is_named(settings, missing):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"coupling": "twins"}, "coupling='twins' is unknown"),
-        ({"kind": "elbo", "samples": 3, "coupling": "antithetic"}, "samples=3 is odd"),
-        ({"strata": 0}, "strata=0 is below 1"),
+        ({"coupling": "twins"}, "likelihood.coupling=twins: use one of"),
+        (
+            {"kind": "elbo", "samples": 3, "coupling": "antithetic"},
+            "likelihood.samples=3: must be even",
+        ),
+        ({"strata": 0}, "likelihood.strata=0: give at least 1"),
         ({"prompt_mask_rate": 1.5}, "prompt_mask_rate=1.5"),
         ({"credit_strength": -2}, "credit_strength=-2"),
     ],
 )
 def test_settings_out_of_range_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        LikelihoodSettings(**values)
+        LikelihoodConfig(**values)

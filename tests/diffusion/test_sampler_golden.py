@@ -7,8 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from igpo_lightning.diffusion.sampler import SamplerConfig, denoise
+from igpo_lightning.diffusion.noise import row_keys
+from igpo_lightning.diffusion.plain import keyed_draws, plain_denoise
+from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.models import load_backbone
+from igpo_lightning.settings import SamplerConfig
 
 pytestmark = pytest.mark.shared
 MODELS = ["llada_mha", "llada_gqa"]
@@ -33,6 +36,12 @@ def test_plain_sequences(
     output = denoise(model, golden["prompts"], config)
     assert torch.equal(output.completion_ids, golden[key][:, 12:])
     assert output.forward_passes == steps
+    draws = keyed_draws(row_keys([0] * len(golden["prompts"])), 32)  # read at a temperature alone
+    ids, steps_run = plain_denoise(
+        model, golden["prompts"], 32, block, steps, draws, cfg_scale=guidance
+    )
+    assert torch.equal(ids, output.completion_ids)
+    assert steps_run == steps
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,7 +1,6 @@
 """What a call costs, counted: passes, positions of the body and of the head."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -9,10 +8,11 @@ from sampler_cases import BASE, CONFIGS, VOCAB, problem, tiny
 
 from igpo_lightning.diffusion.cache import Work
 from igpo_lightning.diffusion.canvas import Canvas
-from igpo_lightning.diffusion.denoising_step import step_rows
 from igpo_lightning.diffusion.noise import row_keys
-from igpo_lightning.diffusion.sampler import SamplerConfig, denoise
+from igpo_lightning.diffusion.sampler import denoise
+from igpo_lightning.diffusion.step import Step, run_step
 from igpo_lightning.models.tiny import TinyBackbone
+from igpo_lightning.settings import SamplerConfig
 
 
 def test_head_positions_are_the_masked_ones_of_the_block(model: TinyBackbone) -> None:
@@ -132,13 +132,13 @@ def test_a_step_reads_no_value_back(monkeypatch: pytest.MonkeyPatch, name: str, 
     What a GPU would have to be waited for is what cannot be done without values. The first pass,
     which looks for equal rows once a call, is let out.
     """
-    steps: list[tuple[Canvas, tuple]] = []
+    steps: list[tuple[Canvas, Step]] = []
 
-    def recorded(canvas: Canvas, *args: Any) -> None:
-        steps.append((canvas, args))
-        step_rows(canvas, *args)
+    def recorded(canvas: Canvas, step: Step) -> None:
+        steps.append((canvas, step))
+        run_step(canvas, step)
 
-    monkeypatch.setattr("igpo_lightning.diffusion.sampler.step_rows", recorded)
+    monkeypatch.setattr("igpo_lightning.diffusion.sampler.run_step", recorded)
     config = replace(CONFIGS[name], cache=cache)
     expected = denoise(tiny(), config=config, **problem(3, 3, 16))
 
@@ -152,8 +152,8 @@ def test_a_step_reads_no_value_back(monkeypatch: pytest.MonkeyPatch, name: str, 
     passes = replace(passes, attention_mask=None if mask is None else mask.to("meta"))
     again = replace(canvas, passes=passes, **valueless)
     with torch.no_grad():
-        for _, args in steps:
-            step_rows(again, *args)
+        for _, step in steps:
+            run_step(again, step)
     assert passes.work.forward_passes == 1 + expected.forward_passes
     with pytest.raises(RuntimeError, match="meta"):
         bool(again.free.any())

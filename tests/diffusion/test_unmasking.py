@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from igpo_lightning.diffusion.unmasking import (
-    SCHEDULES,
     STRATEGIES,
     Candidates,
     above_threshold,
@@ -18,6 +17,7 @@ from igpo_lightning.diffusion.unmasking import (
     remasked,
     within_factor,
 )
+from igpo_lightning.settings.sampler import SCHEDULES
 
 
 def candidates(probabilities: list[list[float]], tokens: list[int]) -> Candidates:

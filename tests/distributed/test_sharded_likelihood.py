@@ -9,13 +9,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from igpo_lightning import distributed
-from igpo_lightning.diffusion import (
-    LikelihoodSettings,
-    draw_masked_inputs,
-    likelihood,
-    token_scores,
-)
+from igpo_lightning.diffusion import draw_masked_inputs, likelihood, token_scores
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import LikelihoodConfig
 
 WORLD = 2
 
@@ -46,7 +42,7 @@ def compare(rank: int, tied: bool, linear: bool) -> None:
     counted[:2] = False  # rank 0 has nothing to count
     everywhere = torch.ones_like(counted)
     inputs = draw_masked_inputs(
-        LikelihoodSettings("strata", strata=3),
+        LikelihoodConfig("strata", strata=3),
         ids[:, 4:],
         keys=torch.arange(4),
         hint_mask=~everywhere,

@@ -1,6 +1,7 @@
 """Under FSDP2 two ranks sample what one would, though each has its own number of passes to make."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ import torch.multiprocessing as mp
 from igpo_lightning import distributed
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig
-from igpo_lightning.evaluation.runner import complete
+from igpo_lightning.diffusion.sampler import DenoiseOutput
+from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import SamplerConfig
 
 WORLD = 2
 CONFIGS = (
@@ -50,11 +52,9 @@ def sample(model: TinyBackbone, config: SamplerConfig, rows: list[int]) -> Denoi
     ]
     hints = torch.full((5, 16), -1)
     hints[1, :8], hints[4] = 9, 9
-    ranks = distributed.lockstep_of(model)
-    output = complete(
-        model, problems, rows, config, torch.device("cpu"), 2, hints[rows], ranks=ranks
-    )
-    return output.output
+    tokenizer: Any = None  # no text is needed
+    answerer = Answerer(model, tokenizer, config, rows=2)
+    return answerer.answer(problems, rows, torch.device("cpu"), hints[rows]).output
 
 
 def compare(rank: int, meeting: str) -> None:

@@ -14,7 +14,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from igpo_lightning.config import CONF, STAGES, Config
+from igpo_lightning.config import CONF
+from igpo_lightning.settings import STAGES, Settings
 from tests.docs.commands import ROOT
 
 PAGE = ROOT / "docs" / "reference.md"
@@ -99,12 +100,14 @@ def file_table(group: str) -> str:
 
 def page() -> str:
     parts = [HEAD]
-    types = get_type_hints(Config)
+    types = get_type_hints(Settings)
     folders = [str(p.relative_to(CONF)) for p in sorted(CONF.rglob("*")) if p.is_dir()]
     folders = [name for name in folders if list((CONF / name).glob("*.yaml"))]
-    groups = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(types[f.name])]
-    top = [f for f in dataclasses.fields(Config) if f.name not in groups]
-    meanings = comments_of(Config)
+    groups = [
+        f.name for f in dataclasses.fields(Settings) if dataclasses.is_dataclass(types[f.name])
+    ]
+    top = [f for f in dataclasses.fields(Settings) if f.name not in groups]
+    meanings = comments_of(Settings)
     for group in [*groups, *(name for name in folders if name not in groups)]:
         parts.append(f"## {group}\n")
         if group in folders:

@@ -106,12 +106,11 @@ def test_a_command_composes(command: Command, monkeypatch: pytest.MonkeyPatch) -
         pytest.importorskip(plugin, reason="needs the extra sweeps")
     monkeypatch.setenv("OPENAI_MODEL", "a-model")  # as docs/rewriting.md says to set it
     monkeypatch.chdir(ROOT / "examples")  # where plugins are found without Hydra's search path
-    config = configuration(command)
     if not is_mistake(command):
-        validate(config)
+        validate(configuration(command))
         return
     with pytest.raises(ConfigError) as error:
-        validate(config)
+        validate(configuration(command))
     assert f"error: {error.value}" in (ROOT / command.page).read_text()
 
 

@@ -10,7 +10,8 @@ import igpo_lightning.inpainting
 import igpo_lightning.models
 import igpo_lightning.rewards
 import igpo_lightning.rl
-from igpo_lightning.config import CONF, Config
+from igpo_lightning.config import CONF
+from igpo_lightning.settings import Settings
 from tests.docs import reference
 from tests.docs.commands import PAGES, ROOT
 
@@ -74,7 +75,7 @@ def test_every_key_has_a_meaning() -> None:
 def test_the_overview_names_every_group() -> None:
     text = (DOCS / "configuration.md").read_text()
     groups = {str(f.parent.relative_to(CONF)) for f in CONF.rglob("*.yaml")} - {"."}
-    groups |= {name for name in Config.__dataclass_fields__}
+    groups |= {name for name in Settings.__dataclass_fields__}
     assert sorted(g for g in groups if f"`{g}`" not in text and f"`{g}=" not in text) == []
 
 

@@ -22,13 +22,14 @@ from lm_eval.api.registry import get_model
 
 from igpo_lightning.data.prompts import encode_chat
 from igpo_lightning.data.synthetic import arithmetic_problems
-from igpo_lightning.diffusion.sampler import SamplerConfig, denoise
+from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.evaluation.harness import harness_score
 from igpo_lightning.evaluation.lm_eval_model import DiffusionLM, canvas, cut
-from igpo_lightning.evaluation.runner import decode_live
 from igpo_lightning.lm_eval import main
 from igpo_lightning.models import load_tokenizer
+from igpo_lightning.settings import SamplerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAT = "<|user|>A+21 B-10 from 30<|assistant|>"
@@ -65,7 +66,7 @@ def test_it_writes_what_the_sampler_denoises(model: DiffusionLM) -> None:
     prompt = encode_chat("A+21 B-10 from 30", "{question}", tokenizer)
     assert tokenizer.decode(prompt) == CHAT
     output = denoise(model.backbone, torch.tensor([prompt]), SamplerConfig(**SHORT))
-    (expected,) = decode_live(output.completion_ids, tokenizer, model.backbone.eos_token_id)
+    (expected,) = Answerer(model.backbone, tokenizer, model.sampler, 1).texts(output.completion_ids)
     greedy = {"until": [], "do_sample": False}
     (other,) = generated(model, ("<|user|>A+20 B+21 from 51<|assistant|>", greedy))
     assert expected == "A+21=51; B-10=\\boxed{41}"

@@ -1,30 +1,15 @@
 """What an evaluation suite measures, and what is wrong with one, before anything is loaded."""
 
-from collections.abc import Iterator
-
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
 
-from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF, register_schemas
+from igpo_lightning import compose
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.measurements import measurements
+from igpo_lightning.settings import Settings
 
 
-@pytest.fixture(autouse=True)
-def _hydra() -> Iterator[None]:
-    register_schemas()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def composed(*overrides: str) -> DictConfig:
-    config = compose("config", list(overrides))
-    validate(config)
-    return config
+def composed(*overrides: str) -> Settings:
+    return compose(overrides)
 
 
 def test_the_papers_protocol() -> None:
@@ -43,7 +28,7 @@ def test_the_papers_protocol() -> None:
         assert (sampler.completion_length, sampler.block_length) == (part.length, 32)
         assert sampler.steps == part.length // 2
         assert (part.config.stage.name, part.config.data.name) == ("eval", part.benchmark)
-        assert part.config.data.hub.test.repository
+        assert part.config.data.hub["test"].repository
     assert config.sampler.steps == 128  # the suite's own configuration stays as it was
 
 

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igpo_lightning.inpainting import HintOptions, choose_hints, chunk_trace, draw_ratio
+from igpo_lightning.inpainting import choose_hints, chunk_trace, draw_ratio
 from igpo_lightning.inpainting.hints import FREE
+from igpo_lightning.settings import InpaintConfig
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -85,7 +86,7 @@ def test_the_answer_is_never_in_a_hint_whatever_the_options(
     """Every token of the trace is distinct, so a hint shows which trace tokens it comes from."""
     trace = torch.arange(1000, 1000 + length)
     span = (min(start, length), min(start + width, length))
-    options = HintOptions(
+    options = InpaintConfig(
         choice=choice, placement=placement, long_traces=long_traces, noise=noise, tail=3
     )
     hints = choose_hints(
@@ -122,7 +123,9 @@ def test_all_randomness_comes_from_the_generator():
 )
 def test_prefix_gives_the_earliest_and_suffix_the_latest_chunks(choice, expected):
     """12 tokens in chunks of 3: half of 4 chunks is 2, six tokens."""
-    hints = choose_hints(torch.arange(12), 12, 0.5, 3, 3, rng(), options=HintOptions(choice=choice))
+    hints = choose_hints(
+        torch.arange(12), 12, 0.5, 3, 3, rng(), options=InpaintConfig(choice=choice)
+    )
     assert given_positions(hints) == expected
 
 
@@ -136,7 +139,7 @@ def test_uncertain_gives_the_chunks_with_the_largest_mean_entropy():
         2,
         2,
         rng(),
-        options=HintOptions(choice="uncertain"),
+        options=InpaintConfig(choice="uncertain"),
         uncertainty=entropy,
     )
     assert given_positions(hints) == [2, 3, 6, 7]
@@ -144,28 +147,20 @@ def test_uncertain_gives_the_chunks_with_the_largest_mean_entropy():
 
 def test_uncertain_without_an_uncertainty_is_a_mistake():
     with pytest.raises(ValueError, match="uncertainty"):
-        choose_hints(torch.arange(8), 8, 1, 2, 2, rng(), options=HintOptions(choice="uncertain"))
-
-
-def test_a_maximum_share_bounds_the_hint_tokens():
-    """A quarter of 40 positions is 10 tokens: three chunks of 3, the fourth would make 12."""
-    hints = choose_hints(
-        torch.arange(30), 40, 1.0, 3, 3, rng(), options=HintOptions(max_share=0.25)
-    )
-    assert len(given_positions(hints)) == 9
+        choose_hints(torch.arange(8), 8, 1, 2, 2, rng(), options=InpaintConfig(choice="uncertain"))
 
 
 def test_a_short_last_chunk_is_kept_or_dropped():
     """11 tokens in chunks of 5: 5, 5 and a last one of 1."""
     trace = torch.arange(11)
     assert len(given_positions(choose_hints(trace, 16, 1.0, 5, 5, rng()))) == 11
-    dropping = HintOptions(drop_short_chunk=True)
+    dropping = InpaintConfig(drop_short_chunk=True)
     hints = choose_hints(trace, 16, 1.0, 5, 5, rng(), options=dropping)
     assert given_positions(hints) == list(range(10))
 
 
 def test_a_ratio_of_zero_gives_nothing_with_the_released_options():
-    released = HintOptions(placement="stretched", exclude_answer=False, drop_short_chunk=True)
+    released = InpaintConfig(placement="stretched", exclude_answer=False, drop_short_chunk=True)
     hints = choose_hints(torch.arange(50), 128, 0.0, 5, 10, rng(), (40, 50), options=released)
     assert given_positions(hints) == []
 
@@ -175,7 +170,7 @@ def test_the_answer_is_given_only_where_it_is_asked_for():
     hidden = choose_hints(trace, 20, 1.0, 5, 5, rng(), (12, 20))
     assert given_positions(hidden) == list(range(12))
     shown = choose_hints(
-        trace, 20, 1.0, 5, 5, rng(), (12, 20), options=HintOptions(exclude_answer=False)
+        trace, 20, 1.0, 5, 5, rng(), (12, 20), options=InpaintConfig(exclude_answer=False)
     )
     assert given_positions(shown) == list(range(20))
 
@@ -184,13 +179,13 @@ def test_noise_replaces_its_share_by_other_tokens_of_the_trace():
     """Ten hint tokens, 30 % noise: exactly three differ, and all come from the trace."""
     trace = torch.arange(100, 110)
     clean = choose_hints(trace, 10, 1.0, 5, 5, rng())
-    noisy = choose_hints(trace, 10, 1.0, 5, 5, rng(), options=HintOptions(noise=0.3))
+    noisy = choose_hints(trace, 10, 1.0, 5, 5, rng(), options=InpaintConfig(noise=0.3))
     assert int((clean != noisy).sum()) == 3
     assert set(noisy.tolist()) <= set(trace.tolist())
 
 
 def test_a_trace_of_one_token_has_nothing_to_corrupt_it_with():
-    noisy = choose_hints([7, 7, 7], 4, 1.0, 3, 3, rng(), options=HintOptions(noise=1.0))
+    noisy = choose_hints([7, 7, 7], 4, 1.0, 3, 3, rng(), options=InpaintConfig(noise=1.0))
     assert noisy.tolist() == [7, 7, 7, FREE]
 
 
@@ -201,10 +196,10 @@ def test_long_traces_are_cut_skipped_or_compressed():
     trace = torch.arange(100)
     cut = choose_hints(trace, 20, 1.0, 5, 5, rng())
     assert cut.tolist() == list(range(20))
-    skipped = choose_hints(trace, 20, 1.0, 5, 5, rng(), options=HintOptions(long_traces="skip"))
+    skipped = choose_hints(trace, 20, 1.0, 5, 5, rng(), options=InpaintConfig(long_traces="skip"))
     assert given_positions(skipped) == []
     compressed = choose_hints(
-        trace, 20, 0.1, 5, 5, rng(2), options=HintOptions(long_traces="compress")
+        trace, 20, 0.1, 5, 5, rng(2), options=InpaintConfig(long_traces="compress")
     )
     # floor(0.1 * 20) = 2 chunks of 5, from anywhere in the 100 tokens.
     shown = compressed[compressed != FREE].tolist()
@@ -218,7 +213,7 @@ def test_long_traces_are_cut_skipped_or_compressed():
 def test_compressed_chunks_fit_in_order_without_overlap(length, ratio, seed):
     trace = torch.arange(length)
     hints = choose_hints(
-        trace, 60, ratio, 5, 10, rng(seed), options=HintOptions(long_traces="compress")
+        trace, 60, ratio, 5, 10, rng(seed), options=InpaintConfig(long_traces="compress")
     )
     shown = hints[hints != FREE].tolist()
     assert shown == sorted(set(shown))
@@ -228,5 +223,5 @@ def test_compressed_chunks_fit_in_order_without_overlap(length, ratio, seed):
 def test_an_unknown_option_is_named(field):
     with pytest.raises(ValueError, match="'sideways' is unknown"):
         choose_hints(
-            torch.arange(9), 9, 1.0, 3, 3, rng(), options=HintOptions(**{field: "sideways"})
+            torch.arange(9), 9, 1.0, 3, 3, rng(), options=InpaintConfig(**{field: "sideways"})
         )

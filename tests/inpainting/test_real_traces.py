@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.data.prompts import PromptForm, encode_problem
+from igpo_lightning.data.prompts import encode_problem
 from igpo_lightning.inpainting import choose_hints
 from igpo_lightning.inpainting.hints import FREE
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.rewards import is_equivalent
 from igpo_lightning.rewards.extraction import stated_answer
+from igpo_lightning.settings import PromptConfig
 
-FORM = PromptForm("{question}", "{solution}", max_prompt=10_000)
+FORM = PromptConfig("{question}", "{solution}", max_length=10_000)
 COUNT = 60
 
 

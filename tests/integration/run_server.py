@@ -24,9 +24,8 @@ import peft.tuners.lora  # noqa: F401
 from lightning.pytorch.utilities import rank_zero_only
 
 from igpo_lightning import cli
-from igpo_lightning.evaluation import module as evaluation
 from igpo_lightning.rewards import Verdict
-from igpo_lightning.stages import evaluate, finetune, reinforce  # noqa: F401
+from igpo_lightning.stages import build, evaluate, finetune, reinforce  # noqa: F401
 
 
 class CoinPool:
@@ -44,7 +43,10 @@ class CoinPool:
         done.set_result(self.grade(items))
         return done
 
-    def close(self) -> None:
+    def __enter__(self) -> "CoinPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         pass
 
 
@@ -139,7 +141,7 @@ def run(request: dict[str, Any], rank: int, port: int) -> None:
         os.dup2(log.fileno(), 2)
     rank_zero_only.rank = rank  # torchrun's processes read it when they import Lightning
     if not request.get("grades"):
-        evaluation.GradingPool = CoinPool  # type: ignore[misc]
+        build.GradingPool = CoinPool  # type: ignore[misc]
     if "right_ranks" in request:
         fix_verdicts(rank in request["right_ranks"])
     for fault in request["faults"]:

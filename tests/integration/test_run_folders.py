@@ -75,7 +75,7 @@ def test_line_separators_in_texts_do_not_stop_a_resumed_run(runs: Runs, tmp_path
     "target",
     [
         "igpo_lightning.stages.reinforce:read_problems",
-        "igpo_lightning.evaluation.runner:denoise",
+        "igpo_lightning.evaluation.answer:denoise",
         "igpo_lightning.stages.reinforce:save_export",
     ],
 )

@@ -140,7 +140,7 @@ def test_a_rollout_without_memory_goes_on_in_halves(
     runs: Runs, whole: Path, tmp_path: Path
 ) -> None:
     """The second call of the sampler fails as CUDA's allocator would; the result is the same."""
-    target = "igpo_lightning.evaluation.runner:denoise"
+    target = "igpo_lightning.evaluation.answer:denoise"
     fault = {"target": target, "call": 2, "action": "out_of_memory"}
     assert runs.start(tmp_path / "run", *SHORT, faults=[fault]) == 0, runs.log(tmp_path / "run")
     assert "out of memory with" in runs.log(tmp_path / "run")

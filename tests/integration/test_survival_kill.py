@@ -9,12 +9,12 @@ from small_runs import RL, SFT, Runs, results
 # Function and how often a run of RL or SFT calls it, about: in rollout, injection, update,
 # evaluation, metrics, and at every stage of writing a checkpoint.
 RL_PLACES = {
-    "igpo_lightning.evaluation.runner:denoise": 12,
-    "igpo_lightning.rl.module:RLModule.inpaint": 5,
+    "igpo_lightning.evaluation.answer:denoise": 12,
+    "igpo_lightning.rl.inpainter:Inpainter.inpaint": 5,
     "igpo_lightning.rl.module:RLModule.update": 10,
     "igpo_lightning.rl.module:clipped_step": 10,
     "igpo_lightning.rl.module:RLModule.report": 5,
-    "igpo_lightning.evaluation.module:EvaluationModule.validation_step": 4,
+    "igpo_lightning.rl.module:RLModule.validation_step": 4,
     "lightning.pytorch.loggers.csv_logs:CSVLogger.save": 5,
     "igpo_lightning.runs.durable:_flush": 12,
     "igpo_lightning.runs.durable:link": 6,
@@ -68,7 +68,7 @@ def test_a_kill_in_an_update_changes_nothing(runs: Runs, tmp_path: Path) -> None
     ("target", "call"),
     [
         # Two batches an evaluation: calls 3 and 4 are those of the one after the second step.
-        ("igpo_lightning.evaluation.module:EvaluationModule.validation_step", 4),
+        ("igpo_lightning.rl.module:RLModule.validation_step", 4),
         # Evaluated and logged, but not saved yet.
         ("igpo_lightning.runs.checkpoints:RunCheckpoints.on_validation_end", 2),
     ],

@@ -96,7 +96,8 @@ MEASURE = """
 import sys, threading, time, psutil, torch
 from igpo_lightning.models import checkpoint, load_backbone, load_tokenizer, save_export
 from igpo_lightning.models.checkpoint import LARGEST_SHARD, shard_bytes
-from igpo_lightning.models.lora import LoraSettings, add_lora
+from igpo_lightning.models.lora import add_lora
+from igpo_lightning.settings import LoraConfig
 process, peak, done = psutil.Process(), 0, False
 def watch():
     global peak
@@ -108,7 +109,7 @@ tokenizer = load_tokenizer(small)
 save_export(load_backbone(small), tokenizer, folder)  # the libraries' own memory
 model = load_backbone(large)
 if lora == "lora":
-    add_lora(model, LoraSettings(4, 8.0), seed=0)
+    add_lora(model, LoraConfig(rank=4, alpha=8.0), seed=0)
 start = process.memory_info().rss
 thread = threading.Thread(target=watch); thread.start()
 save_export(model, tokenizer, folder, max_shard_size=int(shard))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import load_backbone, quantization, save_export
 from igpo_lightning.models.lora import (
-    LoraSettings,
     adapters_off,
     add_lora,
     build_reference,
@@ -20,13 +19,14 @@ from igpo_lightning.models.lora import (
     reference_policy,
 )
 from igpo_lightning.models.tokenizer import train_tokenizer
+from igpo_lightning.settings import LoraConfig
 
 close = torch.testing.assert_close
 NAMES = ["dream", "llada", "tiny"]
-SETTINGS = LoraSettings(rank=4, alpha=8.0)
+SETTINGS = LoraConfig(rank=4, alpha=8.0)
 
 
-def trained(model, settings: LoraSettings = SETTINGS):
+def trained(model, settings: LoraConfig = SETTINGS):
     """The model with adapters that do something."""
     add_lora(model, settings, seed=0)
     generator = torch.Generator().manual_seed(1)
@@ -69,12 +69,12 @@ def test_every_linear_layer_of_every_block_is_adapted_and_no_other(native, name:
 
 def test_chosen_targets_are_adapted_alone_and_unknown_ones_named(native) -> None:
     model = native("llada")
-    add_lora(model, LoraSettings(4, 8.0, targets=("q_proj", "ff_out")), seed=0)
+    add_lora(model, LoraConfig(rank=4, alpha=8.0, targets=("q_proj", "ff_out")), seed=0)
     adapted = {n.split(".lora_A")[0].split(".")[-1] for n, _ in model.named_parameters()}
     assert {"q_proj", "ff_out"} <= adapted
     assert not any("k_proj.lora" in n or "ter.ff_out.lora" in n for n in model.state_dict())
     with pytest.raises(ConfigError, match=r"targets=\['c_attn'\].*have q_proj, k_proj"):
-        add_lora(native("llada"), LoraSettings(4, 8.0, targets=("c_attn",)), seed=0)
+        add_lora(native("llada"), LoraConfig(rank=4, alpha=8.0, targets=("c_attn",)), seed=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -136,7 +136,7 @@ def test_merged_weights_compute_what_adapters_compute(
 ) -> None:
     """W + alpha / r * B A in place of W; the model itself is left as it was."""
     targets = native(name).linear_names[:2] if some else ()
-    model = trained(native(name), LoraSettings(rank, alpha, targets=targets))
+    model = trained(native(name), LoraConfig(rank=rank, alpha=alpha, targets=targets))
     names = set(model.state_dict())
     merged = native(name)
     state = merged_state(model, model.state_dict())

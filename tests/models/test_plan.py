@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from igpo_lightning.models import load_backbone
-from igpo_lightning.models.lora import LoraSettings, add_lora
+from igpo_lightning.models.lora import add_lora
 from igpo_lightning.models.plan import (
     Workload,
     count,
@@ -13,6 +13,7 @@ from igpo_lightning.models.plan import (
     make_plan,
     train_flops,
 )
+from igpo_lightning.settings import LoraConfig
 
 
 def meta(architecture: str, dtype: torch.dtype = torch.float32):
@@ -41,7 +42,7 @@ def test_real_sizes_are_counted_without_memory(architecture: str, parameters: in
 def test_the_papers_adapters_are_a_twenty_fourth_of_llada() -> None:
     """r = 128 on all seven layers of 32 blocks: 128 * (4 * 8192 + 3 * 16384) * 32."""
     model = meta("llada_8b", torch.bfloat16)
-    add_lora(model, LoraSettings(128, 64.0), seed=0)
+    add_lora(model, LoraConfig(rank=128, alpha=64.0), seed=0)
     counts = count(model)
     assert counts.trainable == 128 * (4 * 8192 + 3 * 16384) * 32 == 335_544_320
     assert counts.trainable_bytes == 4 * counts.trainable  # float32 beside bfloat16
@@ -52,7 +53,7 @@ def test_quantized_blocks_are_counted_as_they_are_kept(kind: str, bits: int) -> 
     """LLaDA's blocks have 4 * 4096^2 + 3 * 4096 * 12288 weights in 4 * 4096 + 2 * 12288 + 4096
     rows; embedding, head, norms and adapters keep their types."""
     model = meta("llada_8b", torch.bfloat16)
-    add_lora(model, LoraSettings(128, 64.0), seed=0)
+    add_lora(model, LoraConfig(rank=128, alpha=64.0), seed=0)
     whole, counts = count(model), count(model, kind)
     matrices, rows = 4 * 4096**2 + 3 * 4096 * 12288, 5 * 4096 + 2 * 12288
     scales = 4 * rows if kind == "8bit" else matrices // 64 + 4 * matrices // (64 * 256)

@@ -12,9 +12,10 @@ from igpo_lightning import distributed
 from igpo_lightning.models import save_export
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.checkpoint import read_tensors
-from igpo_lightning.models.lora import LoraSettings, adapters_off, add_lora, merged_state
+from igpo_lightning.models.lora import adapters_off, add_lora, merged_state
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
+from igpo_lightning.settings import LoraConfig
 
 SIZES = TinyConfig(
     vocab_size=40,
@@ -31,7 +32,7 @@ def build(lora: bool, recompute: bool) -> BackboneModule:
     torch.manual_seed(0)
     model = TinyBackbone(SIZES)
     if lora:
-        add_lora(model.to(torch.bfloat16), LoraSettings(2, 4.0), seed=0)
+        add_lora(model.to(torch.bfloat16), LoraConfig(rank=2, alpha=4.0), seed=0)
     if recompute:
         model.checkpoint_blocks()
     return model

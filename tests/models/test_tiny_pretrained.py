@@ -9,9 +9,10 @@ import torch
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from igpo_lightning.models import load_backbone, save_export
-from igpo_lightning.models.lora import LoraSettings, adapters_off, add_lora
+from igpo_lightning.models.lora import adapters_off, add_lora
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
+from igpo_lightning.settings import LoraConfig
 
 SIZES = {
     "vocab_size": 300,
@@ -125,6 +126,6 @@ def test_copies_and_adapters_leave_the_model_as_it_was(tokens) -> None:
     copy = deepcopy(model)
     assert isinstance(copy, PreTrainedModel)
     assert_same(model, copy, ids)
-    add_lora(model, LoraSettings(2, 4.0), seed=0)
+    add_lora(model, LoraConfig(rank=2, alpha=4.0), seed=0)
     with adapters_off(model):
         assert torch.equal(model(ids), copy(ids))

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from igpo_lightning.models.lora import LoraSettings, add_lora
+from igpo_lightning.models.lora import add_lora
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.trained_state import save_trained_only
+from igpo_lightning.settings import LoraConfig
 
 
 class Training(nn.Module):
@@ -29,7 +30,7 @@ class Training(nn.Module):
             )
         self.reference = deepcopy(self.backbone).requires_grad_(False)
         if lora:
-            add_lora(self.backbone, LoraSettings(2, 4.0), seed)
+            add_lora(self.backbone, LoraConfig(rank=2, alpha=4.0), seed)
         save_trained_only(self)
 
 

@@ -150,21 +150,3 @@ def test_gradient_checkpointing_changes_no_gradient(native, tokens, name) -> Non
     for plain, recomputed in zip(*gradients, strict=True):
         assert plain is not None
         close(recomputed, plain)
-
-
-@torch.no_grad()
-def test_the_first_layer_maps_each_distinct_token_once(models, tokens) -> None:
-    """A canvas of 2 x 10 positions with 5 different tokens: 5 rows, not 20, and the same result."""
-    model, run = models["tiny"], []
-    ids = torch.full((2, 10), 7)
-    ids[0, :4] = torch.tensor([3, 4, 5, 6])
-    hook = model.layers[0].qkv.register_forward_pre_hook(
-        lambda _, args: run.append(args[0].shape[:-1].numel())
-    )
-    once = model.encode(ids)
-    with torch.enable_grad():
-        everywhere = model.encode(ids)
-    model.encode(tokens(2, 3))  # 6 positions of more than 3 tokens: not worth it
-    hook.remove()
-    assert run == [5, 20, 6]
-    close(once, everywhere)

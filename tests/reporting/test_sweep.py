@@ -21,7 +21,7 @@ from igpo_lightning.reporting.run_data import read_planned, read_sweep
 from igpo_lightning.reporting.sweep import SweepTable, planned_runs, write_planned
 from igpo_lightning.reporting.sweep_table import sweep_table, write_sweep_table
 from igpo_lightning.sweeping import folder_name, objective, run_once
-from tests.composing import composed
+from tests.composing import raw
 from tests.reporting.run_folder import write_run
 
 SUMMARY = {"after": {"mean": 0.25, "low": 0.2, "high": 0.3, "problems": 4, "samples": 1}}
@@ -155,7 +155,7 @@ def test_the_terminal_shows_what_differs(tmp_path: Path) -> None:
 def test_every_shipped_sweep_composes(file: Path) -> None:
     if file.stem == "learning_rate":
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra sweeps")
-    config = composed(f"sweep={file.stem}", hydra=True)
+    config = raw(f"sweep={file.stem}", hydra=True)
     assert config.hydra.mode == RunMode.MULTIRUN
     for key in config.hydra.sweeper.params:
         group, _, name = key.rpartition(".")
@@ -174,7 +174,7 @@ def test_every_shipped_sweep_composes(file: Path) -> None:
 def test_launchers_and_sweepers_compose(choice: str, plugin: str) -> None:
     pytest.importorskip(plugin, reason="needs the extra sweeps")
     group, name = choice.split("=")
-    node = composed(choice, hydra=True).hydra[group.split("/")[1]]
+    node = raw(choice, hydra=True).hydra[group.split("/")[1]]
     assert node["_target_"]
     if name == "search":
         assert str(node.direction).endswith("maximize")

@@ -11,33 +11,33 @@ from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewriting.endpoint import (
     EndpointRewriter,
-    EndpointSettings,
     RateLimit,
     RequestFailedError,
 )
+from igpo_lightning.settings import RewriterConfig
 
 PROBLEM = Problem(id="p", question="3 + 4?", solution="Wait {answer} = 7", answer="7")
 
 
-def settings(url: str | None, **changes: Any) -> EndpointSettings:
+def settings(url: str | None, **changes: Any) -> RewriterConfig:
     values: dict[str, Any] = {
         "model": "m",
         "base_url": url,
         "system": "Be brief.",
         "prompt": "{question} {answer} {max_tokens}: {solution}",
-        "max_tokens": 99,
+        "kind": "endpoint",
         "temperature": 0.5,
         "max_output_tokens": 33,
         "requests_per_minute": None,
         "request_retries": 2,
         "timeout": 5.0,
     }
-    return EndpointSettings(**{**values, **changes})
+    return RewriterConfig(**{**values, **changes})
 
 
 def ask(url: str | None, times: int = 1, **changes: Any) -> list[str]:
     async def all_of_them() -> list[str]:
-        async with EndpointRewriter(settings(url, **changes)) as endpoint:
+        async with EndpointRewriter(settings(url, **changes), max_tokens=99) as endpoint:
             return list(await asyncio.gather(*(endpoint.rewrite(PROBLEM) for _ in range(times))))
 
     return asyncio.run(all_of_them())

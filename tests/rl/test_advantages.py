@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igpo_lightning.rl import group_advantages
-from igpo_lightning.rl.advantages import KINDS, informative_groups
+from igpo_lightning.rl.advantages import informative_groups
+from igpo_lightning.settings.objective import ADVANTAGES
 
 rewards_of_groups = st.integers(2, 8).flatmap(
     lambda size: st.lists(
@@ -56,7 +57,7 @@ def test_after_replacement_advantages_are_1_minus_k_over_g_and_minus_k_over_g(ri
     assert advantages[right:].tolist() == [-right / 8] * (8 - right)
 
 
-@given(rewards=rewards_of_groups, kind=st.sampled_from(KINDS))
+@given(rewards=rewards_of_groups, kind=st.sampled_from(ADVANTAGES))
 @settings(max_examples=50, deadline=None)
 def test_advantages_sum_to_zero_and_equal_rewards_have_none(rewards, kind):
     rewards = torch.tensor(rewards)
@@ -67,7 +68,7 @@ def test_advantages_sum_to_zero_and_equal_rewards_have_none(rewards, kind):
     assert bool((advantages[uniform].abs() < 1e-6).all())
 
 
-@given(rewards=rewards_of_groups, kind=st.sampled_from(KINDS))
+@given(rewards=rewards_of_groups, kind=st.sampled_from(ADVANTAGES))
 @settings(max_examples=25, deadline=None)
 def test_a_group_knows_nothing_of_the_other_groups(rewards, kind):
     rewards = torch.tensor(rewards)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igpo_lightning.rl import entropy_filter
-from igpo_lightning.rl.filters import FilterSettings, filter_tokens, top_entropy
+from igpo_lightning.rl.filters import filter_tokens, top_entropy
+from igpo_lightning.settings import FilterConfig
 
 bools = st.lists(st.booleans(), min_size=12, max_size=12)
 # Few distinct values, so that ties occur.
@@ -77,13 +78,13 @@ LIVE = torch.ones(1, 4, dtype=torch.bool)
 @pytest.mark.parametrize(
     ("settings_", "expected"),
     [
-        (FilterSettings("none"), [True, True, True, True]),
-        (FilterSettings("entropy", keep_fraction=0.2), [False, True, False, True]),
+        (FilterConfig("none"), [True, True, True, True]),
+        (FilterConfig("entropy", keep_fraction=0.2), [False, True, False, True]),
         # Half of four live tokens: 2.0 and 0.9.
-        (FilterSettings("entropy_all", keep_fraction=0.5), [False, True, False, True]),
-        (FilterSettings("threshold", threshold=0.6), [False, True, True, True]),
+        (FilterConfig("entropy_all", keep_fraction=0.5), [False, True, False, True]),
+        (FilterConfig("threshold", threshold=0.6), [False, True, True, True]),
         # A threshold may leave no hint at all.
-        (FilterSettings("threshold", threshold=5.0), [False, False, False, True]),
+        (FilterConfig("threshold", threshold=5.0), [False, False, False, True]),
     ],
 )
 def test_each_kind_by_hand(settings_, expected):
@@ -93,10 +94,5 @@ def test_each_kind_by_hand(settings_, expected):
 @pytest.mark.parametrize("kind", ["none", "entropy", "entropy_all", "threshold"])
 def test_tokens_after_the_end_never_count(kind):
     live = torch.tensor([[True, False, True, False]])
-    kept = filter_tokens(FilterSettings(kind, 1.0), ENTROPY, HINTS, live)
+    kept = filter_tokens(FilterConfig(kind, 1.0), ENTROPY, HINTS, live)
     assert not bool((kept & ~live).any())
-
-
-def test_an_unknown_kind_is_named():
-    with pytest.raises(ValueError, match="'luck' is unknown"):
-        filter_tokens(FilterSettings("luck"), ENTROPY, HINTS, LIVE)

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from igpo_lightning.rl.injection import InpaintSettings, inject, needs_help, plan_replacements
+from igpo_lightning.rl.injection import inject, needs_help, plan_replacements
 from igpo_lightning.rl.rollout import Rollout, all_right, all_wrong
+from igpo_lightning.settings import InpaintConfig
 
 
 def rollout(correct: Tensor, first: int = 0) -> Rollout:
@@ -59,25 +60,19 @@ CORRECT = verdicts("xxxx", "oxxx", "oooo")
     ],
 )
 def test_who_gets_extra_samples(options, expected):
-    settings_ = InpaintSettings(**options)
+    settings_ = InpaintConfig(**options)
     assert needs_help(settings_, CORRECT, CORRECT.float()).tolist() == expected
 
 
 def test_a_batch_without_any_right_answer_is_helped_as_a_whole():
     wrong = verdicts("xx", "xx")
-    assert needs_help(InpaintSettings(scope="batch"), wrong, wrong.float()).tolist() == [True] * 2
+    assert needs_help(InpaintConfig(scope="batch"), wrong, wrong.float()).tolist() == [True] * 2
 
 
 def test_all_wrong_looks_at_verdicts_not_at_rewards():
     """Format tags earn 0.75 for everyone; the group is all wrong nevertheless."""
     wrong = verdicts("xx")
-    assert needs_help(InpaintSettings(), wrong, torch.full((1, 2), 0.75)).tolist() == [True]
-
-
-@pytest.mark.parametrize("field", ["trigger", "scope"])
-def test_unknown_names_are_named(field):
-    with pytest.raises(ValueError, match="'perhaps' is unknown"):
-        needs_help(InpaintSettings(**{field: "perhaps"}), CORRECT, CORRECT.float())
+    assert needs_help(InpaintConfig(), wrong, torch.full((1, 2), 0.75)).tolist() == [True]
 
 
 def test_all_wrong_and_all_right_are_of_each_prompt_alone():

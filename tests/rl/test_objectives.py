@@ -393,10 +393,10 @@ def test_a_new_objective_is_one_function():
     ("option", "match"),
     [
         ({"loss": "hope"}, "objective 'hope' is unknown; use one of clip, log_likelihood"),
-        ({"ratio": "word"}, "importance ratio 'word' is unknown"),
-        ({"normalization": "never"}, "normalization 'never' is unknown"),
-        ({"kl": "k9", "beta": 0.1}, "KL estimate 'k9' is unknown"),
-        ({"ratio": "sequence", "ratio_length": "half"}, "ratio length 'half' is unknown"),
+        ({"ratio": "word"}, "objective.ratio=word: use one of"),
+        ({"normalization": "never"}, "objective.normalization=never: use one of"),
+        ({"kl": "k9", "beta": 0.1}, "objective.kl=k9: use one of"),
+        ({"ratio": "sequence", "ratio_length": "half"}, "objective.ratio_length=half: use one of"),
     ],
 )
 def test_unknown_names_are_named(option, match):

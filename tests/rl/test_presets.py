@@ -8,18 +8,17 @@ import pytest
 import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 from tiny_training import TOKENIZER, PlannedPool
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF
+from igpo_lightning.config import CONF, plain, to_settings
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.plugins import known_names
 from igpo_lightning.rl.objectives import OBJECTIVES
 from igpo_lightning.stages import sft_then_rl
 from igpo_lightning.stages.sft_then_rl import part_overrides
-from tests.composing import composed, hydra_ready
+from tests.composing import composed, hydra_ready, raw
 
 ON_CPU = ["model=tiny", "data=arithmetic", "trainer=cpu"]
 PRESETS = ["igpo_paper", "igpo_released", "grpo", "grpo_resample", "diffu_grpo"]
@@ -75,7 +74,7 @@ def test_igpo_paper_has_the_papers_hyper_parameters():
     assert (objective.clip_low, objective.clip_high, objective.beta) == (0.2, 0.2, 0.01)
     assert (objective.advantage, objective.ratio) == ("mean", "sequence")
     optimizer = config.optimizer
-    assert (optimizer.lr, list(optimizer.betas)) == (5e-7, [0.9, 0.99])
+    assert (optimizer.lr, optimizer.betas) == (5e-7, (0.9, 0.99))
     assert (optimizer.weight_decay, optimizer.grad_norm, optimizer.warmup_steps) == (0.1, 0.2, 50)
     assert (config.prompt.max_length, config.likelihood.prompt_mask_rate) == (600, 0.0)
     lora = config.model.lora
@@ -92,10 +91,7 @@ def flat(node: Any, path: str = "") -> dict[str, Any]:
 
 def changed_by(preset: str) -> set[str]:
     """Keys whose values differ from those of igpo_paper."""
-    one, other = (
-        flat(OmegaConf.to_container(composed(f"experiment={name}"), resolve=False))
-        for name in ("igpo_paper", preset)
-    )
+    one, other = (flat(plain(composed(f"experiment={name}"))) for name in ("igpo_paper", preset))
     return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 
 
@@ -171,11 +167,11 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
     from igpo_lightning import stages
 
     monkeypatch.setattr(
-        "igpo_lightning.evaluation.module.GradingPool",
+        "igpo_lightning.stages.build.GradingPool",
         lambda *args, **kwargs: PlannedPool(lambda row, text: False),
     )
 
-    config = composed(
+    config = raw(
         f"experiment={preset}",
         *ON_CPU,
         f"model.path={model_folder}",
@@ -201,10 +197,11 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
         hydra=True,
     )
     HydraConfig.instance().set_config(config)
-    validate(config)
+    settings = to_settings(config)
+    validate(settings)
     threads = torch.get_num_threads()
     try:
-        stages.run(config)
+        stages.run(settings)
     finally:
         torch.set_num_threads(threads)
     (header, line) = (tmp_path / "metrics.csv").read_text().splitlines()
@@ -225,7 +222,7 @@ def test_both_halves_of_the_recipe_compose(where):
     chain = composed("experiment=sft_then_igpo", *where)
     validate(chain)
     for name, data in (("sft", "openr1_math"), ("rl", "metamathqa")):
-        part = composed(*part_overrides(where, list(chain.stage[name]), []))
+        part = composed(*part_overrides(where, list(getattr(chain.stage, name)), []))
         validate(part)
         assert part.stage.name == name
         assert part.data.name == ("arithmetic" if where else data)
@@ -259,5 +256,5 @@ def test_a_part_of_another_stage_is_refused_before_anything_runs(tmp_path, monke
         )
         HydraConfig.instance().set_config(config)
         with pytest.raises(ConfigError, match=r"stage.rl=.*selects stage=eval; it has to be a run"):
-            sft_then_rl.run(config)
+            sft_then_rl.run(to_settings(config))
     assert started == []

@@ -7,9 +7,8 @@ import torch
 from tiny_training import SETTINGS, train
 
 from igpo_lightning import distributed
-from igpo_lightning.inpainting.schedule import RatioSchedule
 
-HINTED = replace(SETTINGS.inpaint, schedule=RatioSchedule(low=1.0, high=1.0), rounds=2)
+HINTED = replace(SETTINGS.inpaint, ratio=1.0, rounds=2)
 
 
 def right_for_the_second_problem(row: int, text: str) -> bool:

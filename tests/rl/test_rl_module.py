@@ -12,14 +12,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tiny_training import SETTINGS, TRACE, backbone, problem, train
 
 from igpo_lightning import distributed
-from igpo_lightning.diffusion.likelihood import LikelihoodSettings
-from igpo_lightning.inpainting import HintOptions
-from igpo_lightning.inpainting.schedule import RatioSchedule
-from igpo_lightning.models.lora import LoraSettings, add_lora
-from igpo_lightning.rl.injection import InpaintSettings
+from igpo_lightning.models.lora import add_lora
+from igpo_lightning.settings import InpaintConfig, LikelihoodConfig, LoraConfig
 
-FULL = RatioSchedule(low=1.0, high=1.0)
-HINTED = replace(SETTINGS.inpaint, schedule=FULL)
+HINTED = replace(SETTINGS.inpaint, ratio=1.0)
 
 
 def first_of_each_group(row: int, text: str) -> bool:
@@ -47,17 +43,15 @@ def never(row: int, text: str) -> bool:
 )
 @settings(max_examples=6, deadline=None)
 def test_without_all_wrong_groups_igpo_is_grpo(choice, rounds, kind, seed):
-    plain = InpaintSettings(trigger="never")
-    ready = InpaintSettings(
-        rounds=rounds, options=HintOptions(choice=choice), schedule=RatioSchedule(kind=kind)
-    )
+    plain = InpaintConfig(trigger="never")
+    ready = InpaintConfig(rounds=rounds, choice=choice, schedule=kind)
     grpo = train(first_of_each_group, steps=2, inpaint=plain, seed=seed)
     igpo = train(first_of_each_group, steps=2, inpaint=ready, seed=seed)
     assert torch.equal(grpo.parameters(), igpo.parameters())
 
 
 def test_with_all_wrong_groups_igpo_is_not_grpo():
-    grpo = train(shows_the_trace, inpaint=InpaintSettings(trigger="never"))
+    grpo = train(shows_the_trace, inpaint=InpaintConfig(trigger="never"))
     igpo = train(shows_the_trace, inpaint=HINTED)
     assert not torch.equal(grpo.parameters(), igpo.parameters())
 
@@ -113,7 +107,7 @@ def test_long_traces_are_counted_and_skipped_by_option():
     cut = train(shows_the_trace, problems=[long_trace], inpaint=HINTED).lines[0]
     assert cut["hint/traces_too_long"] == 1.0
     assert cut["hint/replaced"] == 2.0
-    skipping = replace(HINTED, options=HintOptions(long_traces="skip"))
+    skipping = replace(HINTED, long_traces="skip")
     skipped = train(shows_the_trace, problems=[long_trace], inpaint=skipping).lines[0]
     assert skipped["hint/traces_too_long"] == 1.0
     assert skipped["hint/replaced"] == 0.0
@@ -128,7 +122,7 @@ def test_the_control_samples_again_without_hints():
         calls.append(row)
         return len(calls) > 8 and row in (0, 4)
 
-    control = InpaintSettings(extra_samples="plain")
+    control = InpaintConfig(extra_samples="plain")
     run = train(second_time, problems=[problem("a"), problem("b", None)], inpaint=control)
     (line,) = run.lines
     assert line["hint/replaced"] == 2.0
@@ -147,9 +141,7 @@ def test_rounds_go_on_until_a_group_has_a_right_sample():
         # 8 rows first; round 1 has 8, of a and b; rounds 2 and 3 have 4, of b alone.
         return len(calls) in (9, 21)
 
-    growing = replace(
-        HINTED, rounds=5, schedule=RatioSchedule(low=0.25, high=0.25, round_growth=2.0)
-    )
+    growing = replace(HINTED, rounds=5, ratio=0.25, round_growth=2.0)
     (line,) = train(plan, inpaint=growing).lines
     assert len(calls) == 8 + 8 + 4 + 4
     assert line["hint/rounds"] == 3.0
@@ -165,11 +157,11 @@ def test_rounds_go_on_until_a_group_has_a_right_sample():
         {"scope": "batch"},
         {"trigger": "mean_below", "threshold": 0.1},
         {"trigger": "always"},
-        {"schedule": RatioSchedule(low=1.0, high=1.0, kind="adaptive")},
-        {"options": HintOptions(choice="suffix")},
-        {"options": HintOptions(placement="stretched", exclude_answer=False, tail=1)},
-        {"options": HintOptions(long_traces="compress", drop_short_chunk=True)},
-        {"options": HintOptions(max_share=0.9, noise=0.1)},
+        {"schedule": "adaptive"},
+        {"choice": "suffix"},
+        {"placement": "stretched", "exclude_answer": False, "tail": 1},
+        {"long_traces": "compress", "drop_short_chunk": True},
+        {"noise": 0.1},
     ],
 )
 def test_every_way_to_make_hints_rescues_these_groups(change):
@@ -184,8 +176,8 @@ def test_every_way_to_make_hints_rescues_these_groups(change):
 def test_uncertain_chunks_are_chosen_under_the_policy():
     choosing = replace(
         HINTED,
-        schedule=RatioSchedule(low=0.5, high=0.5),
-        options=HintOptions(choice="uncertain"),
+        ratio=0.5,
+        choice="uncertain",
     )
     (line,) = train(shows_the_trace, inpaint=choosing).lines
     # Half of the chunks, each of 2 or 3 tokens, of the trace without its answer.
@@ -199,8 +191,7 @@ def test_uncertain_chunks_are_chosen_under_the_policy():
 @pytest.mark.parametrize("choice", ["random", "uncertain"])
 def test_a_rank_without_wrong_groups_keeps_the_others_company(monkeypatch, choice):
     """Other ranks need 3 passes a round in each of 2 rounds; this one makes them, unchanged."""
-    options = HintOptions(choice=choice)
-    waiting = InpaintSettings(rounds=2, options=options)
+    waiting = InpaintConfig(rounds=2, choice=choice)
     alone = train(first_of_each_group, inpaint=waiting)
     monkeypatch.setattr(distributed, "max_over_ranks", lambda own: max(own, 3))
     together = train(first_of_each_group, inpaint=waiting)
@@ -247,7 +238,7 @@ def test_micro_batches_change_neither_the_update_nor_the_metrics(normalization):
 
 def test_groups_with_equal_rewards_add_nothing_when_dropped():
     """All wrong and no hints: nothing counts, so nothing is a mean of anything."""
-    quiet = InpaintSettings(trigger="never")
+    quiet = InpaintConfig(trigger="never")
     dropping = replace(SETTINGS.objective, drop_uniform_groups=True)
     (line,) = train(never, inpaint=quiet, objective=dropping).lines
     assert line["policy/grad_norm"] == 0.0
@@ -261,19 +252,15 @@ def test_groups_with_equal_rewards_add_nothing_when_dropped():
 
 def test_tokens_after_the_end_count_only_in_the_released_variant():
     released = replace(SETTINGS.objective, count_after_eos=True, ratio_length="full")
-    quiet = InpaintSettings(trigger="never")
+    quiet = InpaintConfig(trigger="never")
     (line,) = train(first_of_each_group, inpaint=quiet, objective=released).lines
     assert line["policy/counted_tokens"] == 8 * SETTINGS.sampler.completion_length
 
 
 def test_every_likelihood_option_reaches_the_loss():
-    """Visible hints are not scored, so they cannot count; credit weights change the update."""
-    visible = LikelihoodSettings(kind="strata", hints_visible=True)
-    (line,) = train(shows_the_trace, inpaint=HINTED, likelihood=visible).lines
-    assert line["hint/tokens"] > 0
-    assert line["hint/tokens_kept"] == 0.0
-    plain = train(first_of_each_group, likelihood=LikelihoodSettings())
-    credited = train(first_of_each_group, likelihood=LikelihoodSettings(credit_strength=1.0))
+    """Credit weights change the update."""
+    plain = train(first_of_each_group, likelihood=LikelihoodConfig())
+    credited = train(first_of_each_group, likelihood=LikelihoodConfig(credit_strength=1.0))
     assert not torch.equal(plain.parameters(), credited.parameters())
 
 
@@ -296,14 +283,14 @@ def test_no_reference_is_kept_where_none_is_needed():
 def test_with_adapters_the_reference_is_the_policy_without_them():
     """No copy is kept; the KL penalty starts at 0 and grows; the frozen weights stay."""
     policy = backbone()
-    add_lora(policy, LoraSettings(rank=2, alpha=4.0, dropout=0.1), seed=0)
+    add_lora(policy, LoraConfig(rank=2, alpha=4.0, dropout=0.1), seed=0)
     frozen = {n: p.clone() for n, p in policy.named_parameters() if not p.requires_grad}
     run = train(first_of_each_group, steps=2, policy=policy)
     assert run.module.reference is None
     assert run.lines[1]["policy/kl"] > 0
     assert all(torch.equal(p, frozen[n]) for n, p in policy.named_parameters() if n in frozen)
     one = backbone()
-    add_lora(one, LoraSettings(rank=2, alpha=4.0), seed=0)
+    add_lora(one, LoraConfig(rank=2, alpha=4.0), seed=0)
     (line,) = train(first_of_each_group, inner_updates=1, policy=one).lines
     assert line["policy/kl"] == pytest.approx(0.0, abs=1e-6)
 

@@ -1,7 +1,7 @@
 """A policy of a few thousand random parameters, hand-made problems, and graders with a plan."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,20 +14,23 @@ from torch.utils.data import DataLoader, Dataset
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.data.prompts import EncodedProblem, PromptForm, encode_problem
-from igpo_lightning.diffusion.likelihood import LikelihoodSettings
-from igpo_lightning.diffusion.sampler import SamplerConfig
-from igpo_lightning.evaluation.module import EvaluationSettings
+from igpo_lightning.data.prompts import EncodedProblem, encode_problem
+from igpo_lightning.evaluation.evaluation import EvaluationSettings
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
-from igpo_lightning.optimization import OptimizerSettings
 from igpo_lightning.rewards import Verdict
-from igpo_lightning.rl.filters import FilterSettings
-from igpo_lightning.rl.injection import InpaintSettings
 from igpo_lightning.rl.module import RLModule
-from igpo_lightning.rl.objectives import ObjectiveSettings
 from igpo_lightning.rl.settings import RLSettings
+from igpo_lightning.settings import (
+    FilterConfig,
+    InpaintConfig,
+    LikelihoodConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PromptConfig,
+    SamplerConfig,
+)
 
 SAMPLER = SamplerConfig(completion_length=16, block_length=8, steps=4, temperature=1.0)
 TOKENIZER = train_tokenizer(["12+34=46; 46-5=41"], 300)
@@ -43,16 +46,19 @@ class PlannedPool:
     def __init__(self, rule: Grade) -> None:
         self.rule = rule
 
-    def grade(self, items: list[tuple[str, str]]) -> list[Verdict]:
+    def grade(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
         right = [self.rule(row, text) for row, (_, text) in enumerate(items)]
         return [Verdict(r, None if r else "wrong") for r in right]
 
-    def submit(self, items: list[tuple[str, str]]) -> Future[list[Verdict]]:
+    def submit(self, items: Sequence[tuple[str, str]]) -> Future[list[Verdict]]:
         done: Future[list[Verdict]] = Future()
         done.set_result(self.grade(items))
         return done
 
-    def close(self) -> None:
+    def __enter__(self) -> "PlannedPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         pass
 
 
@@ -91,7 +97,7 @@ class Run:
 
 
 def problem(name: str, trace: str | None = TRACE) -> EncodedProblem:
-    form = PromptForm("{question}", "{solution}", max_prompt=64)
+    form = PromptConfig("{question}", "{solution}", max_length=64)
     return encode_problem(Problem(name, f"{name}: 3+4", trace, "7"), TOKENIZER, form)
 
 
@@ -116,10 +122,10 @@ SETTINGS = RLSettings(
     steps=2,
     rollout_batch_size=64,
     train_batch_size=64,
-    inpaint=InpaintSettings(chunk_min=2, chunk_max=3),
-    filter=FilterSettings(),
-    objective=ObjectiveSettings(),
-    likelihood=LikelihoodSettings(),
+    inpaint=InpaintConfig(chunk_min=2, chunk_max=3),
+    filter=FilterConfig(),
+    objective=ObjectiveConfig(),
+    likelihood=LikelihoodConfig(),
     reward_weights={"correctness": 1.0},
     seed=0,
     log_samples_every=1,
@@ -162,12 +168,12 @@ def train(
     module = RLModule(
         policy or backbone(),
         TOKENIZER,
-        EvaluationSettings(SAMPLER, 8, 1, 0),
+        PlannedPool(rule),
+        EvaluationSettings(SAMPLER, 8, 0),
         settings,
-        OptimizerSettings(1e-2, (0.9, 0.99), 0.1, 1.0, 0, 0.0),
+        OptimizerConfig(1e-2, (0.9, 0.99), 0.1, 1.0, 0, 0.0),
         on_samples=functools.partial(_keep, samples),
     )
-    module._pool = PlannedPool(rule)
     recorder = Recorder()
     trainer = lightning.Trainer(
         accelerator="cpu",

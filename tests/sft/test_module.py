@@ -11,18 +11,15 @@ from torch.nn.functional import cross_entropy
 from igpo_lightning.data.collate import TraceBatch
 from igpo_lightning.diffusion.forward_process import apply_masks, sample_masks, sample_times
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
-from igpo_lightning.diffusion.sampler import SamplerConfig
-from igpo_lightning.evaluation.module import EvaluationSettings
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
-from igpo_lightning.optimization import OptimizerSettings
+from igpo_lightning.settings import OptimizerConfig, SFTStage
 from igpo_lightning.sft.module import SFTModule, SFTSettings
-from igpo_lightning.sft.noising import NoiseSettings
 
 B, P, C, V = 6, 5, 8, 24
 MASK, EOS, PAD = 0, 1, 2
 
 
-def sft(noise: NoiseSettings = NoiseSettings()) -> SFTModule:  # noqa: B008
+def sft(noise: SFTStage = SFTStage()) -> SFTModule:  # noqa: B008
     torch.manual_seed(0)
     sizes = TinyConfig(
         vocab_size=V,
@@ -31,12 +28,10 @@ def sft(noise: NoiseSettings = NoiseSettings()) -> SFTModule:  # noqa: B008
         num_attention_heads=2,
         intermediate_size=24,
     )
-    sampler = SamplerConfig(completion_length=C, block_length=C, steps=C)
-    evaluation = EvaluationSettings(sampler, batch_size=4, samples=1, seed=0)
-    optimizer: Any = OptimizerSettings(1e-3, (0.9, 0.99), 0.0, 1.0, 0, 0.0)
+    optimizer: Any = OptimizerConfig(1e-3, (0.9, 0.99), 0.0, 1.0, 0, 0.0)
     settings = SFTSettings(steps=10, train_batch_size=4, seed=0, noise=noise)
     tokenizer: Any = None  # decodes answers, of which there are none here
-    return SFTModule(TinyBackbone(sizes), tokenizer, evaluation, settings, optimizer)
+    return SFTModule(TinyBackbone(sizes), tokenizer, settings, optimizer)
 
 
 def batch(step: int = 3) -> TraceBatch:
@@ -106,7 +101,7 @@ class Spy(TinyBackbone):
 
 @pytest.mark.parametrize("complementary", [False, True])
 def test_only_the_response_is_masked_and_learned(complementary: bool) -> None:
-    module, given = sft(NoiseSettings(complementary=complementary)), batch()
+    module, given = sft(SFTStage(complementary=complementary)), batch()
     module.backbone.__class__ = Spy
     spy = module.backbone
     module.loss(given, slice(None), "sft").backward()
@@ -143,12 +138,12 @@ def test_eos_padding_is_learned() -> None:
 @pytest.mark.parametrize(
     "noise",
     [
-        NoiseSettings(),
-        NoiseSettings("uniform", "low_discrepancy"),
-        NoiseSettings("inverse_t", "low_discrepancy", complementary=True),
+        SFTStage(),
+        SFTStage(timesteps="low_discrepancy"),
+        SFTStage(timesteps="low_discrepancy", complementary=True),
     ],
 )
-def test_layout_does_not_change_the_loss(noise: NoiseSettings) -> None:
+def test_layout_does_not_change_the_loss(noise: SFTStage) -> None:
     """Micro-batches of 1, 2, 3 rows and two ranks with interleaved rows: the same mean."""
     module, given = sft(noise), batch()
     with torch.no_grad():
@@ -165,7 +160,7 @@ def test_layout_does_not_change_the_loss(noise: NoiseSettings) -> None:
 def test_validation_is_the_plain_bound_whatever_the_noise() -> None:
     given = batch()
     plain = sft().loss(given, slice(None), "validation").item()
-    other = sft(NoiseSettings("uniform", "low_discrepancy", True)).loss(
+    other = sft(SFTStage(timesteps="low_discrepancy", complementary=True)).loss(
         given, slice(None), "validation"
     )
     assert other.item() == plain

@@ -9,10 +9,11 @@ from torch import Tensor
 from igpo_lightning.diffusion.forward_process import sample_masks, sample_times
 from igpo_lightning.diffusion.masked_inputs import MaskedInputs
 from igpo_lightning.diffusion.noise import row_keys
-from igpo_lightning.sft.noising import NoiseSettings, draw_noise, low_discrepancy_times
+from igpo_lightning.settings import SFTStage
+from igpo_lightning.sft.noising import draw_noise, low_discrepancy_times
 
 
-def draw(settings: NoiseSettings, rows: int, length: int = 8, step: int = 5) -> MaskedInputs:
+def draw(settings: SFTStage, rows: int, length: int = 8, step: int = 5) -> MaskedInputs:
     return draw_noise(
         settings,
         row_keys(list(range(rows))),
@@ -28,37 +29,27 @@ def test_the_plain_draw_is_the_forward_process() -> None:
     keys = row_keys(list(range(50)))
     times = sample_times(keys)
     masks = sample_masks(keys, times, 8)
-    inputs = draw(NoiseSettings(), 50)
+    inputs = draw(SFTStage(), 50)
     assert torch.equal(inputs.masks[:, 0], masks)
     assert torch.equal(inputs.weights[:, 0], (masks / times[:, None]).float())
 
 
-def test_uniform_weights_are_the_masks() -> None:
-    inputs = draw(NoiseSettings(weighting="uniform"), 50)
-    assert torch.equal(inputs.weights, inputs.masks.float())
-
-
 @pytest.mark.parametrize("timesteps", ["independent", "low_discrepancy"])
 @pytest.mark.parametrize("complementary", [False, True])
-@pytest.mark.parametrize(("weighting", "mean"), [("inverse_t", 1.0), ("uniform", 0.5)])
-def test_the_mean_weight_of_a_token(
-    timesteps: str, complementary: bool, weighting: str, mean: float
-) -> None:
-    """E[mask / t] = 1 and E[mask] = E[t] = 1/2, in every combination: the loss stays unbiased.
+def test_the_mean_weight_of_a_token(timesteps: str, complementary: bool) -> None:
+    """E[mask / t] = 1, in every combination: the loss stays unbiased.
 
     1/t makes the variance of a plain mean infinite (E[1/t] diverges), so terms with t < 0.05 are
     counted by their expectation: P(mask) / t = 1 over 5 % of the times. The rest has a variance of
     at most E[1/t; t > 0.05] = log 20 = 3, over 4096 rows * 8 tokens of which those of one row share
     t but not the mask: a standard error below 0.01.
     """
-    noise = NoiseSettings(weighting, timesteps, complementary)
+    noise = SFTStage(timesteps=timesteps, complementary=complementary)
     inputs = draw(noise, 4096)
     weights = inputs.weights * inputs.weights.shape[1]
-    if weighting == "inverse_t":
-        weights = torch.where(weights > 20, 0.0, weights)
-        mean = 0.95
+    weights = torch.where(weights > 20, 0.0, weights)
     for n in range(weights.shape[1]):
-        assert weights[:, n].mean().item() == pytest.approx(mean, abs=0.04)
+        assert weights[:, n].mean().item() == pytest.approx(0.95, abs=0.04)
 
 
 @settings(max_examples=25, deadline=None)
@@ -81,7 +72,7 @@ def test_each_rows_time_is_uniform_over_steps() -> None:
 
 
 def test_complementary_masks_hide_every_token_once() -> None:
-    inputs = draw(NoiseSettings(complementary=True), 64)
+    inputs = draw(SFTStage(complementary=True), 64)
     assert inputs.masks.shape == (64, 2, 8)
     assert bool((inputs.masks.sum(dim=1) == 1).all())
     # The second time is 1 - t: 1 / (2 w) of any two weights of a row add up to 1.
@@ -93,7 +84,7 @@ def test_complementary_masks_hide_every_token_once() -> None:
 
 @pytest.mark.parametrize("timesteps", ["independent", "low_discrepancy"])
 def test_a_row_depends_on_no_other(timesteps: str) -> None:
-    noise = NoiseSettings(timesteps=timesteps, complementary=True)
+    noise = SFTStage(timesteps=timesteps, complementary=True)
     whole = draw(noise, 12)
 
     def part(rows: Tensor) -> MaskedInputs:

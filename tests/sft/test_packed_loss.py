@@ -10,29 +10,24 @@ from igpo_lightning.data.collate import TraceBatch, TraceLayout
 from igpo_lightning.data.packing import NOWHERE, PackedBatch, collate_packed
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.diffusion.sampler import SamplerConfig
-from igpo_lightning.evaluation.module import EvaluationSettings
-from igpo_lightning.optimization import OptimizerSettings
+from igpo_lightning.settings import OptimizerConfig, SFTStage
 from igpo_lightning.sft.module import SFTModule, SFTSettings
-from igpo_lightning.sft.noising import NoiseSettings
 from tests.small_backbones import build_native
 
 C, V, PAD, EOS = 12, 24, 2, 1
 SIZES = {"vocab_size": V, "mask_token_id": 0, "eos_token_id": EOS, "pad_token_id": PAD}
 NOISES = [
-    NoiseSettings(),
-    NoiseSettings("uniform", "low_discrepancy"),
-    NoiseSettings("inverse_t", "low_discrepancy", complementary=True),
+    SFTStage(),
+    SFTStage(timesteps="low_discrepancy"),
+    SFTStage(timesteps="low_discrepancy", complementary=True),
 ]
 
 
-def sft(name: str, noise: NoiseSettings, train_batch_size: int = 2) -> SFTModule:
-    sampler = SamplerConfig(completion_length=C, block_length=C, steps=C)
-    evaluation = EvaluationSettings(sampler, batch_size=4, samples=1, seed=0)
-    optimizer: Any = OptimizerSettings(1e-3, (0.9, 0.99), 0.0, 1.0, 0, 0.0)
+def sft(name: str, noise: SFTStage, train_batch_size: int = 2) -> SFTModule:
+    optimizer: Any = OptimizerConfig(1e-3, (0.9, 0.99), 0.0, 1.0, 0, 0.0)
     settings = SFTSettings(10, train_batch_size, seed=0, noise=noise)
     tokenizer: Any = None
-    return SFTModule(build_native(name, **SIZES), tokenizer, evaluation, settings, optimizer)
+    return SFTModule(build_native(name, **SIZES), tokenizer, settings, optimizer)
 
 
 def examples() -> list[tuple[int, EncodedProblem]]:
@@ -74,9 +69,7 @@ def gradients(module: SFTModule, loss: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("name", ["tiny", "llada", "dream"])
 @pytest.mark.parametrize("noise", NOISES)
-def test_the_step_is_that_of_sequences_in_rows_of_their_own(
-    name: str, noise: NoiseSettings
-) -> None:
+def test_the_step_is_that_of_sequences_in_rows_of_their_own(name: str, noise: SFTStage) -> None:
     module, batch = sft(name, noise), packed()
     assert len(batch.canvas_ids) < len(batch.row_indices)  # something shares a canvas
     rows = range(len(batch.row_indices))
@@ -93,7 +86,7 @@ def test_the_step_is_that_of_sequences_in_rows_of_their_own(
 
 def test_ranks_share_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     """More ranks than canvases: some have nothing, make the same passes, and add nothing."""
-    module = sft("tiny", NoiseSettings(), train_batch_size=1)
+    module = sft("tiny", SFTStage(), train_batch_size=1)
     whole = sum(loss.item() * share for loss, share in module.micro_losses(packed()))
     for world in (2, 8):
         monkeypatch.setattr(distributed, "world_size", lambda world=world: world)

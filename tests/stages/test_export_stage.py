@@ -8,12 +8,14 @@ import torch
 from omegaconf import OmegaConf
 from torch.distributed import checkpoint as dcp
 
+from igpo_lightning.config import plain
 from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.models import load_backbone, save_export
-from igpo_lightning.models.lora import LoraSettings, add_lora, merged_state
+from igpo_lightning.models.lora import add_lora, merged_state
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.runs.checkpoints import DurableCheckpointIO
+from igpo_lightning.settings import LoraConfig
 from igpo_lightning.stages import export
 from tests.composing import composed
 
@@ -42,7 +44,7 @@ def export_of(run_folder: Path, checkpoint: Path, *overrides: str) -> Path:
     of_run = composed(
         "stage=rl", "logger=[]", f"model.path={run_folder.parent / 'source'}", *overrides
     )
-    OmegaConf.save(of_run, run_folder / "config.yaml")
+    OmegaConf.save(plain(of_run), run_folder / "config.yaml")
     output = run_folder.parent / "exported"
     config = composed(
         "stage=export", "logger=[]", f"checkpoint={checkpoint}", f"stage.output={output}"
@@ -80,7 +82,7 @@ def test_a_checkpoint_becomes_a_models_folder(run_folder: Path, sharded: bool) -
 def test_adapters_are_merged(run_folder: Path, adapters_alone: bool) -> None:
     """Whether the checkpoint holds the frozen weights, or leaves them to model.path."""
     model = load_backbone(str(run_folder.parent / "source"))
-    add_lora(model, LoraSettings(2, 4.0), seed=0)
+    add_lora(model, LoraConfig(rank=2, alpha=4.0), seed=0)
     state = changed(model)
     if adapters_alone:
         state = {name: tensor for name, tensor in state.items() if "lora_" in name}

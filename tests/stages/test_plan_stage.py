@@ -66,6 +66,5 @@ def test_all_weights_need_a_reference_and_optimizer_states() -> None:
     ],
 )
 def test_mistakes_are_found_before_anything_is_loaded(overrides: tuple[str, ...], key: str) -> None:
-    config = composed(*overrides)
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
-        validate(config)
+        validate(composed(*overrides))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.checks import validate
@@ -17,6 +16,7 @@ from igpo_lightning.data.sources import SplitNotFoundError
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.rewards.puzzles import is_solved
+from igpo_lightning.settings import Settings
 from igpo_lightning.stages.problems import encode, example_stream, grader, read_problems
 from tests.composing import composed
 
@@ -38,7 +38,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(["What is 2+3? It is \\boxed{5}."], 300)
 
 
-def config(*overrides: str) -> DictConfig:
+def config(*overrides: str) -> Settings:
     checked = composed(*overrides)
     validate(checked)
     return checked
@@ -140,7 +140,6 @@ def test_a_mixture_part_without_examples(folder: Path, tokenizer: PreTrainedToke
         (["data.wording=verbose"], "use one of names, values"),
         (["prompt.long_traces=keep"], "use one of cut, drop"),
         (["stage=sft", "stage.padding=none"], "use one of full, longest"),
-        (["stage=sft", "stage.weighting=t"], "use one of inverse_t, uniform"),
         (["stage=sft", "stage.timesteps=even"], "use one of independent, low_discrepancy"),
         (["stage=sft", "stage.eos_tail=0"], "stage.eos_tail=0: give at least 1"),
         (["stage=inspect", "stage.rows=-1"], "stage.rows=-1: give at least 0"),

@@ -3,30 +3,31 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
-from igpo_lightning.checks.basics import require
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.settings import TrainerConfig
+from igpo_lightning.settings.rules import require
 
 _SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$")
 _SHORTEST = 8  # characters of a value that is taken for a secret
 _LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]+@")  # a URL's user:password@
 
 
-def check_run_folder(config: DictConfig, run_dir: str, environment: Mapping[str, str]) -> None:
+def check_run_folder(trainer: TrainerConfig, run_dir: str, environment: Mapping[str, str]) -> None:
     """One run folder for all processes that torchrun or srun started.
 
     Each of them resolves `hydra.run.dir` by itself: with a time in it, they might differ, and
     checkpoints, metrics and samples of one run would lie in several folders.
 
     Args:
-        config: The run's.
+        trainer: The run's.
         run_dir: hydra.run.dir with its interpolations.
         environment: Of this process.
     """
-    world = config.trainer.devices * config.trainer.num_nodes
+    world = trainer.world_size
     by_torchrun = "TORCHELASTIC_RUN_ID" in environment
     by_srun = int(environment.get("SLURM_NTASKS", "1")) > 1
     if world > 1 and (by_torchrun or by_srun):
@@ -40,8 +41,12 @@ def check_run_folder(config: DictConfig, run_dir: str, environment: Mapping[str,
         )
 
 
-def check_stage_of_folder(config: DictConfig, folder: Path) -> None:
+def check_stage_of_folder(own: str, folder: Path) -> None:
     """A run folder holds one stage's files: another stage would mix its own with them.
+
+    Args:
+        own: Name of the stage that is started.
+        folder: Of the run.
 
     Raises:
         ConfigError: Names both stages.
@@ -50,7 +55,7 @@ def check_stage_of_folder(config: DictConfig, folder: Path) -> None:
     if not file.exists():
         return
     before = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("stage") or {}
-    own, there = config.stage.name, before.get("name")
+    there = before.get("name")
     if there is not None and there != own:
         raise ConfigError(
             f"hydra.run.dir={folder}: holds a run of stage={there}, and this is stage={own}; "
@@ -80,13 +85,13 @@ def check_arguments(arguments: Sequence[str], environment: Mapping[str, str]) ->
         _refuse_secret(key if value else "an argument", argument, environment)
 
 
-def check_secrets(config: DictConfig, environment: Mapping[str, str]) -> None:
+def check_secrets(settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     """No setting holds a key: settings stand in config.yaml, checkpoints, logs and reports.
 
     Raises:
         ConfigError: Names the key, not the value.
     """
-    for key, value in _texts(OmegaConf.to_container(config, resolve=True), ""):
+    for key, value in _texts(settings, ""):
         _refuse_secret(key, value, environment)
 
 
@@ -106,7 +111,7 @@ def _refuse_secret(key: str, text: str, environment: Mapping[str, str]) -> None:
 
 def _texts(values: object, key: str) -> list[tuple[str, str]]:
     """Dotted key and text of every string."""
-    if isinstance(values, dict):
+    if isinstance(values, Mapping):
         parts = [(f"{key}.{name}" if key else str(name), part) for name, part in values.items()]
     elif isinstance(values, list):
         parts = [(f"{key}[{place}]", part) for place, part in enumerate(values)]

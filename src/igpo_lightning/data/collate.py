@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from igpo_lightning.data.prompts import EncodedProblem
 
+CPU = torch.device("cpu")
 COMPANY = -1  # in place of a row's index: it does not count
 
 
@@ -21,12 +22,18 @@ class PromptBatch:
         problems: Q problems.
         sample_indices: Which sample of its problem each row is (evaluation), else all 0.
         counted: False for rows that only keep ranks in step.
+        device: Where rows become tensors when they are used.
     """
 
     step: int
     problems: list[EncodedProblem]
     sample_indices: list[int]
     counted: list[bool]
+    device: torch.device = CPU
+
+    def to(self, device: torch.device) -> "PromptBatch":
+        """The batch for a device."""
+        return replace(self, device=device)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,12 @@ class TraceBatch:
     prompt_ids: Tensor
     prompt_mask: Tensor
     completion_ids: Tensor
+
+    def to(self, device: torch.device) -> "TraceBatch":
+        """The batch with its tensors on a device."""
+        tensors = (self.prompt_ids, self.prompt_mask, self.completion_ids)
+        ids, mask, completions = (tensor.to(device) for tensor in tensors)
+        return replace(self, prompt_ids=ids, prompt_mask=mask, completion_ids=completions)
 
 
 @dataclass(frozen=True)

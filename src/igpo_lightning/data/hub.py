@@ -5,21 +5,12 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from igpo_lightning.data.reading import Reading, Row, columns_read
+from igpo_lightning.data.reading import Row, columns_read
+from igpo_lightning.settings import HubTable
 
 HUB_PATIENCE = 4.0  # seconds; the libraries' own retries would take half a minute
-
-
-@dataclass
-class HubTable(Reading):
-    """One split in a hub repository; part of the schema of the `data` config group."""
-
-    repository: str = ""  # owner/name, or a folder laid out like one
-    config: str | None = None  # the repository's configuration, where it has several
-    split: str = "train"  # the repository's name of the split
 
 
 class HubError(Exception):

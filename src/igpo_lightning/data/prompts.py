@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewards.answer_span import find_answer_span
+from igpo_lightning.settings import PromptConfig
 
 # GSM8K writes `48/2 = <<48/2=24>>24`: marks for a calculator, which say every result twice.
 _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
@@ -31,28 +32,6 @@ class EncodedProblem:
     prompt_ids: list[int]
     trace_ids: list[int] | None
     answer_span: tuple[int, int] | None
-
-
-@dataclass(frozen=True)
-class PromptForm:
-    """How problems become tokens; see config.py's PromptConfig.
-
-    Attributes:
-        user: Template of the user's turn, with {question}.
-        completion: Template of the true completion, with {solution} and {answer}.
-        max_prompt: Tokens a prompt may have.
-        long_prompts: "drop" the problem, or "cut" its question.
-        long_traces: "cut" to the completion's length, "drop" the problem, or "keep" them whole,
-            where a later step decides.
-        chat: Put the turn into the tokenizer's chat template.
-    """
-
-    user: str
-    completion: str
-    max_prompt: int
-    long_prompts: str = "drop"
-    long_traces: str = "cut"
-    chat: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,9 +103,9 @@ def encode_chat(
 
 
 def cut_prompt(
-    question: str, form: PromptForm, tokenizer: PreTrainedTokenizerFast
+    question: str, form: PromptConfig, tokenizer: PreTrainedTokenizerFast
 ) -> list[int] | None:
-    """A prompt of at most `form.max_prompt` tokens: the question loses its beginning.
+    """A prompt of at most `form.max_length` tokens: the question loses its beginning.
 
     The template around it stays whole, and so does the question's end, which says what is asked.
     None where even the template is too long.
@@ -137,9 +116,9 @@ def cut_prompt(
     while dropped <= len(starts):
         rest = question[starts[dropped] :] if dropped < len(starts) else ""
         ids = encode_chat(rest, form.user, tokenizer, form.chat)
-        if len(ids) <= form.max_prompt:
+        if len(ids) <= form.max_length:
             return ids
-        dropped += len(ids) - form.max_prompt
+        dropped += len(ids) - form.max_length
     return None
 
 
@@ -154,7 +133,7 @@ def encode_trace(
 
 
 def encode_problem(
-    problem: Problem, tokenizer: PreTrainedTokenizerFast, form: PromptForm
+    problem: Problem, tokenizer: PreTrainedTokenizerFast, form: PromptConfig
 ) -> EncodedProblem:
     """Encode one problem, whatever its length."""
     prompt_ids = encode_chat(problem.question, form.user, tokenizer, form.chat)
@@ -176,8 +155,9 @@ def cut_trace(encoded: EncodedProblem, length: int) -> EncodedProblem:
 def encode_problems(
     problems: Iterable[Problem],
     tokenizer: PreTrainedTokenizerFast,
-    form: PromptForm,
+    form: PromptConfig,
     max_trace: int | None = None,
+    keep_long: bool = False,
 ) -> tuple[list[EncodedProblem], EncodingCounts]:
     """Encode problems; what is too long is dropped or cut as `form` says, and counted.
 
@@ -187,6 +167,8 @@ def encode_problems(
         form: Templates and limits.
         max_trace: Tokens of a completion; None leaves traces as they are (evaluation, where a
             trace has no part and must not decide which problems are asked).
+        keep_long: Count traces that `long_traces=cut` would cut, and leave them whole: a later step
+            decides.
 
     Raises:
         ConfigError: The tokenizer has no chat template.
@@ -196,7 +178,7 @@ def encode_problems(
     for problem in problems:
         counts["problems"] += 1
         encoded = encode_problem(problem, tokenizer, form)
-        if len(encoded.prompt_ids) > form.max_prompt:
+        if len(encoded.prompt_ids) > form.max_length:
             counts["long_prompts"] += 1
             shorter = None
             if form.long_prompts == "cut":
@@ -212,7 +194,7 @@ def encode_problems(
             if form.long_traces == "drop":
                 counts["dropped"] += 1
                 continue
-            if form.long_traces == "cut":
+            if not keep_long:
                 encoded = cut_trace(encoded, max_trace)
         kept.append(encoded)
     return kept, EncodingCounts(**counts)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from igpo_lightning.data.problem import Problem
@@ -15,9 +15,9 @@ from igpo_lightning.rewards.extraction import (
 )
 from igpo_lightning.rewards.normalization import strip_choice
 from igpo_lightning.rewards.puzzles import countdown_reference, sudoku_reference
+from igpo_lightning.settings.data import KINDS, Reading
 
 FIELDS = ("id", "question", "solution", "answer", "level", "numbers", "target", "puzzle")
-KINDS = ("math", "countdown", "sudoku")
 _OPTIONAL = ("id", "solution", "level")
 _LEVEL = re.compile(r"(?:Level )?(\d+)")
 
@@ -34,17 +34,6 @@ _ANSWERS: dict[str, Callable[[str], str | None]] = {
     "the_answer_is": stated_answer,
     "any": extract_answer,
 }
-
-
-@dataclass
-class Reading:
-    """How rows are read; part of the schema of the `data` config group."""
-
-    columns: dict[str, str] = field(default_factory=dict)  # field: its column, where not the same
-    answer_from: str = "column"  # column | in the solution: box | hash | the_answer_is | any
-    keep: dict[str, list[Any]] = field(default_factory=dict)  # column: values of the rows to keep
-    unique_by: str | None = None  # column; only the first row of each value is kept
-    marks: list[str] = field(default_factory=list)  # columns of true/false, one for each solution
 
 
 def columns_read(reading: Reading) -> tuple[set[str], set[str]]:

@@ -3,42 +3,25 @@
 import hashlib
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from igpo_lightning.data.files import ENDINGS, file_rows, file_stem
-from igpo_lightning.data.hub import HubError, HubTable, hub_rows
+from igpo_lightning.data.hub import HubError, hub_rows
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.data.reading import Form, Reading, read_problems
+from igpo_lightning.data.reading import Form, read_problems
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.settings import DataConfig
+from igpo_lightning.settings.data import SPLITS
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
 DATA_DIR = "IGPO_DATA_DIR"
 _COLUMNS = {
     "math": "question, answer and, where there is one, solution",
     "countdown": "numbers and target",
     "sudoku": "question (16 digits, 0 where a cell is empty) and answer",
 }
-
-
-@dataclass
-class Source(Reading):
-    """A source of problems; also the schema of the `data` config group.
-
-    Rows of files are read through `columns`, `answer_from`, `keep` and `unique_by`; rows of the
-    hub through the settings of the same names in `hub`, because files in the common form (id,
-    question, solution, answer, level) hold what a hub repository names otherwise.
-    """
-
-    name: str = "jsonl"  # names the files in IGPO_DATA_DIR, and begins the ids of rows without one
-    path: str | None = None  # file (.jsonl, .jsonl.gz, .parquet); {split} is replaced; beats all
-    kind: str = "math"  # how answers are graded: math | countdown | sudoku
-    question: str = "{question}"  # what is asked; {question}, {numbers}, {target}, {puzzle}
-    hub: dict[str, HubTable] = field(default_factory=dict)  # split: table; no entry, no such split
-    validation_share: float = 0.05  # of train, held out where the source has no validation; [0, 1)
-    limit: int | None = None  # at most this many problems a split, the first ones; null for all
 
 
 class SplitNotFoundError(ConfigError):
@@ -60,7 +43,7 @@ class _Found:
     own_validation: bool = False
 
 
-def load_problems(source: Source, split: str) -> list[Problem]:
+def load_problems(source: DataConfig, split: str) -> list[Problem]:
     """The problems of one split, in the order of the source.
 
     Looked up in this order: `source.path`; NAME.SPLIT.jsonl(.gz) or NAME.jsonl(.gz) in the folder
@@ -88,22 +71,12 @@ def load_problems(source: Source, split: str) -> list[Problem]:
     raise SplitNotFoundError(_not_found(source, split, tried))
 
 
-def _check(source: Source, split: str) -> None:
+def _check(source: DataConfig, split: str) -> None:
     if split not in SPLITS:
         raise ConfigError(f"split={split}: use one of {', '.join(SPLITS)}")
-    if not 0 <= source.validation_share < 1:
-        share = source.validation_share
-        raise ConfigError(f"data.validation_share={share}: give a number from 0 to below 1")
-    if source.limit is not None and source.limit < 1:
-        raise ConfigError(f"data.limit={source.limit}: give at least 1, or null for all")
-    for name, table in source.hub.items():
-        if name not in SPLITS:
-            raise ConfigError(f"data.hub.{name}: no such split; use {', '.join(SPLITS)}")
-        if not table.repository:
-            raise ConfigError(f"data.hub.{name}.repository is missing; give owner/name")
 
 
-def _share(source: Source, split: str, found: _Found) -> list[Problem]:
+def _share(source: DataConfig, split: str, found: _Found) -> list[Problem]:
     """What a split gets of the rows that were found for it."""
     if split == "test":
         if found.whole and _has(source, "train"):
@@ -143,12 +116,12 @@ def _hash(identity: str) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def _has(source: Source, split: str) -> bool:
+def _has(source: DataConfig, split: str) -> bool:
     """Whether the source has a split, as far as its hub entries say; own files may hold any."""
     return not source.hub or split in source.hub
 
 
-def _in_path(source: Source, split: str, tried: list[str]) -> _Found | None:
+def _in_path(source: DataConfig, split: str, tried: list[str]) -> _Found | None:
     if source.path is None:
         tried.append("data.path is not set")
         return None
@@ -167,7 +140,7 @@ def _in_path(source: Source, split: str, tried: list[str]) -> _Found | None:
     return _Found(_read_file(source, file), whole, own)
 
 
-def _in_folder(source: Source, split: str, tried: list[str]) -> _Found | None:
+def _in_folder(source: DataConfig, split: str, tried: list[str]) -> _Found | None:
     folder = os.environ.get(DATA_DIR)
     if not folder:
         tried.append(f"{DATA_DIR} is not set")
@@ -192,7 +165,7 @@ def _file_of(folder: str, stem: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _read_file(source: Source, file: Path) -> list[Problem]:
+def _read_file(source: DataConfig, file: Path) -> list[Problem]:
     form = Form(source.kind, source.question, file_stem(file), drop_unanswered=False)
     problems, _ = read_problems(file_rows(file), source, form)
     return _some(problems, str(file))
@@ -204,7 +177,7 @@ def _some(problems: list[Problem], where: str) -> list[Problem]:
     return problems
 
 
-def _on_hub(source: Source, split: str, tried: list[str]) -> _Found | None:
+def _on_hub(source: DataConfig, split: str, tried: list[str]) -> _Found | None:
     if split not in source.hub:
         there = ", ".join(source.hub) or "nothing"
         note = ", from which validation is cut" if "train" in source.hub else ""
@@ -225,7 +198,7 @@ def _on_hub(source: Source, split: str, tried: list[str]) -> _Found | None:
     return _Found(_some(problems, where), own_validation="validation" in source.hub)
 
 
-def _not_found(source: Source, split: str, tried: list[str]) -> str:
+def _not_found(source: DataConfig, split: str, tried: list[str]) -> str:
     name = source.name
     files = [f"{name}.{split}.jsonl", f"{name}.jsonl"]
     if split == "validation":

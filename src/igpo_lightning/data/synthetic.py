@@ -21,9 +21,6 @@ from dataclasses import replace
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
 
-MAX_LEVEL = 4
-# How a trace says its steps: the name and step of the question, or the value before and the step.
-WORDINGS = ("names", "values")  # A+12=57; B-21=\boxed{36}   45+12=57,57-21=\boxed{36}
 _LARGEST_DIGIT = 3  # of a step: few facts, which a small model learns in minutes
 _PATIENCE = 1000  # draws without a new problem after which a level counts as used up
 _NAMES = "ABCDE"

@@ -1,17 +1,16 @@
 """Masked diffusion as pure tensor code: noising, denoising, likelihood."""
 
 from igpo_lightning.diffusion.likelihood import (
-    LikelihoodSettings,
     MaskedInputs,
     TokenScores,
     draw_masked_inputs,
     token_scores,
 )
-from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, denoise
+from igpo_lightning.diffusion.sampler import DenoiseOutput, denoise
+from igpo_lightning.settings import SamplerConfig
 
 __all__ = [
     "DenoiseOutput",
-    "LikelihoodSettings",
     "MaskedInputs",
     "SamplerConfig",
     "TokenScores",

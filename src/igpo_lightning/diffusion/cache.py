@@ -6,7 +6,6 @@ from the block to the end of the canvas ("prefix") or the block alone ("dual").
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -50,7 +49,6 @@ class Passes:
         prompt_length: P.
         cache: "none", "prefix" or "dual".
         cfg_scale: Guidance weight; above 0 every row is run a second time, its prompt masked.
-        autocast: Data type of autocast; None leaves the precision as it is around the call.
         work: Counters.
     """
 
@@ -61,7 +59,6 @@ class Passes:
     prompt_length: int
     cache: str
     cfg_scale: float
-    autocast: torch.dtype | None
     work: Work = field(default_factory=Work)
     _kept: KeyValueCache = field(default_factory=KeyValueCache)
     _kept_rows: list[int] = field(default_factory=list)
@@ -117,8 +114,7 @@ class Passes:
         # Rows that are equal but for what is masked in them share a pass, not its positions.
         if positions is not None and self.selects and inverse is None:
             options = {"positions": positions.repeat(copies, 1) + block.start}
-        with self._precision(canvas.device):
-            hidden = self.body(inputs, mask, window=(start, stop), cache=kept, **options)
+        hidden = self.body(inputs, mask, window=(start, stop), cache=kept, **options)
         if not options:
             hidden = hidden[:, block.start - start : block.stop - start]
         if inverse is not None:
@@ -135,17 +131,11 @@ class Passes:
     def project(self, hidden: Tensor) -> Tensor:
         """Logits [m, V] of hidden states [m, D], or [m, 2, D] with guidance."""
         self.work.head_positions += hidden.shape[:-1].numel()
-        with self._precision(hidden.device):
-            logits = self.model.project(hidden)
+        logits = self.model.project(hidden)
         if not self.cfg_scale:
             return logits
         conditional, unconditional = logits.float().unbind(dim=1)
         return unconditional + (self.cfg_scale + 1) * (conditional - unconditional)
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(device.type, dtype=self.autocast)
 
     def _distinct(
         self, inputs: Tensor, mask: Tensor | None

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.cache import Passes
-from igpo_lightning.diffusion.sampler_config import SamplerConfig
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.distributed.lockstep import Lockstep
+from igpo_lightning.inpainting.hints import FREE
+from igpo_lightning.settings import SamplerConfig
 
-FREE = -1  # in hint_ids: the sampler fills this position
 HINTED = -1  # in unmask_step: the position was given, no step committed it
 
 

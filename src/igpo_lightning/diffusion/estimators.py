@@ -12,8 +12,6 @@ from torch import Tensor
 
 from igpo_lightning.diffusion.noise import fold, uniform
 
-COUPLINGS = ("independent", "shared", "antithetic")
-
 _NOISE, _COUNT = 0, 1  # independent streams of one row key
 
 

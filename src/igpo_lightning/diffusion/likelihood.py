@@ -8,14 +8,12 @@ from torch import Tensor
 from igpo_lightning.diffusion.forward_process import apply_masks
 from igpo_lightning.diffusion.head_scores import any_head_scores, linear_head_scores, part_count
 from igpo_lightning.diffusion.masked_inputs import (
-    LikelihoodSettings,
     MaskedInputs,
     draw_masked_inputs,
 )
 from igpo_lightning.models.backbone import Backbone
 
 __all__ = [
-    "LikelihoodSettings",
     "MaskedInputs",
     "TokenScores",
     "draw_masked_inputs",

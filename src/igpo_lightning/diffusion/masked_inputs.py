@@ -8,69 +8,9 @@ from torch import Tensor
 
 from igpo_lightning.diffusion import estimators
 from igpo_lightning.diffusion.noise import fold, uniform
-
-KINDS = ("mean_field", "elbo", "quadrature", "strata", "sandwich", "trajectory")
+from igpo_lightning.settings import LikelihoodConfig
 
 _ESTIMATOR, _PROMPT = 0, 1  # independent streams of one row key
-
-
-@dataclass(frozen=True)
-class LikelihoodSettings:
-    """Which estimator, and its parameters; estimators.py says what each draws.
-
-    Attributes:
-        kind: "mean_field" (IGPO, diffu-GRPO), "elbo" (with the sequence ratio: ESPO),
-            "quadrature" (GDPO), "strata" (DACA-GRPO; DiffuCoder with 2), "sandwich" (SPG) or
-            "trajectory" (TraceRL).
-        samples: Masked inputs for "elbo" and "sandwich"; masks for each node of "quadrature".
-        coupling: How these belong together: "independent", "shared" or "antithetic".
-        nodes: Quadrature nodes in t.
-        fixed_counts: "quadrature": mask a fixed number of tokens at each node (less variance);
-            otherwise each token by itself (GDPO).
-        strata: Complementary strata, k.
-        full_pass: "strata": average with one pass over the fully masked completion (DiffuCoder).
-        slices: Slices of the trajectory, k.
-        upper_beta: "sandwich": beta >= 1 of the upper bound (SPG: 1.5).
-        upper_share: "sandwich": share of the upper bound in the estimate of rows with negative
-            advantage, the rest is the lower bound (SPG: 0.5; 1 is the upper bound alone).
-        prompt_mask_rate: Each prompt token is masked with this probability (diffu-GRPO: 0.15).
-        hints_visible: Hints stay visible and are not scored; otherwise they are masked and scored
-            like all tokens (IGPO).
-        credit_strength: Strength in [-1, 1] of credit weights from the denoising order; 0 is off.
-    """
-
-    kind: str = "mean_field"
-    samples: int = 2
-    coupling: str = "independent"
-    nodes: int = 2
-    fixed_counts: bool = False
-    strata: int = 2
-    full_pass: bool = False
-    slices: int = 4
-    upper_beta: float = 1.5
-    upper_share: float = 0.5
-    prompt_mask_rate: float = 0.0
-    hints_visible: bool = False
-    credit_strength: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("kind", KINDS), ("coupling", estimators.COUPLINGS)):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name}={value!r} is unknown; use one of {', '.join(allowed)}")
-        for name in ("samples", "nodes", "strata", "slices", "upper_beta"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is below 1")
-        for name, low in (("upper_share", 0), ("prompt_mask_rate", 0), ("credit_strength", -1)):
-            if not low <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not within [{low}, 1]")
-        if self.pairs_samples and self.samples % 2:
-            raise ValueError(f"samples={self.samples} is odd; antithetic masks come in pairs")
-
-    @property
-    def pairs_samples(self) -> bool:
-        """Whether the samples themselves are antithetic pairs (with quadrature the nodes are)."""
-        return self.coupling == "antithetic" and self.kind in ("elbo", "sandwich")
 
 
 @dataclass(frozen=True)
@@ -121,7 +61,7 @@ def _prompt_masks(keys: Tensor, prompt_mask: Tensor, rate: float, inputs: int) -
 
 
 def draw_masked_inputs(
-    settings: LikelihoodSettings,
+    settings: LikelihoodConfig,
     completion_ids: Tensor,
     *,
     keys: Tensor,
@@ -150,8 +90,7 @@ def draw_masked_inputs(
     Raises:
         ValueError: The estimator needs an argument that is None.
     """
-    everywhere = torch.ones_like(completion_ids, dtype=torch.bool)
-    free = ~hint_mask if settings.hints_visible else everywhere
+    free = torch.ones_like(completion_ids, dtype=torch.bool)  # hints are masked like all tokens
     own_keys = fold(keys, _ESTIMATOR)
     if settings.kind == "mean_field":
         masks, weights = estimators.mean_field_masks(free)

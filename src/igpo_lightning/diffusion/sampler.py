@@ -2,9 +2,14 @@
 
 LLaDA's semi-autoregressive sampler (arXiv 2502.09992, section 2.4) with the hint-injected
 initialisation of IGPO (arXiv 2509.10396): hints stand in the canvas from the start and stay.
-What a step costs is kept down without changing a token: the head and the noise are computed at
-masked positions of the current block only, rows leave the batch while they have nothing to commit,
-and with a fixed schedule the host knows all counts in advance and never waits for the device.
+Read `plain.py` first: it is the published loop, and makes the same tokens. Here a step costs less:
+the head and the noise are computed at masked positions of the current block only, rows leave the
+batch while they have nothing to commit, and with a fixed schedule the host knows all counts in
+advance and never waits for the device.
+
+A call goes through four files: this one (blocks and their steps), `step.py` (one step),
+`token_choice.py` (a token and its score for each masked position) and `unmasking.py` (how many
+positions a step commits, and which). `cache.py` runs the model for a step.
 """
 
 import torch
@@ -12,7 +17,6 @@ from torch import Tensor
 
 from igpo_lightning.diffusion.cache import Passes
 from igpo_lightning.diffusion.canvas import (
-    FREE,
     HINTED,
     Canvas,
     DenoiseOutput,
@@ -20,14 +24,15 @@ from igpo_lightning.diffusion.canvas import (
     leave_finished,
 )
 from igpo_lightning.diffusion.compilation import compiled_encode
-from igpo_lightning.diffusion.denoising_step import refreshes, step_rows
-from igpo_lightning.diffusion.sampler_config import SamplerConfig
+from igpo_lightning.diffusion.step import Step, refreshes, run_step
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.diffusion.unmasking import commit_schedule
 from igpo_lightning.distributed.lockstep import SOLO, Lockstep
+from igpo_lightning.inpainting.hints import FREE
 from igpo_lightning.models.backbone import Backbone
+from igpo_lightning.settings import SamplerConfig
 
-__all__ = ["FREE", "HINTED", "DenoiseOutput", "SamplerConfig", "denoise"]
+__all__ = ["DenoiseOutput", "SamplerConfig", "denoise"]
 
 
 def _random_keys(batch: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
@@ -39,7 +44,7 @@ def _random_keys(batch: int, generator: torch.Generator | None, device: torch.de
 
 
 def _token_rules(config: SamplerConfig, model: Backbone) -> TokenRules:
-    forbidden = {model.mask_token_id, *config.forbidden_ids}
+    forbidden = {model.mask_token_id}
     if config.eos == "never":
         forbidden.add(model.eos_token_id)
     return TokenRules(
@@ -108,7 +113,6 @@ def denoise(
             prompt_ids.shape[1],
             config.cache,
             config.cfg_scale,
-            None if config.autocast == "none" else getattr(torch, config.autocast),
         ),
         rules=_token_rules(config, model),
         config=config,
@@ -152,27 +156,22 @@ def _fill_by_schedule(canvas: Canvas, block: int, rows: list[int], masked: list[
     """Fill a block of some rows, so many positions a step as the schedule says."""
     config, steps = canvas.config, canvas.config.steps_per_block
     schedule = commit_schedule(torch.tensor(masked), steps, config.schedule)  # [A, steps]
-    left_after = torch.tensor(masked)[:, None] - schedule.cumsum(dim=1)
-    for step in range(steps):
-        commits, left = schedule[:, step], left_after[:, step]
-        # A pass that commits nothing changes nothing, unless it masks again or fills the cache.
+    masked_before = torch.tensor(masked)[:, None] - schedule.cumsum(dim=1) + schedule
+    for number in range(steps):
+        commits, left = schedule[:, number], masked_before[:, number] - schedule[:, number]
+        # A pass that commits nothing changes nothing, unless it masks again or renews the cache.
+        # The cache keeps the rows of the pass before alone: a row that goes on later stays in.
         active = commits > 0
-        if config.remask > 0 or (refreshes(config, block, step) and config.cache != "none"):
+        cached = config.cache != "none" and (refreshes(config, block, number) or bool(active.any()))
+        if config.remask > 0 or cached:
             active |= left > 0
-        if config.cache_blocks > 1 and (step == 0 or bool(active.any())):
+        if config.cache_blocks > 1 and (number == 0 or bool(active.any())):
             active[:] = True  # a window that is run twice is the same: no row need leave the cache
         chosen = active.nonzero().flatten().tolist()
         if chosen:
-            step_rows(
-                canvas,
-                block,
-                step,
-                [rows[i] for i in chosen],
-                [block * steps + step] * len(chosen),
-                (commits + left)[active].tolist(),
-                commits[active].tolist(),
-                left[active].tolist(),
-            )
+            row_steps = [block * steps + number] * len(chosen)
+            counts = masked_before[active, number].tolist(), commits[active].tolist()
+            run_step(canvas, Step(block, number, [rows[i] for i in chosen], row_steps, *counts))
 
 
 def _fill_in_parallel(
@@ -181,12 +180,12 @@ def _fill_in_parallel(
     """Fill a block of some rows, as many positions a step as the scores allow."""
     config, width = canvas.config, canvas.config.block_length
     inside = slice(block * width, (block + 1) * width)
-    step = 0
-    while step == 0 or any(masked):
-        step_rows(canvas, block, step, rows, [steps_taken[row] for row in rows], masked)
+    number = 0
+    while number == 0 or any(masked):
+        run_step(canvas, Step(block, number, rows, [steps_taken[row] for row in rows], masked))
         for row, count in zip(rows, masked, strict=True):
             steps_taken[row] += count > 0
-        step += 1
+        number += 1
         masked = canvas.free[rows, inside].sum(dim=1).tolist()  # the host has to know who goes on
         if config.cache_blocks == 1:
             rows = [row for row, count in zip(rows, masked, strict=True) if count]

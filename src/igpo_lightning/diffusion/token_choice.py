@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.noise import NoiseBuffers, gumbel, gumbel_of, stream
+from igpo_lightning.diffusion.cpu_draws import pruned_gumbel_argmax, two_level_argmax
+from igpo_lightning.diffusion.noise import NoiseBuffers, gumbel
 from igpo_lightning.diffusion.unmasking import STRATEGIES, Candidates
 
 # Logits handled at a time, and logits of one call of the head, by device. On CPUs the first fits
@@ -18,7 +19,6 @@ from igpo_lightning.diffusion.unmasking import STRATEGIES, Candidates
 # mapped anew (glibc's limit is 32 MiB); on GPUs both bound memory.
 CHUNK = {"cpu": 1 << 19, "cuda": 1 << 24}
 HEAD_CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
-_ARGMAX_WIDTH = 128  # tokens a group in the two-level arg-max
 
 
 @dataclass(frozen=True)
@@ -40,60 +40,6 @@ class TokenRules:
     top_p: float | None = None
     strategy: str = "low_confidence"
     last: tuple[int, ...] = ()
-
-
-def argmax(scores: Tensor) -> Tensor:
-    """The first position of the maximum of each row, [M, V] -> [M].
-
-    In two levels, since a maximum is vectorised on CPUs and an arg-max is not.
-    """
-    rows, size = scores.shape
-    whole = size - size % _ARGMAX_WIDTH
-    if scores.device.type != "cpu" or whole == 0:
-        return scores.argmax(dim=-1)
-    groups = scores[:, :whole].view(rows, -1, _ARGMAX_WIDTH)
-    group = groups.amax(dim=-1).argmax(dim=-1)
-    best = groups[torch.arange(rows), group]  # [M, width]
-    tail = scores[:, whole:]
-    at = torch.cat((best, tail), dim=1).argmax(dim=-1)
-    return torch.where(at < _ARGMAX_WIDTH, group * _ARGMAX_WIDTH + at, whole + at - _ARGMAX_WIDTH)
-
-
-def perturbed_argmax(
-    logits: Tensor, keys: Tensor, temperature: float, buffers: NoiseBuffers
-) -> Tensor:
-    """The arg-max [M] of logits + T * Gumbel noise, with logarithms for a few tokens alone.
-
-    Noise grows with the integer that it is made of. Of the sums at the largest logit and at the
-    largest noise the better one is a bound: a token that beats it has a logit that reaches it with
-    the row's largest noise, and noise that reaches it with the row's largest logit. Those tokens
-    are found by comparing, and only they are summed up, in float64 as the others would be. It
-    waits for the device to count them, and so serves CPUs alone.
-
-    Args:
-        logits: [M, V], float32, one finite in each row at least.
-        keys: [M] int64.
-        temperature: T, above 0.
-        buffers: Memory for the noise of M rows.
-    """
-    numbers = stream(keys, buffers)  # [M, V]
-    largest = torch.stack((argmax(logits), argmax(numbers)), dim=1)  # [M, 2]
-    sums = gumbel_of(numbers.gather(1, largest)) * temperature + logits.gather(1, largest)
-    bound = sums.amax(dim=1, keepdim=True)
-    top_logit = logits.gather(1, largest[:, :1]).double()
-    top_noise = temperature * gumbel_of(numbers.gather(1, largest[:, 1:]))
-    # Far above all rounding, float32's too; lets some tokens more through.
-    slack = 1e-6 * (1 + bound.abs() + top_logit.abs() + top_noise.abs())
-    least_noise = (bound - top_logit - slack) / temperature
-    least_number = ((-(-least_noise).exp()).exp() * 2.0**52 * (1 - 1e-9)).long()
-    least_logit = (bound - top_noise - slack).float()
-    rows, tokens = ((numbers >= least_number) & (logits >= least_logit)).nonzero(as_tuple=True)
-    sums = gumbel_of(numbers[rows, tokens]) * temperature + logits[rows, tokens]
-    best = bound.flatten().scatter_reduce(0, rows, sums, "amax")
-    # The first of equal ones, as an arg-max takes it.
-    losing = tokens.masked_fill(sums < best[rows], logits.shape[1])
-    first = torch.full_like(keys, logits.shape[1] - 1)
-    return first.scatter_reduce(0, rows, losing, "amin")
 
 
 def filter_logits(scaled: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
@@ -120,31 +66,29 @@ def _choose(
     logits = logits.float()
     for token in rules.forbidden:  # one by one: an index list would have to reach the device first
         logits[:, token].fill_(-torch.inf)
-    filtered = logits
+    filters = rules.top_k or rules.top_p or rules.strategy == "topk_margin"
+    on_cpu, drawn_from = logits.device.type == "cpu", logits
     if buffers is None:
-        tokens = argmax(logits)
+        tokens = _argmax(logits)
+    elif on_cpu and not filters:
+        assert keys is not None
+        tokens = pruned_gumbel_argmax(logits, keys, rules.temperature, buffers)
     else:
         assert keys is not None
-        filters = rules.top_k or rules.top_p or rules.strategy == "topk_margin"
-        if logits.device.type == "cpu" and not filters:
-            tokens = perturbed_argmax(logits, keys, rules.temperature, buffers)
-            return tokens, _scores(logits, logits, tokens, rules, keys)
         # The arg-max of logits / T + noise, in float64 and in the noise's memory.
         perturbed = gumbel(keys, logits.shape[-1], buffers).mul_(rules.temperature).add_(logits)
         if filters:
-            filtered = filter_logits(logits / rules.temperature, rules.top_k, rules.top_p)
-            perturbed.masked_fill_(filtered == -torch.inf, -torch.inf)
-        tokens = argmax(perturbed)
-    return tokens, _scores(logits, filtered, tokens, rules, keys)
-
-
-def _scores(
-    logits: Tensor, filtered: Tensor, tokens: Tensor, rules: TokenRules, keys: Tensor | None
-) -> Tensor:
-    scores = STRATEGIES[rules.strategy](Candidates(logits, filtered, tokens, keys))
+            drawn_from = filter_logits(logits / rules.temperature, rules.top_k, rules.top_p)
+            perturbed.masked_fill_(drawn_from == -torch.inf, -torch.inf)
+        tokens = _argmax(perturbed)
+    scores = STRATEGIES[rules.strategy](Candidates(logits, drawn_from, tokens, keys))
     for token in rules.last:
         scores = scores.masked_fill(tokens == token, -torch.inf)
-    return scores
+    return tokens, scores
+
+
+def _argmax(scores: Tensor) -> Tensor:
+    return two_level_argmax(scores) if scores.device.type == "cpu" else scores.argmax(dim=-1)
 
 
 def choose_tokens(

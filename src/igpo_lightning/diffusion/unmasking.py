@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.noise import fold, uniform
+from igpo_lightning.settings.sampler import SCHEDULES
 
-_RANDOM = 0x72616E64  # the stream of row keys that the strategy "random" draws from
+RANDOM_STREAM = 0x72616E64  # the stream of row keys that the strategy "random" draws from
 
 # ---- strategies: how sure the model is of a position ------------------------------------------
 
@@ -53,7 +54,7 @@ def low_confidence(candidates: Candidates) -> Tensor:
 def random(candidates: Candidates) -> Tensor:
     """Uniform in (0, 1), [M]: the order of unmasking says nothing about the model."""
     assert candidates.keys is not None
-    return uniform(fold(candidates.keys, _RANDOM)).float()
+    return uniform(fold(candidates.keys, RANDOM_STREAM)).float()
 
 
 def entropy(candidates: Candidates) -> Tensor:
@@ -80,7 +81,6 @@ STRATEGIES: dict[str, Callable[[Candidates], Tensor]] = {
     "margin": margin,
     "topk_margin": topk_margin,
 }
-PROBABILITY_STRATEGIES = ("low_confidence", "margin", "topk_margin")  # scores lie in [0, 1]
 
 # ---- schedules: how many positions each step of a block commits -------------------------------
 
@@ -114,12 +114,18 @@ def commit_schedule(masked_count: Tensor, steps: int, kind: str = "fixed") -> Te
     return still_masked[:, :-1] - still_masked[:, 1:]
 
 
-SCHEDULES = ("fixed", "linear", "cosine")
-
 # ---- choosing positions -----------------------------------------------------------------------
 
 
-def _ranks(scores: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+def in_front(mask: Tensor) -> Tensor:
+    """Positions of each row [..., K], first those where `mask` [..., K] holds, both in order.
+
+    `nonzero` would give the first ones alone, but wait for the device to count them.
+    """
+    return mask.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
+
+
+def ranks(scores: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
     """Scores [B, K] from best to worst, and each position's rank [B, K] among them.
 
     Positions that are no candidates come last; equal scores go to the earlier position.
@@ -127,8 +133,7 @@ def _ranks(scores: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
     ranked = scores.masked_fill(~candidates, -torch.inf)
     # Two stable sorts: candidates stay in front even of -inf scores of their own.
     by_score = ranked.sort(dim=1, descending=True, stable=True).indices
-    first = candidates.gather(1, by_score).to(torch.uint8)
-    order = by_score.gather(1, first.sort(dim=1, descending=True, stable=True).indices)
+    order = by_score.gather(1, in_front(candidates.gather(1, by_score)))
     rank = torch.empty_like(order)
     rank.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
     return ranked.gather(1, order), rank
@@ -140,7 +145,7 @@ def most_confident(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor
     Returns:
         Mask [B, K] of the chosen positions; equal scores go to the earlier position.
     """
-    _, rank = _ranks(scores, candidates)
+    _, rank = ranks(scores, candidates)
     return (rank < counts[:, None]) & candidates
 
 
@@ -150,7 +155,7 @@ def above_threshold(confidence: Tensor, candidates: Tensor, threshold: float) ->
     Fast-dLLM's confidence-aware parallel decoding (arXiv 2505.22618). All arguments and the result
     are [B, K] but the threshold.
     """
-    _, rank = _ranks(confidence, candidates)
+    _, rank = ranks(confidence, candidates)
     return ((confidence >= threshold) | (rank == 0)) & candidates
 
 
@@ -160,7 +165,7 @@ def within_factor(confidence: Tensor, candidates: Tensor, factor: float) -> Tens
     c_n is the n-th highest confidence: Fast-dLLM's factor-based rule (arXiv 2505.22618, Theorem 1),
     which bounds how far the product of marginals is from the joint distribution.
     """
-    best, rank = _ranks(confidence, candidates)
+    best, rank = ranks(confidence, candidates)
     number = torch.arange(1, best.shape[1] + 1, device=best.device)
     # (n + 1)(1 - c_n) grows with n, so the n that satisfy the bound are the first ones.
     count = ((number + 1) * (1 - best) < factor).sum(dim=1).clamp(min=1)
@@ -184,5 +189,5 @@ def remasked(committed: Tensor, keys: Tensor, probability: float, limit: Tensor)
     """
     drawn = uniform(keys)
     chosen = committed & (drawn < probability)
-    _, rank = _ranks(-drawn, chosen)
+    _, rank = ranks(-drawn, chosen)
     return chosen & (rank < limit[:, None])

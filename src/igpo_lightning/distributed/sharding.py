@@ -11,7 +11,8 @@ import torch
 from igpo_lightning.distributed.lockstep import SOLO, Lockstep
 from igpo_lightning.distributed.ranks import any_rank
 
-# Sharded models whose parameters every rank holds for the time being, see `gathered`.
+# Sharded models that `gathered` gathers, and those whose parameters every rank holds just now.
+_GATHERS: WeakSet[torch.nn.Module] = WeakSet()
 _GATHERED: WeakSet[torch.nn.Module] = WeakSet()
 
 
@@ -24,19 +25,16 @@ def lockstep_of(model: torch.nn.Module) -> Lockstep:
 
 
 @contextmanager
-def gathered(model: torch.nn.Module, keep: bool) -> Iterator[None]:
-    """Within it, every rank holds all of a sharded model's parameters, gathered once.
+def gathered(model: torch.nn.Module) -> Iterator[None]:
+    """Within it, every rank holds all of a model's parameters, gathered once.
 
     Forward passes then need no collectives, so ranks may differ in their number. All ranks must
-    enter and leave.
-
-    Args:
-        model: A backbone; without effect where it is not sharded.
-        keep: Whether there is memory for it; without, each block is gathered when it runs.
+    enter and leave. Without effect on a model that was not sharded with `gather_rollouts`: there
+    each block is gathered when it runs.
     """
     from torch.distributed.fsdp import FSDPModule
 
-    if not keep or not isinstance(model, FSDPModule):
+    if model not in _GATHERS or not isinstance(model, FSDPModule):
         yield
         return
     parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
@@ -94,6 +92,7 @@ def shard(
     mesh: Any,
     compute_dtype: torch.dtype | None = None,
     cpu_offload: bool = False,
+    gather_rollouts: bool = False,
 ) -> None:
     """Share a backbone's parameters over a device mesh with FSDP2, one unit for each block.
 
@@ -105,6 +104,7 @@ def shard(
         compute_dtype: Parameters are gathered in it, gradients reduced in float32; None for the
             parameters' own.
         cpu_offload: Keep parameters, gradients and optimizer states in the CPU's memory.
+        gather_rollouts: Whether there is memory for `gathered`.
     """
     from torch.distributed.fsdp import (
         CPUOffloadPolicy,
@@ -117,6 +117,8 @@ def shard(
 
     if isinstance(model, FSDPModule):
         return
+    if gather_rollouts:
+        _GATHERS.add(model)
     precision = MixedPrecisionPolicy()
     if compute_dtype is not None:
         precision = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)

@@ -19,16 +19,13 @@ from tqdm import tqdm
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.diffusion.likelihood import (
-    LikelihoodSettings,
-    draw_masked_inputs,
-    token_scores,
-)
+from igpo_lightning.diffusion.likelihood import draw_masked_inputs, token_scores
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
-from igpo_lightning.diffusion.sampler import SamplerConfig, denoise
+from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.evaluation.runner import complete, decode_live
+from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.models import load_backbone, load_tokenizer
+from igpo_lightning.settings import LikelihoodConfig, SamplerConfig
 
 log = logging.getLogger(__name__)
 _KNOWN = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
@@ -107,9 +104,8 @@ class DiffusionLM(LM):
             raise ConfigError(f"dtype={dtype}: use float32 or bfloat16")
         if likelihood_samples < 1:
             raise ConfigError(f"likelihood_samples={likelihood_samples}: give at least 1")
-        defaults = {"completion_length": 256, "block_length": 32, "steps": 128}
         try:
-            self.sampler = SamplerConfig(**(defaults | {"stop_after_eos": True} | sampler))
+            self.sampler = SamplerConfig(**({"stop_after_eos": True} | sampler))
         except (TypeError, ValueError) as error:
             known = ", ".join(sorted(SamplerConfig.__dataclass_fields__))
             raise ConfigError(f"--model_args: {error}; the sampler takes {known}") from error
@@ -201,12 +197,9 @@ class DiffusionLM(LM):
                 log.warning("a prompt of %d tokens loses its beginning: %d fit", len(ids), room)
             problem = Problem(id="", question=context, solution=None, answer="")
             problems.append(EncodedProblem(problem, ids[-room:], None, None))
-        with torch.no_grad():
-            completions = complete(
-                self.backbone, problems, seeds, config, self._device, self.batch_size
-            )
-        drawn = completions.output.completion_ids[:, :tokens]
-        return decode_live(drawn, self.tokenizer, self.backbone.eos_token_id)
+        answerer = Answerer(self.backbone, self.tokenizer, config, self.batch_size)
+        completions = answerer.answer(problems, seeds, self._device)
+        return answerer.texts(completions.output.completion_ids[:, :tokens])
 
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -250,7 +243,7 @@ class DiffusionLM(LM):
         # A single token is masked in every input: one of them says all.
         samples = 1 if length == 1 else self.likelihood_samples
         rows = min(self.batch_size, samples)
-        settings = LikelihoodSettings(kind="elbo", samples=-(-samples // rows))
+        settings = LikelihoodConfig(kind="elbo", samples=-(-samples // rows))
         seeds = [stable_seed(self.seed, "likelihood", str(target), row) for row in range(rows)]
         keys = row_keys(seeds, self._device)
         prompt_ids, target_ids = self._rows(prompt, rows), self._rows(target, rows)

@@ -3,14 +3,13 @@
 Nothing here imports torch: the checks look at every measurement before anything is loaded.
 """
 
-import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from igpo_lightning.config import EvalStage, named_data
+from igpo_lightning.config import named_data, plain
+from igpo_lightning.errors import ConfigError
 from igpo_lightning.runs.dotted_keys import dotted
+from igpo_lightning.settings import EvalStage, EvalSuiteStage, Settings
 
 # What a result follows from; it does not follow from where and on what it is computed.
 _DECISIVE = ["model", "prompt", "data", "sampler", "reward", "eval", "seed"]
@@ -29,7 +28,7 @@ class Measurement:
 
     benchmark: str
     length: int
-    config: DictConfig
+    config: Settings
 
     @property
     def name(self) -> str:
@@ -38,35 +37,44 @@ class Measurement:
 
     def decisive(self) -> dict[str, Any]:
         """Dotted key: value of all that the result follows from."""
-        groups = OmegaConf.to_container(OmegaConf.masked_copy(self.config, _DECISIVE), resolve=True)
-        assert isinstance(groups, dict)
+        groups = {key: value for key, value in plain(self.config).items() if key in _DECISIVE}
         return {key: value for key, value in dotted(groups).items() if key not in _FREE}
 
 
-def measurements(config: DictConfig) -> list[Measurement]:
+def measurements(config: Settings) -> list[Measurement]:
     """Every benchmark at the first length, then at the next one.
 
     The benchmarks are the parts of the data, or the data itself where it has none. The sampler
     makes as many tokens a step at every length as the configured one does.
+
+    Raises:
+        ConfigError: A length does not fit the sampler.
     """
-    lengths = list(config.stage.lengths) or [config.sampler.completion_length]
-    names = list(config.data.parts) or [config.data.name]
+    assert isinstance(config.stage, EvalSuiteStage)
+    lengths = config.stage.lengths or (config.sampler.completion_length,)
+    names = config.data.parts or (config.data.name,)
     return [
-        Measurement(name, length, _measured(config, name, length))
+        Measurement(name, length, _measured(config, config.stage, name, length))
         for length in lengths
         for name in names
     ]
 
 
-def _measured(config: DictConfig, name: str, length: int) -> DictConfig:
-    part = copy.deepcopy(config)
-    part.stage = EvalStage()
-    if config.data.parts:
-        part.data = named_data(name, "data.parts")
-        if config.data.limit is not None:
-            part.data.limit = config.data.limit
-    part.sampler.steps = length * config.sampler.steps // config.sampler.completion_length
-    part.sampler.completion_length = length
-    part.eval.temperature = config.stage.temperatures.get(name, config.eval.temperature)
-    part.eval.samples = config.stage.samples.get(name, config.eval.samples)
-    return part
+def _measured(config: Settings, suite: EvalSuiteStage, name: str, length: int) -> Settings:
+    data, sampler, evaluation = config.data, config.sampler, config.eval
+    if data.parts:
+        limit, data = data.limit, named_data(name, "data.parts")
+        data = data if limit is None else replace(data, limit=limit)
+    steps = length * sampler.steps // sampler.completion_length
+    try:
+        sampler = replace(sampler, steps=steps, completion_length=length)
+    except ConfigError as error:
+        raise ConfigError(
+            f"stage.lengths={list(suite.lengths)}: {length} tokens do not fit the sampler: {error}"
+        ) from error
+    evaluation = replace(
+        evaluation,
+        temperature=suite.temperatures.get(name, evaluation.temperature),
+        samples=suite.samples.get(name, evaluation.samples),
+    )
+    return replace(config, stage=EvalStage(), data=data, sampler=sampler, eval=evaluation)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,42 +12,11 @@ from igpo_lightning.inpainting.placement import (
     own_positions,
     stretched_positions,
 )
+from igpo_lightning.settings import InpaintConfig
+from igpo_lightning.settings.inpaint import CHOICES, PLACEMENTS
 
-FREE = -1
-CHOICES = ("random", "prefix", "suffix", "uncertain")
-PLACEMENTS = ("own", "stretched")
-LONG_TRACES = ("cut", "skip", "compress")
-
-
-@dataclass(frozen=True)
-class HintOptions:
-    """How hints are made from a trace; the defaults are the paper's.
-
-    Attributes:
-        choice: Which chunks are given: "random"; "prefix" (the earliest); "suffix" (the latest);
-            "uncertain" (those at whose positions the policy's mean entropy is largest).
-        placement: "own" (position in the trace) or "stretched" (the released code's wider gaps).
-        stretch: Largest factor on a gap of the stretched placement.
-        gap_limit: Largest gap of the stretched placement, in tokens.
-        tail: Last positions that the stretched placement leaves free.
-        exclude_answer: Leave the answer's tokens out before chunking.
-        drop_short_chunk: Drop a last chunk that is shorter than the smallest size.
-        max_share: At most this share of the completion is given, in [0, 1].
-        long_traces: A trace longer than the completion is "cut", gives no hints at all ("skip"), or
-            keeps its end, with the gaps between chunks shrunk ("compress").
-        noise: Share of the hint tokens that are replaced by other tokens of the trace, in [0, 1].
-    """
-
-    choice: str = "random"
-    placement: str = "own"
-    stretch: float = 1.5
-    gap_limit: int = 100
-    tail: int = 30
-    exclude_answer: bool = True
-    drop_short_chunk: bool = False
-    max_share: float = 1.0
-    long_traces: str = "cut"
-    noise: float = 0.0
+FREE = -1  # in hint_ids: the sampler fills this position
+PAPER = InpaintConfig()
 
 
 def _randint(low: int, high: int, generator: torch.Generator) -> int:
@@ -133,7 +101,7 @@ def choose_hints(
     generator: torch.Generator,
     answer_span: tuple[int, int] | None = None,
     *,
-    options: HintOptions = HintOptions(),
+    options: InpaintConfig = PAPER,
     uncertainty: Tensor | None = None,
 ) -> Tensor:
     """Fix floor(ratio * N) of a trace's N chunks, chosen at random, at their own positions.
@@ -148,7 +116,7 @@ def choose_hints(
         answer_span: Tokens [start, end) of the trace that give the final answer away; they are
             left out before chunking.
         options: Other choices than the paper's, each documented there. A chosen chunk that would
-            not fit (over `max_share`, into the free tail, past the end) is left out.
+            not fit (into the free tail, past the end) is left out.
         uncertainty: [C], the policy's entropy at each completion position; "uncertain" needs it.
 
     Returns:
@@ -169,7 +137,7 @@ def choose_hints(
     ]
     # The small term keeps 0.29 * 100 from becoming 28.
     count = math.floor(ratio * len(chunks) + 1e-9)
-    budget = math.floor(options.max_share * completion_length + 1e-9)
+    budget = completion_length
     chosen: list[Chunk] = []
     for index in _ranked(chunks, options.choice, uncertainty, len(trace), generator)[:count]:
         size = chunks[index][1] - chunks[index][0]
@@ -190,7 +158,7 @@ def choose_hints(
 
 
 def _positions(
-    chosen: list[Chunk], trace: Tensor, hint_ids: Tensor, options: HintOptions
+    chosen: list[Chunk], trace: Tensor, hint_ids: Tensor, options: InpaintConfig
 ) -> list[int]:
     length = len(hint_ids)
     if options.placement == "stretched":

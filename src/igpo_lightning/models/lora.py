@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,28 +19,12 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.lazy_tensor import LazyTensor
 from igpo_lightning.models.quantization import dense_weight
+from igpo_lightning.settings import LoraConfig
 
 ADAPTER = "default"
 
 
-@dataclass(frozen=True)
-class LoraSettings:
-    """Size and place of the adapters.
-
-    Attributes:
-        rank: r, columns of A and rows of B.
-        alpha: The update is alpha / r * B A.
-        dropout: Share of an adapter's inputs that training drops.
-        targets: Last names of the linear layers to adapt; empty for all of the blocks'.
-    """
-
-    rank: int
-    alpha: float
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ()
-
-
-def add_lora(model: BackboneModule, settings: LoraSettings, seed: int) -> None:
+def add_lora(model: BackboneModule, settings: LoraConfig, seed: int) -> None:
     """Freeze the backbone and put adapters beside its linear layers; B starts at zero.
 
     The adapters are float32 whatever the weights are: a step of a usual learning rate would be lost
@@ -50,7 +33,7 @@ def add_lora(model: BackboneModule, settings: LoraSettings, seed: int) -> None:
     Raises:
         ConfigError: A target is no linear layer of the blocks.
     """
-    from peft import LoraConfig, inject_adapter_in_model
+    import peft
 
     names = settings.targets or model.linear_names
     unknown = sorted(set(names) - set(model.linear_names))
@@ -65,7 +48,7 @@ def add_lora(model: BackboneModule, settings: LoraSettings, seed: int) -> None:
         for path, part in model.named_modules()
         if id(part) in inside and path.rpartition(".")[2] in names and hasattr(part, "weight")
     ]
-    config = LoraConfig(
+    config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]
         lora_dropout=settings.dropout,
@@ -76,7 +59,7 @@ def add_lora(model: BackboneModule, settings: LoraSettings, seed: int) -> None:
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, model, ADAPTER)
+        peft.inject_adapter_in_model(config, model, ADAPTER)
     for _, layer in _layers(model):
         layer.lora_A.float()
         layer.lora_B.float()

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from igpo_lightning.models.cpu_first_layer import once_a_token
 from igpo_lightning.models.special_tokens import TokenIds, token_ids
 from igpo_lightning.models.transformer import Frame, Heads, NativeBackbone, attend
 
@@ -81,7 +82,7 @@ class TinyBlock(nn.Module):
             key, value = F.linear(x, self.qkv.weight[width:]).chunk(2, dim=-1)
             return query, key, value
         if plain:
-            mixed = frame.once_a_token(lambda rows: self.qkv(self.attention_norm(rows)), x)
+            mixed = once_a_token(lambda rows: self.qkv(self.attention_norm(rows)), x, frame.tokens)
         else:
             mixed = self.qkv(self.attention_norm(x))
         query, key, value = mixed.chunk(3, dim=-1)

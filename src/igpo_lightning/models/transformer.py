@@ -5,7 +5,6 @@ that must be right under padding, windows and caches is written here, once.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -62,24 +61,6 @@ class Frame:
             return x[..., self.wanted, :]
         index = self.wanted[:, :, None] if x.dim() == 3 else self.wanted[:, None, :, None]
         return x.take_along_dim(index, dim=-2)
-
-    def once_a_token(self, layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """`layer(x)` [B, n, E] of a layer that maps each position of x [B, n, D] by itself.
-
-        In front of the first attention equal tokens are equal rows, and most of a canvas are masks:
-        on CPUs without gradient each distinct row is run once. A GPU would have to tell the host
-        how many there are.
-        """
-        if self.tokens is None or torch.is_grad_enabled() or x.device.type != "cpu":
-            return layer(x)
-        if torch.compiler.is_compiling():
-            return layer(x)
-        distinct, number = torch.unique(self.tokens.flatten(), return_inverse=True)  # [u], [B * n]
-        if 2 * len(distinct) > len(number):
-            return layer(x)
-        places = torch.arange(len(number))
-        rows = torch.empty_like(distinct).scatter_(0, number, places)  # one place of each token
-        return layer(x.flatten(0, 1)[rows])[number].view(*x.shape[:2], -1)
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:

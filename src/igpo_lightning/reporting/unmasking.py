@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerFast
 
-from igpo_lightning.diffusion.sampler import HINTED, DenoiseOutput
+from igpo_lightning.diffusion.canvas import HINTED, DenoiseOutput
 from igpo_lightning.evaluation.records import token_strings
 
 HINT_STYLE = "bold black on bright_white"

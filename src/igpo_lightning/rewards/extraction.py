@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from igpo_lightning.settings.reward import EXTRACTION
+
 # Escaped braces are not structure; both box commands open a group like any brace.
 _BRACES = re.compile(r"\\[{}]|(?<=\\)(?:boxed|fbox)[ \t]*\{|[{}]")
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
@@ -187,7 +189,7 @@ STRATEGIES: dict[str, Callable[[str], str | None]] = {
     "number": last_number,
 }
 # The first that finds something decides.
-STRATEGY_ORDER = ("quoted", "box", "tag", "hash", "stated", "number")
+STRATEGY_ORDER = EXTRACTION
 
 
 def extract_answer(text: str, strategies: Sequence[str] = STRATEGY_ORDER) -> str | None:

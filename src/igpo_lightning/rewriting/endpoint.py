@@ -3,41 +3,11 @@
 import asyncio
 import os
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class EndpointSettings:
-    """How the endpoint is asked.
-
-    Attributes:
-        model: Name of the model there.
-        base_url: Of the API, up to /v1; None for the client's default.
-        system: System message; empty for none.
-        prompt: User message; {question}, {solution}, {answer} and {max_tokens} are replaced.
-        max_tokens: What {max_tokens} becomes: the longest rewrite that is accepted.
-        temperature: Of sampling.
-        max_output_tokens: Tokens after which the endpoint cuts an answer.
-        requests_per_minute: At most so many requests start a minute; None for no limit.
-        request_retries: A request that fails (connection, 408, 409, 429, 5xx) is repeated so many
-            times, after a pause that doubles or that the server asks for (Retry-After).
-        timeout: Seconds a request may take.
-    """
-
-    model: str
-    base_url: str | None
-    system: str
-    prompt: str
-    max_tokens: int
-    temperature: float
-    max_output_tokens: int
-    requests_per_minute: float | None
-    request_retries: int
-    timeout: float
+from igpo_lightning.settings import RewriterConfig
 
 
 class RequestFailedError(Exception):
@@ -65,8 +35,14 @@ class EndpointRewriter:
     The key is read from OPENAI_API_KEY and never written anywhere.
     """
 
-    def __init__(self, settings: EndpointSettings) -> None:
+    def __init__(self, settings: RewriterConfig, max_tokens: int) -> None:
         """Make the client; nothing is sent yet.
+
+        Args:
+            settings: How the endpoint is asked. A request that fails (connection, 408, 409, 429,
+                5xx) is repeated `request_retries` times, after a pause that doubles or that the
+                server asks for (Retry-After).
+            max_tokens: What {max_tokens} becomes: the longest rewrite that is accepted.
 
         Raises:
             ConfigError: The client library is missing, or neither a base URL nor a key is set.
@@ -85,7 +61,7 @@ class EndpointRewriter:
                 "example http://localhost:8000/v1), or OPENAI_API_KEY for the client's default one"
             )
         self._openai = openai
-        self._settings = settings
+        self._settings, self._max_tokens = settings, max_tokens
         self._limit = RateLimit(settings.requests_per_minute)
         self._client: Any = openai.AsyncOpenAI(
             api_key=key or "none",  # a local server asks for none, the client does
@@ -141,7 +117,7 @@ class EndpointRewriter:
         values = {
             "question": problem.question,
             "answer": problem.answer,
-            "max_tokens": str(self._settings.max_tokens),
+            "max_tokens": str(self._max_tokens),
             "solution": problem.solution or "",
         }
         # Last the solution: it may hold any text, also that of a placeholder.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-KINDS = ("mean", "std", "loo", "dr_grpo", "wd1")
+from igpo_lightning.settings.objective import ADVANTAGES
 
 
 def group_advantages(rewards: Tensor, kind: str = "mean") -> Tensor:
@@ -35,7 +35,7 @@ def group_advantages(rewards: Tensor, kind: str = "mean") -> Tensor:
         return centred * group / (group - 1)  # r - (sum - r) / (G - 1)
     if kind == "wd1":
         return group * (torch.softmax(centred, dim=1) - torch.softmax(-centred, dim=1))
-    raise ValueError(f"advantage kind {kind!r} is unknown; use one of {', '.join(KINDS)}")
+    raise ValueError(f"advantage kind {kind!r} is unknown; use one of {', '.join(ADVANTAGES)}")
 
 
 def informative_groups(rewards: Tensor) -> Tensor:

@@ -1,78 +1,42 @@
-"""What a step logs, as numbers that combine honestly over micro-batches, updates and ranks.
+"""What a step logs; docs/metrics.md says what each name means."""
 
-docs/metrics.md says what each name means.
-"""
-
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from igpo_lightning.rewards import extract_answer
+from igpo_lightning.rl.measures import Measure, Measures, join_measures, mean, share
 from igpo_lightning.rl.rollout import Rollout, all_right, all_wrong
+from igpo_lightning.rl.scorer import Experience
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A number and how two of its kind become one.
-
-    Attributes:
-        kind: "mean": a sum with its weight, so that parts of unequal size average rightly; "sum";
-            "max".
-        value: The sum, or the largest value.
-        weight: What a mean divides by.
-    """
-
-    kind: str
-    value: float
-    weight: float = 1.0
-
-    def join(self, other: "Measure") -> "Measure":
-        """This and another part as one."""
-        if self.kind == "max":
-            return Measure("max", max(self.value, other.value))
-        return Measure(self.kind, self.value + other.value, self.weight + other.weight)
-
-
-Measures = dict[str, Measure]
-
-
-def mean(total: float, weight: float) -> Measure:
-    """A mean of `weight` things that sum to `total`."""
-    return Measure("mean", total, weight)
-
-
-def join_measures(parts: Iterable[Measures]) -> Measures:
-    """Measures of several parts as one; a name may be missing in some."""
-    joined: Measures = {}
-    for part in parts:
-        for name, measure in part.items():
-            joined[name] = joined[name].join(measure) if name in joined else measure
-    return joined
-
-
-def measured_values(measures: Measures) -> dict[str, float]:
-    """Plain numbers; a mean over nothing (the ratio on hints where none was given) is left out."""
-    return {
-        name: m.value / m.weight if m.kind == "mean" else m.value
-        for name, m in measures.items()
-        if m.kind != "mean" or m.weight > 0
-    }
-
-
-def share(flags: Tensor) -> Measure:
-    """The share of True among flags."""
-    return mean(float(flags.sum()), flags.numel())
-
-
-def group_measures(first: Rollout, final: Rollout, answers: Sequence[str | None]) -> Measures:
-    """Groups before and after injection.
+def step_measures(
+    first: Rollout, experience: Experience, reward_names: Sequence[str], eos_token_id: int
+) -> Measures:
+    """All that groups, rewards, completions and advantages of a step say.
 
     Args:
         first: The groups as the policy sampled them.
-        final: The groups after replacement.
-        answers: N extracted answers of `first`; None where a completion has none.
+        experience: What was trained on.
+        reward_names: Of the parts of the rewards.
+        eos_token_id: The EOS.
     """
+    return join_measures(
+        [
+            group_measures(first, experience.rollout),
+            reward_measures(first, experience.rollout, reward_names),
+            rollout_measures(experience, eos_token_id),
+            advantage_measures(
+                experience.advantages, experience.loss_mask, experience.rollout.hint_mask
+            ),
+            {"group/dropped": share(~experience.counted_rows)},
+        ]
+    )
+
+
+def group_measures(first: Rollout, final: Rollout) -> Measures:
+    """Groups as the policy sampled them, and after replacement."""
     measures: Measures = {}
     for when, rollout in (("before", first), ("after", final)):
         correct = rollout.grouped(rollout.correct)
@@ -84,7 +48,7 @@ def group_measures(first: Rollout, final: Rollout, answers: Sequence[str | None]
         }
     was_wrong = all_wrong(first.grouped(first.correct))
     is_wrong = all_wrong(final.grouped(final.correct))
-    size = first.group_size
+    answers, size = [extract_answer(text) for text in first.texts], first.group_size
     unique = [
         len({a for a in answers[start : start + size] if a is not None})
         for start in range(0, len(answers), size)
@@ -110,18 +74,11 @@ def reward_measures(first: Rollout, final: Rollout, names: Sequence[str]) -> Mea
     }
 
 
-def rollout_measures(
-    rollout: Rollout, entropy: Tensor, live: Tensor, loss_mask: Tensor, eos_token_id: int
-) -> Measures:
-    """Length, end, entropy and hint tokens of the rows that are trained on.
-
-    Args:
-        rollout: The groups after replacement.
-        entropy: [N, C], under the old policy.
-        live: [N, C], True up to and including the first EOS.
-        loss_mask: [N, C], True at tokens that count.
-        eos_token_id: The EOS.
-    """
+def rollout_measures(experience: Experience, eos_token_id: int) -> Measures:
+    """Length, end, entropy and hint tokens of the rows that are trained on."""
+    rollout, live = experience.rollout, experience.live
+    loss_mask, entropy = experience.loss_mask, experience.old.entropy
+    assert entropy is not None
     rows = len(rollout.texts)
     hinted = rollout.hint_mask & live
     kept = float((loss_mask & rollout.hint_mask).sum())

@@ -1,30 +1,11 @@
 """Which tokens of a completion get gradient."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-KINDS = ("entropy", "entropy_all", "threshold", "none")
-
-
-@dataclass(frozen=True)
-class FilterSettings:
-    """Which live tokens count; entropy is the old policy's, at the input that is scored.
-
-    Attributes:
-        kind: "entropy": of a row's hint tokens the most uncertain share, and every generated token
-            (the paper); "entropy_all": the most uncertain share of all live tokens (arXiv
-            2506.01939); "threshold": hint tokens with at least `threshold` nats, and every
-            generated token; "none": all.
-        keep_fraction: tau in (0, 1] (the paper: 0.2).
-        threshold: Nats; for "threshold" alone.
-    """
-
-    kind: str = "entropy"
-    keep_fraction: float = 0.2
-    threshold: float = 0.0
+from igpo_lightning.settings import FilterConfig
 
 
 def top_entropy(entropy: Tensor, candidates: Tensor, keep_fraction: float) -> Tensor:
@@ -68,19 +49,13 @@ def entropy_filter(
 
 
 def filter_tokens(
-    settings: FilterSettings, entropy: Tensor, hint_mask: Tensor, live_mask: Tensor
+    settings: FilterConfig, entropy: Tensor, hint_mask: Tensor, live_mask: Tensor
 ) -> Tensor:
-    """Loss mask [B, C] by the configured filter; arguments as in `entropy_filter`.
-
-    Raises:
-        ValueError: The kind is unknown.
-    """
+    """Loss mask [B, C] by the configured filter; arguments as in `entropy_filter`."""
     if settings.kind == "entropy":
         return entropy_filter(entropy, hint_mask, live_mask, settings.keep_fraction)
     if settings.kind == "entropy_all":
         return top_entropy(entropy, live_mask, settings.keep_fraction)
     if settings.kind == "threshold":
         return live_mask & (~hint_mask | (entropy >= settings.threshold))
-    if settings.kind == "none":
-        return live_mask
-    raise ValueError(f"filter {settings.kind!r} is unknown; use one of {', '.join(KINDS)}")
+    return live_mask

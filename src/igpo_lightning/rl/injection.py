@@ -1,66 +1,23 @@
 """What IGPO does to a group that needs help: who needs it, and what replaces what."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from igpo_lightning.inpainting.hints import HintOptions
-from igpo_lightning.inpainting.schedule import RatioSchedule
 from igpo_lightning.rl.rollout import Rollout, all_wrong
-
-TRIGGERS = ("all_wrong", "mean_below", "always", "never")
-SCOPES = ("group", "batch")
-EXTRA_SAMPLES = ("hinted", "plain")
+from igpo_lightning.settings import InpaintConfig
 
 
-@dataclass(frozen=True)
-class InpaintSettings:
-    """When groups get G extra samples, and of which kind; the defaults are the paper's.
-
-    Attributes:
-        trigger: "all_wrong": no right answer; "mean_below": the group's mean reward is below
-            `threshold`; "always"; "never" (GRPO).
-        threshold: Of "mean_below".
-        scope: Whether the trigger looks at each prompt's "group", or at the whole "batch" of a
-            process (the released code).
-        extra_samples: "hinted", or "plain": sampled again without hints, the paper's
-            sample-matched control.
-        schedule: The range of the hint ratio.
-        rounds: At most this many rounds for a group, each with a larger ratio, until one extra
-            sample is right.
-        chunk_min: Smallest chunk in tokens (the paper: 5).
-        chunk_max: Largest chunk in tokens (the paper: 10).
-        options: How hints are made.
-        replace_fraction: lambda: at most floor(lambda G) samples of a group are replaced.
-    """
-
-    trigger: str = "all_wrong"
-    threshold: float = 0.5
-    scope: str = "group"
-    extra_samples: str = "hinted"
-    schedule: RatioSchedule = field(default_factory=RatioSchedule)
-    rounds: int = 1
-    chunk_min: int = 5
-    chunk_max: int = 10
-    options: HintOptions = field(default_factory=HintOptions)
-    replace_fraction: float = 0.5
-
-
-def needs_help(settings: InpaintSettings, correct: Tensor, rewards: Tensor) -> Tensor:
+def needs_help(settings: InpaintConfig, correct: Tensor, rewards: Tensor) -> Tensor:
     """Groups [Q] that get extra samples.
 
     Args:
         settings: Trigger and scope.
         correct: Verdicts [Q, G].
         rewards: [Q, G].
-
-    Raises:
-        ValueError: The trigger or scope is unknown.
     """
-    if settings.scope not in SCOPES:
-        raise ValueError(f"scope {settings.scope!r} is unknown; use one of {', '.join(SCOPES)}")
     groups = correct.shape[0]
     if settings.scope == "batch":  # the whole batch is one group
         correct, rewards = correct.reshape(1, -1), rewards.reshape(1, -1)
@@ -68,11 +25,8 @@ def needs_help(settings: InpaintSettings, correct: Tensor, rewards: Tensor) -> T
         chosen = all_wrong(correct)
     elif settings.trigger == "mean_below":
         chosen = rewards.float().mean(dim=1) < settings.threshold
-    elif settings.trigger in ("always", "never"):
-        chosen = correct.new_full((correct.shape[0],), settings.trigger == "always")
     else:
-        known = ", ".join(TRIGGERS)
-        raise ValueError(f"trigger {settings.trigger!r} is unknown; use one of {known}")
+        chosen = correct.new_full((correct.shape[0],), settings.trigger == "always")
     return chosen.expand(groups)
 
 

@@ -10,50 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-RATIOS = ("token", "sequence")
-RATIO_LENGTHS = ("counted", "full")
-KL_KINDS = ("k1", "k2", "k3", "none")
-NORMALIZATIONS = ("sequence", "batch", "constant")
-
-
-@dataclass(frozen=True)
-class ObjectiveSettings:
-    """What is maximised; the defaults are the paper's.
-
-    Attributes:
-        advantage: Kind of `group_advantages`.
-        loss: Name of a registered objective: "clip" or "log_likelihood".
-        ratio: "sequence" or "token", see `importance_ratio`.
-        ratio_length: The sequence ratio's mean divides by the "counted" tokens, or by the "full"
-            completion length (the released code).
-        clip_low: epsilon below 1 (the paper: 0.2).
-        clip_high: epsilon above 1 (the paper: 0.2).
-        beta: Weight of the KL penalty (the paper: 0.01).
-        kl: Estimator of the penalty, see `kl_estimate`; "none" for no penalty.
-        normalization: See `normalized_weights`.
-        normalization_length: The constant of normalization "constant", in tokens.
-        drop_uniform_groups: Groups with equal rewards do not count, not even for the KL penalty
-            (DAPO's dynamic filtering).
-        count_after_eos: Tokens after the first EOS count too (the released code).
-    """
-
-    advantage: str = "mean"
-    loss: str = "clip"
-    ratio: str = "sequence"
-    ratio_length: str = "counted"
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    beta: float = 0.01
-    kl: str = "k3"
-    normalization: str = "sequence"
-    normalization_length: int = 256
-    drop_uniform_groups: bool = False
-    count_after_eos: bool = False
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether the reference policy has to be scored."""
-        return self.beta > 0 and self.kl != "none"
+from igpo_lightning.settings import ObjectiveConfig
+from igpo_lightning.settings.objective import (
+    KL_ESTIMATES,
+    NORMALIZATIONS,
+    RATIO_LENGTHS,
+    RATIOS,
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +35,7 @@ class TokenTerms:
 
 
 # (logp, old_logp, advantages [B, 1], loss_mask, settings) -> terms
-Objective = Callable[[Tensor, Tensor, Tensor, Tensor, ObjectiveSettings], TokenTerms]
+Objective = Callable[[Tensor, Tensor, Tensor, Tensor, ObjectiveConfig], TokenTerms]
 OBJECTIVES: dict[str, Objective] = {}
 
 
@@ -104,7 +67,7 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str = "k3") -> Tensor:
         return difference.square() / 2
     if kind == "k3":
         return difference.exp() - 1 - difference
-    raise ValueError(f"KL estimate {kind!r} is unknown; use one of {', '.join(KL_KINDS)}")
+    raise ValueError(f"KL estimate {kind!r} is unknown; use one of {', '.join(KL_ESTIMATES)}")
 
 
 def importance_ratio(
@@ -140,7 +103,7 @@ def clipped_ratio(
     old_logp: Tensor,
     advantages: Tensor,
     loss_mask: Tensor,
-    settings: ObjectiveSettings,
+    settings: ObjectiveConfig,
 ) -> TokenTerms:
     """min(ratio A, clip(ratio) A): PPO's surrogate, of GRPO, GSPO, DAPO and IGPO (Eq. 3)."""
     ratio = importance_ratio(logp, old_logp, loss_mask, settings.ratio, settings.ratio_length)
@@ -155,7 +118,7 @@ def weighted_log_likelihood(
     old_logp: Tensor,
     advantages: Tensor,
     loss_mask: Tensor,
-    settings: ObjectiveSettings,
+    settings: ObjectiveConfig,
 ) -> TokenTerms:
     """A log p, free of ratios: plain policy gradient, and wd1 with its own advantages.
 
@@ -171,7 +134,7 @@ def normalized_weights(
     loss_mask: Tensor,
     normalization: str = "sequence",
     *,
-    length: int = 256,
+    length: int | None = None,
     rows: float | None = None,
     tokens: float | None = None,
 ) -> Tensor:
@@ -184,7 +147,7 @@ def normalized_weights(
     Args:
         loss_mask: [B, C], True at counted tokens. A row without any adds 0 to the mean.
         normalization: One of the three.
-        length: The constant.
+        length: The constant; None for C.
         rows: Rows of the mean; None for B. Given where these rows are a part of a larger batch.
         tokens: Counted tokens of the whole batch; None for those of `loss_mask`.
 
@@ -200,7 +163,7 @@ def normalized_weights(
     if normalization == "batch":
         return counted / tokens
     if normalization == "constant":
-        return counted / length / rows
+        return counted / (length or loss_mask.shape[1]) / rows
     known = ", ".join(NORMALIZATIONS)
     raise ValueError(f"normalization {normalization!r} is unknown; use one of {known}")
 
@@ -220,7 +183,7 @@ def policy_loss(
     loss: str = "clip",
     ratio_length: str = "counted",
     normalization: str = "sequence",
-    normalization_length: int = 256,
+    normalization_length: int | None = None,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss that training minimises (arXiv 2509.10396, Eq. 3): -sum of weights (gain - beta KL).
@@ -239,7 +202,7 @@ def policy_loss(
         loss: Name of a registered objective.
         ratio_length: See `importance_ratio`.
         normalization: See `normalized_weights`.
-        normalization_length: Its constant.
+        normalization_length: Its constant; None for C.
         weights: [B, C], of each token, where these rows are a part of a larger batch; None for
             `normalized_weights` of these rows alone, by the two arguments before.
 
@@ -251,7 +214,7 @@ def policy_loss(
     Raises:
         ValueError: beta without a reference, or an unknown kind.
     """
-    settings = ObjectiveSettings(
+    settings = ObjectiveConfig(
         loss=loss,
         ratio=ratio,
         ratio_length=ratio_length,

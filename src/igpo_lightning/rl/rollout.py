@@ -1,8 +1,12 @@
 """Groups of completions: Q prompts with G completions each, kept as N = Q * G rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.diffusion.noise import stable_seed
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,26 @@ def all_wrong(correct: Tensor) -> Tensor:
 def all_right(correct: Tensor) -> Tensor:
     """Groups [Q] in which every answer is right, from verdicts [Q, G]."""
     return correct.all(dim=1)
+
+
+def repeated(problems: Sequence[EncodedProblem], group_size: int) -> list[EncodedProblem]:
+    """The problem of each of N = Q * G rows."""
+    return [problem for problem in problems for _ in range(group_size)]
+
+
+def row_seeds(
+    seed: int, step: int, problems: Sequence[EncodedProblem], group_size: int, purpose: str
+) -> list[int]:
+    """A seed for each row, G of each problem in turn: nothing else decides its randomness.
+
+    Args:
+        seed: Of the run.
+        step: The rollout step.
+        problems: N problems, one for each row.
+        group_size: G.
+        purpose: Tells the draws of a row apart.
+    """
+    return [
+        stable_seed(seed, step, encoded.problem.id, row % group_size, purpose)
+        for row, encoded in enumerate(problems)
+    ]

@@ -1,12 +1,14 @@
-"""Algorithm 1's inputs as plain values; see config.py for the keys that they come from."""
+"""Algorithm 1's inputs: the groups of `settings` that the RL stage reads."""
 
 from dataclasses import dataclass
 
-from igpo_lightning.diffusion.likelihood import LikelihoodSettings
-from igpo_lightning.diffusion.sampler import SamplerConfig
-from igpo_lightning.rl.filters import FilterSettings
-from igpo_lightning.rl.injection import InpaintSettings
-from igpo_lightning.rl.objectives import ObjectiveSettings
+from igpo_lightning.settings import (
+    FilterConfig,
+    InpaintConfig,
+    LikelihoodConfig,
+    ObjectiveConfig,
+    SamplerConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class RLSettings:
     steps: int
     rollout_batch_size: int
     train_batch_size: int
-    inpaint: InpaintSettings
-    filter: FilterSettings
-    objective: ObjectiveSettings
-    likelihood: LikelihoodSettings
+    inpaint: InpaintConfig
+    filter: FilterConfig
+    objective: ObjectiveConfig
+    likelihood: LikelihoodConfig
     reward_weights: dict[str, float]
     seed: int
     log_samples_every: int

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
+from igpo_lightning.config import plain
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.runs import checkpoints, durable, json_lines
 from igpo_lightning.runs.dotted_keys import dotted
 from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics
+from igpo_lightning.settings import Settings
 
 AUTO = "auto"
 CONFIG_FILE = "config.yaml"
@@ -61,7 +62,7 @@ class Resume:
     lines: list[dict[str, float]] = field(default_factory=list)
 
 
-def _is_free(key: str, config: DictConfig) -> bool:
+def _is_free(key: str, config: Settings) -> bool:
     if key == "stage.steps":  # a longer run is the same run where nothing runs down to its end
         decays = config.optimizer.decay_share > 0
         scheduled = config.inpaint.schedule in ("linear", "cosine")
@@ -72,14 +73,13 @@ def _is_free(key: str, config: DictConfig) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in _FREE)
 
 
-def settings(config: DictConfig) -> dict[str, str]:
+def settings(config: Settings) -> dict[str, str]:
     """The settings that decide a run's numbers, as JSON texts by dotted key."""
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
-    return {k: json.dumps(v) for k, v in dotted(values).items() if not _is_free(k, config)}
+    values = dotted(plain(config))
+    return {k: json.dumps(v) for k, v in values.items() if not _is_free(k, config)}
 
 
-def notes(config: DictConfig, folder: Path) -> dict[str, Any]:
+def notes(config: Settings, folder: Path) -> dict[str, Any]:
     """What a checkpoint keeps of the run beside Lightning's state."""
     return {"settings": settings(config), "lines": read_metrics(folder / METRICS_FILE)}
 
@@ -128,7 +128,7 @@ def _chosen(resume: str | None, folder: Path) -> Path | None:
     return found
 
 
-def _check(path: Path, old: dict[str, str], new: dict[str, str], config: DictConfig) -> None:
+def _check(path: Path, old: dict[str, str], new: dict[str, str], config: Settings) -> None:
     """Refuse to go on under settings that change what the run computes.
 
     Raises:
@@ -149,7 +149,7 @@ def _check(path: Path, old: dict[str, str], new: dict[str, str], config: DictCon
         )
 
 
-def find(config: DictConfig, folder: Path) -> Resume:
+def find(config: Settings, folder: Path) -> Resume:
     """Where the run in a folder starts.
 
     Raises:
@@ -169,7 +169,7 @@ def find(config: DictConfig, folder: Path) -> Resume:
     return Resume(path, kept["global_step"], list(kept.get("lines", [])))
 
 
-def finished(config: DictConfig, folder: Path, resume: Resume, steps: int) -> dict[str, Any] | None:
+def finished(config: Settings, folder: Path, resume: Resume, steps: int) -> dict[str, Any] | None:
     """The summary of a run that has nothing left to do; None where something is left.
 
     Args:
@@ -183,9 +183,8 @@ def finished(config: DictConfig, folder: Path, resume: Resume, steps: int) -> di
         path.exists() for path in (summary, before, folder / EXPORT_FOLDER)
     ):
         return None
-    whole = OmegaConf.to_container(config, resolve=True)
     old = yaml.safe_load(before.read_text(encoding="utf-8"))
-    if not isinstance(whole, dict) or _asked(old) != _asked(whole):
+    if _asked(old) != _asked(plain(config)):
         return None
     log.info("already finished: %s; nothing was run again", folder)
     numbers: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))

@@ -4,10 +4,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from igpo_lightning import distributed
+from igpo_lightning.models import BackboneModule
 from igpo_lightning.runs import durable
 
 
@@ -25,7 +27,7 @@ class ShardedStrategy(ModelParallelStrategy):
         gather_rollouts: bool = False,
         process_group_backend: str | None = None,
     ) -> None:
-        """The mesh, and how `EvaluationModule` shares parameters over it.
+        """The mesh, and how `shard_models` shares parameters over it.
 
         Args:
             replicas: Whole copies of the model over all processes.
@@ -78,3 +80,22 @@ class ShardedStrategy(ModelParallelStrategy):
             error = caught
         if distributed.any_rank(error is not None):
             raise durable.write_refused(path, error or OSError("another rank failed")) from error
+
+
+def shard_models(module: lightning.LightningModule, *models: BackboneModule | None) -> None:
+    """Share models' parameters as the trainer's strategy says; for `configure_model`.
+
+    Without effect under strategies that share none.
+    """
+    strategy, mesh = module.trainer.strategy, module.device_mesh
+    if mesh is None or not isinstance(strategy, ShardedStrategy):
+        return
+    for model in models:
+        if model is not None:
+            distributed.shard(
+                model,
+                distributed.sharding_mesh(mesh),
+                compute_dtype=strategy.compute_dtype,
+                cpu_offload=strategy.cpu_offload,
+                gather_rollouts=strategy.gather_rollouts,
+            )

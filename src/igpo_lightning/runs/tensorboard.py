@@ -6,18 +6,17 @@ from typing import Any
 
 import matplotlib.image
 from lightning.pytorch.loggers import TensorBoardLogger
-from omegaconf import DictConfig, OmegaConf
 
+from igpo_lightning.config import plain
 from igpo_lightning.runs.dotted_keys import dotted
+from igpo_lightning.settings import Settings
 
 _GROUPS = ("logger", "rewriter")  # no settings of a run that is trained or evaluated
 
 
-def settings(config: DictConfig) -> dict[str, bool | int | float | str]:
+def settings(config: Settings) -> dict[str, bool | int | float | str]:
     """The configuration as TensorBoard's table takes it: dotted key: plain value."""
-    whole = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(whole, dict)
-    shown = dotted({key: value for key, value in whole.items() if key not in _GROUPS})
+    shown = dotted({key: value for key, value in plain(config).items() if key not in _GROUPS})
     return {
         key: value if isinstance(value, bool | int | float | str) else str(value)
         for key, value in shown.items()
@@ -66,7 +65,7 @@ def log_text(loggers: Iterable[object], name: str, text: str, step: int) -> None
 
 
 def log_results(
-    loggers: Iterable[object], config: DictConfig, summary: Mapping[str, Any], curves: Path
+    loggers: Iterable[object], config: Settings, summary: Mapping[str, Any], curves: Path
 ) -> None:
     """Log settings with final metrics (HParams) and a picture (Images) where a logger takes them.
 

@@ -1,9 +1,10 @@
 """Supervised fine-tuning as a LightningModule."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+import lightning
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -13,41 +14,47 @@ from igpo_lightning.data.collate import COMPANY, TraceBatch
 from igpo_lightning.data.packing import NOWHERE, PackedBatch
 from igpo_lightning.diffusion.likelihood import MaskedInputs, packed_token_scores, token_scores
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
-from igpo_lightning.evaluation.module import EvaluationModule, EvaluationSettings
 from igpo_lightning.models import BackboneModule
-from igpo_lightning.optimization import OptimizerSettings, build_optimizer, clipped_step
+from igpo_lightning.models.trained_state import save_trained_only
+from igpo_lightning.optimization import build_optimizer, clipped_step
+from igpo_lightning.runs.sharded_strategy import shard_models
+from igpo_lightning.settings import OptimizerConfig, SFTStage
 from igpo_lightning.sft.loss import nelbo
-from igpo_lightning.sft.noising import NoiseSettings, draw_noise
+from igpo_lightning.sft.noising import draw_noise
 
 
 @dataclass(frozen=True)
 class SFTSettings:
-    """Plain values of the SFT stage; see config.py's SFTStage."""
+    """Plain values of the SFT stage; see settings.SFTStage."""
 
     steps: int
     train_batch_size: int
     seed: int
-    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    noise: SFTStage = field(default_factory=SFTStage)
 
 
-class SFTModule(EvaluationModule):
+class SFTModule(lightning.LightningModule):
     """The diffusion loss on prompts and traces, with the same noise at any batch layout."""
 
     def __init__(
         self,
         backbone: BackboneModule,
         tokenizer: PreTrainedTokenizerFast,
-        evaluation: EvaluationSettings,
         settings: SFTSettings,
-        optimizer: OptimizerSettings,
+        optimizer: OptimizerConfig,
     ) -> None:
-        super().__init__(backbone, tokenizer, evaluation)
+        super().__init__()
         # Manual, so that a step's loss and clipping do not depend on the micro-batch size.
         self.automatic_optimization = False
-        self.settings = settings
-        self.optimizer_settings = optimizer
+        self.backbone, self.tokenizer = backbone, tokenizer
+        self.settings, self.optimizer_settings = settings, optimizer
         self.validation_losses: list[tuple[float, int]] = []
         self.skipped_in_row = 0  # steps, because of NaN or inf
+        save_trained_only(self)
+
+    def configure_model(self) -> None:
+        """Share the parameters over the strategy's mesh, where it has one."""
+        shard_models(self, self.backbone)
 
     def configure_optimizers(self) -> Any:
         """AdamW over the backbone."""
@@ -85,7 +92,7 @@ class SFTModule(EvaluationModule):
         seed, device = self.settings.seed, self.device
         return draw_noise(
             # Validation is always the plain bound, so that its values compare between settings.
-            self.settings.noise if purpose == "sft" else NoiseSettings(),
+            self.settings.noise if purpose == "sft" else SFTStage(),
             row_keys([stable_seed(seed, purpose, i) for i in batch.row_indices[rows]], device),
             length,
             step_key=row_keys([stable_seed(seed, purpose, "times", batch.step)], device)[0],
@@ -156,36 +163,19 @@ class SFTModule(EvaluationModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the losses of an earlier validation."""
-        super().on_validation_epoch_start()
         self.validation_losses = []
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: TraceBatch, batch_idx: int) -> None:
         """Loss on held-out traces, under noise that is the same in every validation."""
-        if not isinstance(batch, TraceBatch):
-            super().validation_step(batch, batch_idx)
-            return
         loss = self.loss(batch, slice(None), "validation").item()
         counted = sum(index != COMPANY for index in batch.row_indices)
         self.validation_losses.append((loss, counted))
 
     def on_validation_epoch_end(self) -> None:
-        """Mean validation loss over all ranks, or the accuracy where problems were answered."""
-        if not self.validation_losses:
-            super().on_validation_epoch_end()
-            return
+        """Mean validation loss over all ranks."""
         parts = [p for part in distributed.gather_objects(self.validation_losses) for p in part]
         mean = sum(loss * rows for loss, rows in parts) / sum(rows for _, rows in parts)
         self.log("sft/val_loss", mean, prog_bar=True, logger=False)
         if not self.trainer.sanity_checking:
             for logger in self.loggers:
                 logger.log_metrics({"sft/val_loss": mean}, step=self.trainer.global_step)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        """Move a batch of traces."""
-        if isinstance(batch, PackedBatch):
-            return batch.to(device)
-        if isinstance(batch, TraceBatch):
-            tensors = (batch.prompt_ids, batch.prompt_mask, batch.completion_ids)
-            ids, mask, completions = (tensor.to(device) for tensor in tensors)
-            return replace(batch, prompt_ids=ids, prompt_mask=mask, completion_ids=completions)
-        return super().transfer_batch_to_device(batch, device, index)

@@ -1,33 +1,12 @@
 """Masked versions of true completions, and what each masked token's loss weighs."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.forward_process import sample_masks, sample_times
 from igpo_lightning.diffusion.masked_inputs import MaskedInputs
 from igpo_lightning.diffusion.noise import uniform
-
-
-@dataclass(frozen=True)
-class NoiseSettings:
-    """How completions are masked for training.
-
-    Attributes:
-        weighting: "inverse_t": a masked token's loss counts 1/t, which makes the sum a bound on
-            the log-likelihood (arXiv 2502.09992, Eq. 3); "uniform": every masked token counts 1,
-            so that rows with few masks do not rule the gradient.
-        timesteps: "independent": t ~ U(0, 1) for each row; "low_discrepancy": the rows of a step
-            share one draw and stand 1 / rows apart, so that their times cover (0, 1) evenly (the
-            antithetic sampling of arXiv 2406.07524). Each row's own t is uniform in both.
-        complementary: Every row is used twice, the second time with exactly the other tokens
-            masked, at time 1 - t: each token is learned once, at twice the cost.
-    """
-
-    weighting: str = "inverse_t"
-    timesteps: str = "independent"
-    complementary: bool = False
+from igpo_lightning.settings import SFTStage
 
 
 def low_discrepancy_times(step_key: Tensor, places: Tensor, rows: int) -> Tensor:
@@ -43,7 +22,7 @@ def low_discrepancy_times(step_key: Tensor, places: Tensor, rows: int) -> Tensor
 
 
 def draw_noise(
-    settings: NoiseSettings,
+    settings: SFTStage,
     keys: Tensor,
     length: int,
     step_key: Tensor,
@@ -52,8 +31,13 @@ def draw_noise(
 ) -> MaskedInputs:
     """Masks and weights of completions; a row's depend on no other row of its batch.
 
+    "independent" times are t ~ U(0, 1) for each row; with "low_discrepancy" the rows of a step
+    share one draw and stand 1 / rows apart, so that their times cover (0, 1) evenly (the antithetic
+    sampling of arXiv 2406.07524). A row's own t is uniform in both. Complementary rows are used
+    twice, the second time with exactly the other tokens masked, at time 1 - t.
+
     Args:
-        settings: What is drawn.
+        settings: `timesteps` and `complementary`.
         keys: [B] int64, one random key a row.
         length: C.
         step_key: [] int64, the same for all rows of a step (low_discrepancy).
@@ -62,7 +46,7 @@ def draw_noise(
 
     Returns:
         N = 1 or, with complementary masks, 2 inputs [B, N, C]; weights are 0 at visible tokens,
-        and their expectation over t and masks is 1 (inverse_t) or 1/2 (uniform).
+        and their expectation over t and masks is 1.
     """
     if settings.timesteps == "low_discrepancy":
         times = low_discrepancy_times(step_key, places, step_rows)
@@ -73,8 +57,7 @@ def draw_noise(
     if settings.complementary:
         masks = torch.cat((masks, ~masks), dim=1)
         times = torch.cat((times, 1.0 - times), dim=1)
-    weights = masks.double() / masks.shape[1]
-    if settings.weighting == "inverse_t":
-        weights = weights / times[..., None]
+    # 1/t makes the sum a bound on the log-likelihood (arXiv 2502.09992, Eq. 3).
+    weights = masks.double() / masks.shape[1] / times[..., None]
     scored = torch.ones_like(masks[:, 0])
     return MaskedInputs(masks=masks, weights=weights.float(), scored=scored)

@@ -3,9 +3,8 @@
 from importlib import import_module
 from typing import Any
 
-from omegaconf import DictConfig
-
 from igpo_lightning.plugins import load_plugins
+from igpo_lightning.settings import Settings
 
 _FILES = {
     "rl": "reinforce",
@@ -23,7 +22,7 @@ _FILES = {
 _PLANNED = ("rl", "sft", "eval", "generate")  # stages that run a model
 
 
-def run(config: DictConfig) -> dict[str, Any] | None:
+def run(config: Settings) -> dict[str, Any] | None:
     """Say what the configured stage will cost, and run it; returns its headline numbers."""
     load_plugins(config)
     if config.stage.name in _PLANNED:

@@ -17,27 +17,22 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerFast
 
-from igpo_lightning.diffusion.masked_inputs import LikelihoodSettings
-from igpo_lightning.diffusion.sampler import SamplerConfig
-from igpo_lightning.evaluation.module import EvaluationSettings
-from igpo_lightning.inpainting.hints import HintOptions
-from igpo_lightning.inpainting.schedule import RatioSchedule
+from igpo_lightning.config import plain
+from igpo_lightning.evaluation.evaluation import EvaluationSettings
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.cpu_memory import keep_freed_memory
-from igpo_lightning.models.lora import LoraSettings, add_lora
-from igpo_lightning.optimization import OptimizerSettings
-from igpo_lightning.rl.filters import FilterSettings
-from igpo_lightning.rl.injection import InpaintSettings
-from igpo_lightning.rl.objectives import ObjectiveSettings
+from igpo_lightning.models.lora import add_lora
+from igpo_lightning.rewards import GradingPool
 from igpo_lightning.rl.settings import RLSettings
 from igpo_lightning.runs import checkpoints, durable, resuming
 from igpo_lightning.runs.progress import StepBar
 from igpo_lightning.runs.sharded_strategy import ShardedStrategy
 from igpo_lightning.runs.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
 from igpo_lightning.runs.tensorboard import log_again
+from igpo_lightning.settings import RLStage, SamplerConfig, Settings
 from igpo_lightning.stages.problems import grader
 
 log = logging.getLogger(__name__)
@@ -49,9 +44,10 @@ def run_folder() -> Path:
 
 
 @rank_zero_only
-def save_resolved(config: DictConfig, folder: Path) -> None:
-    """Write config.yaml with every interpolation resolved."""
-    durable.write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+def save_resolved(config: Settings, folder: Path) -> None:
+    """Write config.yaml, from which `read_settings` makes the same settings."""
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    durable.write_text(folder / "config.yaml", text)
 
 
 def quiet_libraries() -> None:
@@ -66,7 +62,6 @@ def quiet_libraries() -> None:
         ".*is supposed to be called every.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*GPU available but not used.*",
-        ".*overridden .transfer_batch_to_device. in .LightningModule.*",
         ".*Total length of .DataLoader. across ranks is zero.*",
         ".*in eval mode at the start of training.*",
         ".*Using ModelCheckpoint with manual optimization.*",
@@ -76,19 +71,18 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", pattern)
 
 
-def build_tokenizer(config: DictConfig) -> PreTrainedTokenizerFast:
+def build_tokenizer(config: Settings) -> PreTrainedTokenizerFast:
     """The tokenizer that travels with the model."""
     return load_tokenizer(config.model.path, config.model.mask_token)
 
 
-def build_backbone(config: DictConfig, device: str = "cpu") -> BackboneModule:
+def build_backbone(config: Settings, device: str = "cpu") -> BackboneModule:
     """The model, on the CPU (Lightning moves it) or on "meta", where it is only counted."""
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     if config.trainer.accelerator == "cpu":
         keep_freed_memory()
     settings = config.model
-    tokens = ("mask_token_id", "eos_token_id", "pad_token_id", "eot_token_id")
     model = load_backbone(
         settings.path,
         dtype=getattr(torch, settings.dtype),
@@ -96,7 +90,7 @@ def build_backbone(config: DictConfig, device: str = "cpu") -> BackboneModule:
         random_init=settings.init == "random" or device == "meta",
         seed=config.seed,
         architecture=settings.architecture,
-        token_overrides={name: settings[name] for name in tokens},
+        token_overrides=settings.token_overrides,
         mask_token=settings.mask_token,
         shifted=settings.shifted,
         trust_remote_code=settings.trust_remote_code,
@@ -104,9 +98,7 @@ def build_backbone(config: DictConfig, device: str = "cpu") -> BackboneModule:
     )
     training = config.stage.name in ("rl", "sft")
     if settings.lora.enabled and training:
-        lora = settings.lora
-        targets = tuple(lora.targets)
-        add_lora(model, LoraSettings(lora.rank, lora.alpha, lora.dropout, targets), config.seed)
+        add_lora(model, settings.lora, config.seed)
     if settings.gradient_checkpointing:
         model.checkpoint_blocks()
     if settings.compile:
@@ -114,123 +106,42 @@ def build_backbone(config: DictConfig, device: str = "cpu") -> BackboneModule:
     return model.train(training)
 
 
-def sampler_settings(config: DictConfig, temperature: float) -> SamplerConfig:
-    """The sampler at a temperature."""
-    sampler = config.sampler
-    return SamplerConfig(
-        completion_length=sampler.completion_length,
-        block_length=sampler.block_length,
-        steps=sampler.steps,
-        temperature=temperature,
-        remasking=sampler.remasking,
-        cfg_scale=sampler.cfg_scale,
-        cache=sampler.cache,
-        confidence_threshold=sampler.confidence_threshold,
-        schedule=sampler.schedule,
-        factor=sampler.factor,
-        remask=sampler.remask,
-        top_k=sampler.top_k,
-        top_p=sampler.top_p,
-        cache_refresh=sampler.cache_refresh,
-        cache_blocks=sampler.cache_blocks,
-        forbidden_ids=tuple(sampler.forbidden_ids),
-        eos=sampler.eos,
-        stop_after_eos=sampler.stop_after_eos,
-        compile=sampler.compile,
-        autocast=sampler.autocast,
-        token_budget=sampler.token_budget,
-    )
+def evaluation_sampler(config: Settings) -> SamplerConfig:
+    """The sampler at the evaluation's temperature."""
+    return dataclasses.replace(config.sampler, temperature=config.eval.temperature)
 
 
-def evaluation_settings(config: DictConfig) -> EvaluationSettings:
+def evaluation_settings(config: Settings) -> EvaluationSettings:
     """How held-out problems are answered."""
     return EvaluationSettings(
-        sampler=sampler_settings(config, config.eval.temperature),
+        sampler=evaluation_sampler(config),
         batch_size=config.eval.batch_size,
-        samples=config.eval.samples,
         seed=config.seed,
-        workers=config.reward.workers,
-        timeout=config.reward.timeout,
-        grader=grader(config),
-        extraction=tuple(config.reward.extraction),
     )
 
 
-def likelihood_settings(config: DictConfig) -> LikelihoodSettings:
-    """The likelihood estimator."""
-    return LikelihoodSettings(**_values(config.likelihood, LikelihoodSettings))
+def build_pool(config: Settings) -> GradingPool:
+    """The grader processes, which start when first needed; close it (it is a context manager)."""
+    reward = config.reward
+    return GradingPool(reward.workers, reward.timeout, grader(config), reward.extraction)
 
 
-def inpaint_settings(config: DictConfig) -> InpaintSettings:
-    """Who gets extra samples, and how hints are made."""
-    inpaint = config.inpaint
-    fixed = inpaint.ratio is not None
-    schedule = RatioSchedule(
-        low=inpaint.ratio if fixed else inpaint.ratio_low,
-        high=inpaint.ratio if fixed else inpaint.ratio_high,
-        kind=inpaint.schedule,
-        final_scale=inpaint.schedule_final,
-        total_steps=config.stage.steps,
-        round_growth=inpaint.round_growth,
-    )
-    return InpaintSettings(
-        trigger=inpaint.trigger,
-        threshold=inpaint.threshold,
-        scope=inpaint.scope,
-        extra_samples=inpaint.extra_samples,
-        schedule=schedule,
-        rounds=inpaint.rounds,
-        chunk_min=inpaint.chunk_min,
-        chunk_max=inpaint.chunk_max,
-        options=HintOptions(**_values(inpaint, HintOptions)),
-        replace_fraction=inpaint.replace_fraction,
-    )
-
-
-def objective_settings(config: DictConfig) -> ObjectiveSettings:
-    """What is maximised."""
-    values = _values(config.objective, ObjectiveSettings)
-    values["normalization_length"] = (
-        config.objective.normalization_length or config.sampler.completion_length
-    )
-    return ObjectiveSettings(**values)
-
-
-def _values(group: DictConfig, settings: type) -> dict[str, Any]:
-    """The values of a config group for the fields of a settings dataclass, which spell alike."""
-    return {field.name: group[field.name] for field in dataclasses.fields(settings)}
-
-
-def rl_settings(config: DictConfig) -> RLSettings:
+def rl_settings(config: Settings, stage: RLStage) -> RLSettings:
     """Algorithm 1's inputs."""
-    stage = config.stage
     return RLSettings(
-        sampler=sampler_settings(config, config.sampler.temperature),
+        sampler=config.sampler,
         group_size=stage.group_size,
         inner_updates=stage.inner_updates,
         steps=stage.steps,
         rollout_batch_size=stage.rollout_batch_size,
         train_batch_size=stage.train_batch_size,
-        inpaint=inpaint_settings(config),
-        filter=FilterSettings(**_values(config.filter, FilterSettings)),
-        objective=objective_settings(config),
-        likelihood=likelihood_settings(config),
-        reward_weights=dict(config.reward.weights),
+        inpaint=config.inpaint,
+        filter=config.filter,
+        objective=config.objective,
+        likelihood=config.likelihood,
+        reward_weights=config.reward.weights,
         seed=config.seed,
         log_samples_every=stage.log_samples_every,
-    )
-
-
-def optimizer_settings(config: DictConfig) -> OptimizerSettings:
-    """AdamW and its schedule."""
-    optimizer = config.optimizer
-    return OptimizerSettings(
-        lr=optimizer.lr,
-        betas=(optimizer.betas[0], optimizer.betas[1]),
-        weight_decay=optimizer.weight_decay,
-        grad_norm=optimizer.grad_norm,
-        warmup_steps=optimizer.warmup_steps,
-        decay_share=optimizer.decay_share,
     )
 
 
@@ -240,7 +151,7 @@ def _continue_file(logger: CSVLogger, lines: list[dict[str, float]]) -> None:
     logger.save()
 
 
-def build_loggers(config: DictConfig, resume: resuming.Resume, step: int) -> list[Any]:
+def build_loggers(config: Settings, resume: resuming.Resume, step: int) -> list[Any]:
     """The configured loggers; those of a resumed run keep what came before its checkpoint.
 
     Args:
@@ -261,14 +172,14 @@ def build_loggers(config: DictConfig, resume: resuming.Resume, step: int) -> lis
     return loggers
 
 
-def _strategy(config: DictConfig) -> str | Strategy:
+def _strategy(config: Settings) -> str | Strategy:
     trainer = config.trainer
     timeout = datetime.timedelta(seconds=trainer.timeout)
     if trainer.strategy == "fsdp":
         offloads = trainer.cpu_offload and trainer.accelerator == "gpu"
         return ShardedStrategy(
             replicas=trainer.replicas,
-            shards=trainer.devices * trainer.num_nodes // trainer.replicas,
+            shards=trainer.world_size // trainer.replicas,
             timeout=timeout,
             compute_dtype=torch.bfloat16 if trainer.precision == "bf16-mixed" else None,
             cpu_offload=trainer.cpu_offload,
@@ -278,10 +189,10 @@ def _strategy(config: DictConfig) -> str | Strategy:
         )
     if trainer.strategy == "ddp":
         return DDPStrategy(timeout=timeout)
-    return str(trainer.strategy)
+    return trainer.strategy
 
 
-def _plugins(config: DictConfig) -> list[Any]:
+def _plugins(config: Settings) -> list[Any]:
     """Durable checkpoints, and SLURM without its handler, which would save within a step."""
     plugins: list[Any] = []
     if config.trainer.strategy != "fsdp":  # whose strategy writes by itself
@@ -314,7 +225,7 @@ class Pace:
     log_every: int = 1
 
 
-def _training_callbacks(config: DictConfig, pace: Pace) -> list[Callback]:
+def _training_callbacks(config: Settings, pace: Pace) -> list[Callback]:
     folder, evaluates = run_folder(), pace.evaluate_every > 0
     kept = checkpoints.RunCheckpoints(
         folder / checkpoints.FOLDER,
@@ -334,7 +245,7 @@ def _training_callbacks(config: DictConfig, pace: Pace) -> list[Callback]:
 
 
 def build_trainer(
-    config: DictConfig, pace: Pace | None = None, resume: resuming.Resume | None = None
+    config: Settings, pace: Pace | None = None, resume: resuming.Resume | None = None
 ) -> lightning.Trainer:
     """Lightning's Trainer; one that trains (has a pace) survives what `survival` is about."""
     callbacks: list[Callback] = [StepBar(leave=False), NameLostRanks()]
@@ -347,7 +258,7 @@ def build_trainer(
         devices=config.trainer.devices,
         num_nodes=config.trainer.num_nodes,
         strategy=_strategy(config),
-        precision=config.trainer.precision,
+        precision=config.trainer.precision,  # type: ignore[arg-type]
         plugins=_plugins(config),
         logger=build_loggers(config, resume, resume.global_step // (pace.updates if pace else 1))
         or False,

@@ -4,23 +4,26 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from omegaconf import DictConfig
+from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.datamodules import EvaluationData
 from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.evaluation.evaluation import Evaluation
 from igpo_lightning.evaluation.harness import harness_summary
 from igpo_lightning.evaluation.module import EvaluationModule
+from igpo_lightning.models import BackboneModule
 from igpo_lightning.reporting.plots import CURVES_FILE
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_eval_table
 from igpo_lightning.runs.tensorboard import log_results
+from igpo_lightning.settings import Settings
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import encode, read_problems
 
 _HARNESS_TASK = "gsm8k"  # the benchmark that lm-evaluation-harness is compared on
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Evaluate a model; returns the headline numbers, which summary.json holds too."""
     build.quiet_libraries()
     folder = build.run_folder()
@@ -28,35 +31,35 @@ def run(config: DictConfig) -> dict[str, Any]:
     problems = read_problems(config, config.eval.split)
     held_out = encode(config, problems[: config.eval.limit], tokenizer)
     build.save_resolved(config, folder)
-    settings = build.evaluation_settings(config)
-    module = EvaluationModule(build.build_backbone(config), tokenizer, settings)
-    trainer = build.build_trainer(config)
-    answer(config, held_out, module, trainer)
+    backbone, trainer = build.build_backbone(config), build.build_trainer(config)
+    evaluation = evaluate(config, held_out, backbone, tokenizer, trainer)
     if not trainer.is_global_zero:
         return {}
-    summary = keep(config, folder, module)
+    summary = keep(config, folder, evaluation)
     log_results(trainer.loggers, config, summary, folder / CURVES_FILE)
-    print_eval_table(folder, config.data.name, summary, module.samples, total=len(problems))
+    print_eval_table(folder, config.data.name, summary, evaluation.samples, total=len(problems))
     return summary
 
 
-def answer(
-    config: DictConfig,
+def evaluate(
+    config: Settings,
     problems: list[EncodedProblem],
-    module: EvaluationModule,
+    backbone: BackboneModule,
+    tokenizer: PreTrainedTokenizerFast,
     trainer: lightning.Trainer,
-) -> None:
-    """Let the model answer; the module then holds the samples and the accuracy."""
+) -> Evaluation:
+    """Let the model answer; the result holds the samples and the accuracy."""
     data = EvaluationData(problems, config.eval.samples, config.eval.batch_size)
-    try:
+    with build.build_pool(config) as pool:
+        settings = build.evaluation_settings(config)
+        module = EvaluationModule(backbone, tokenizer, pool, settings)
         trainer.validate(module, datamodule=data, verbose=False)
-    finally:
-        module.close()
+    return module.evaluation
 
 
-def keep(config: DictConfig, folder: Path, module: EvaluationModule) -> dict[str, Any]:
+def keep(config: Settings, folder: Path, evaluation: Evaluation) -> dict[str, Any]:
     """Write the samples and then, as what says that all is there, summary.json; returns it."""
-    SampleFile(folder / "samples.jsonl").write(module.samples)
-    compared = config.data.name == _HARNESS_TASK and module.samples
-    harness = harness_summary(module.samples) if compared else {}
-    return write_summary(folder, before=None, after=module.accuracy, harness=harness)
+    SampleFile(folder / "samples.jsonl").write(evaluation.samples)
+    compared = config.data.name == _HARNESS_TASK and evaluation.samples
+    harness = harness_summary(evaluation.samples) if compared else {}
+    return write_summary(folder, before=None, after=evaluation.accuracy, harness=harness)

@@ -7,20 +7,21 @@ from typing import Any
 
 import lightning
 import yaml
-from omegaconf import DictConfig
+from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.measurements import Measurement, measurements
 from igpo_lightning.evaluation.metrics import Accuracy
-from igpo_lightning.evaluation.module import EvaluationModule
+from igpo_lightning.models import BackboneModule
 from igpo_lightning.reporting.paper_table import print_suite, suite_numbers, write_suite
 from igpo_lightning.reporting.plots import CURVES_FILE
 from igpo_lightning.runs import durable
 from igpo_lightning.runs.metrics_file import MEASURED_FILE, SUMMARY_FILE
 from igpo_lightning.runs.tensorboard import log_results
+from igpo_lightning.settings import Settings
 from igpo_lightning.stages import build
-from igpo_lightning.stages.evaluate import answer, keep
+from igpo_lightning.stages.evaluate import evaluate, keep
 from igpo_lightning.stages.problems import encode, read_problems
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def recorded(folder: Path, part: Measurement) -> dict[str, Any] | None:
     return summary
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Measure what is missing; returns the headline numbers, which summary.json holds too."""
     build.quiet_libraries()
     folder, parts = build.run_folder(), measurements(config)
@@ -55,11 +56,14 @@ def run(config: DictConfig) -> dict[str, Any]:
     results = {name: summary for name, summary in found.items() if summary is not None}
     build.save_resolved(config, folder)
     trainer = build.build_trainer(config)
-    module = None if len(results) == len(parts) else build_module(parts[0])
+    model = None
+    if len(results) < len(parts):  # loaded once for all measurements
+        first = parts[0].config
+        model = build.build_backbone(first), build.build_tokenizer(first)
     for part in parts:
-        if module is not None and part.name not in results:
+        if model is not None and part.name not in results:
             held_out = problems[part.benchmark][: config.eval.limit]
-            results[part.name] = measure(part, folder / part.name, held_out, module, trainer)
+            results[part.name] = measure(part, folder / part.name, held_out, *model, trainer)
         if trainer.is_global_zero:
             log.info("%s: %s", part.name, Accuracy(**results[part.name]["after"]))
     if not trainer.is_global_zero:
@@ -75,13 +79,6 @@ def run(config: DictConfig) -> dict[str, Any]:
     return summary
 
 
-def build_module(part: Measurement) -> EvaluationModule:
-    """The model, loaded once for all measurements, as the first of them asks it."""
-    tokenizer = build.build_tokenizer(part.config)
-    settings = build.evaluation_settings(part.config)
-    return EvaluationModule(build.build_backbone(part.config), tokenizer, settings)
-
-
 def read_benchmarks(parts: list[Measurement]) -> dict[str, list[Problem]]:
     """The problems of every benchmark."""
     configs = {part.benchmark: part.config for part in parts}
@@ -92,19 +89,20 @@ def measure(
     part: Measurement,
     folder: Path,
     problems: list[Problem],
-    module: EvaluationModule,
+    backbone: BackboneModule,
+    tokenizer: PreTrainedTokenizerFast,
     trainer: lightning.Trainer,
 ) -> dict[str, Any]:
     """Measure one benchmark at one length, and keep the result at once; returns its summary."""
-    module.evaluation = build.evaluation_settings(part.config)
-    answer(part.config, encode(part.config, problems, module.tokenizer), module, trainer)
+    encoded = encode(part.config, problems, tokenizer)
+    evaluation = evaluate(part.config, encoded, backbone, tokenizer, trainer)
     if not trainer.is_global_zero:
         return {}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SUMMARY_FILE).unlink(missing_ok=True)  # of settings that no longer hold
     settings = yaml.safe_dump(part.decisive(), allow_unicode=True)
     durable.write_text(folder / MEASURED_FILE, settings)
-    return keep(part.config, folder, module)
+    return keep(part.config, folder, evaluation)
 
 
 def _entry(part: Measurement, summary: dict[str, Any], total: int) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """stage=export: turn a run's Lightning checkpoint into a folder that other code reads."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from igpo_lightning.config import read_settings
 from igpo_lightning.distributed import read_sharded
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import save_export
 from igpo_lightning.models.checkpoint import report_misfits
 from igpo_lightning.runs import durable, untrusted
+from igpo_lightning.settings import ExportStage, Settings
 from igpo_lightning.stages import build
 from igpo_lightning.stages.finite_weights import require_finite
 
@@ -48,24 +50,26 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
     return weights
 
 
-def run_config(checkpoint: Path, config: DictConfig) -> DictConfig:
-    """The configuration of the run that wrote a checkpoint; this one's where it left none."""
+def run_settings(checkpoint: Path, config: Settings) -> Settings:
+    """The settings of the run that wrote a checkpoint; this one's where it left none."""
     file = checkpoint.resolve().parent.parent / "config.yaml"
     if not file.is_file():
         return config
-    run = OmegaConf.load(file)
-    assert isinstance(run, DictConfig)
+    run = read_settings(file)
     # The folder may come from elsewhere: what may run is decided here.
-    run.model.trust_remote_code = config.model.trust_remote_code
-    return run
+    model = replace(run.model, trust_remote_code=config.model.trust_remote_code)
+    return replace(run, model=model)
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Write the folder; returns its place."""
     build.quiet_libraries()
+    stage = config.stage
+    assert isinstance(stage, ExportStage)
+    assert config.checkpoint is not None
     checkpoint = Path(config.checkpoint)
     weights = read_weights(checkpoint)
-    of_run = run_config(checkpoint, config)
+    of_run = run_settings(checkpoint, config)
     model = build.build_backbone(of_run, device="meta")
     absent = set(model.state_dict()) - set(weights)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -80,7 +84,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     ]
     source = f"{of_run.model.path} with checkpoint={checkpoint}"
     report_misfits(source, absent & trained, set(weights) - set(own), misshapen)
-    folder = Path(config.stage.output or build.run_folder() / "export")
+    folder = Path(stage.output or build.run_folder() / "export")
     require_finite(weights.items(), folder)
     with durable.new_folder(folder) as partial:
         save_export(model, build.build_tokenizer(of_run), partial, own | weights)

@@ -4,11 +4,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.collate import TraceLayout
-from igpo_lightning.data.datamodules import EvaluationData, TraceData
+from igpo_lightning.data.datamodules import TraceData
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.data.synthetic import arithmetic_sft_example
 from igpo_lightning.errors import ConfigError
@@ -17,33 +16,39 @@ from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_sft_table
 from igpo_lightning.runs import resuming
 from igpo_lightning.runs.tensorboard import log_results
+from igpo_lightning.settings import Settings, SFTStage
 from igpo_lightning.sft.module import SFTModule, SFTSettings
-from igpo_lightning.sft.noising import NoiseSettings
 from igpo_lightning.stages import build
+from igpo_lightning.stages.evaluate import evaluate
 from igpo_lightning.stages.problems import (
     encode,
     example_stream,
-    prompt_form,
     read_problems,
     with_traces,
 )
 from igpo_lightning.stages.reinforce import export_model
 
 
-def is_generated(config: DictConfig) -> bool:
+def is_generated(config: Settings) -> bool:
     """Whether examples are made on the spot, without end, instead of read."""
-    return bool(config.data.name == "arithmetic" and config.data.path is None)
+    return config.data.name == "arithmetic" and config.data.path is None
 
 
-def completion_length(config: DictConfig) -> int:
+def sft_stage(config: Settings) -> SFTStage:
+    """The stage's own options."""
+    assert isinstance(config.stage, SFTStage)
+    return config.stage
+
+
+def completion_length(config: Settings) -> int:
     """Tokens of a training completion."""
-    length = config.stage.max_length
-    return int(config.sampler.completion_length if length is None else length)
+    length = sft_stage(config).max_length
+    return config.sampler.completion_length if length is None else length
 
 
-def trace_layout(config: DictConfig, tokenizer: PreTrainedTokenizerFast) -> TraceLayout:
+def trace_layout(config: Settings, tokenizer: PreTrainedTokenizerFast) -> TraceLayout:
     """How rows of different length become batches."""
-    stage = config.stage
+    stage = sft_stage(config)
     # A generated stream grows harder on the way: its order says something. Packing saves what
     # buckets would.
     bucket_steps = 1 if is_generated(config) or stage.padding == "packed" else 16
@@ -61,29 +66,28 @@ def trace_layout(config: DictConfig, tokenizer: PreTrainedTokenizerFast) -> Trac
 
 
 def training_stream(
-    config: DictConfig, tokenizer: PreTrainedTokenizerFast
+    config: Settings, tokenizer: PreTrainedTokenizerFast
 ) -> Callable[[int], EncodedProblem]:
     """The endless stream of training examples: generated, or reshuffled epochs of a data set."""
     if is_generated(config):
-        total = config.stage.steps * config.stage.batch_size
+        total = sft_stage(config).steps * sft_stage(config).batch_size
         make = functools.partial(
             arithmetic_sft_example,
             seed=config.seed,
-            levels=list(config.data.levels),
-            terse_share=list(config.data.terse_share),
+            levels=config.data.levels,
+            terse_share=config.data.terse_share,
             wording=config.data.wording,
         )
-        form = prompt_form(config)
-        return lambda i: encode_problem(make(i, progress=i / total), tokenizer, form)
+        return lambda i: encode_problem(make(i, progress=i / total), tokenizer, config.prompt)
     length = completion_length(config)
     examples = encode(config, read_problems(config, "train"), tokenizer, max_trace=length)
     return example_stream(config, with_traces(examples, config.data.name))
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Fine-tune a backbone; returns the headline numbers, which summary.json holds too."""
     build.quiet_libraries()
-    folder, stage = build.run_folder(), config.stage
+    folder, stage = build.run_folder(), sft_stage(config)
     resume = resuming.find(config, folder)
     done = resuming.finished(config, folder, resume, stage.steps)
     if done is not None:
@@ -111,14 +115,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     module = SFTModule(
         backbone,
         tokenizer,
-        build.evaluation_settings(config),
-        SFTSettings(
-            stage.steps,
-            stage.train_batch_size,
-            config.seed,
-            NoiseSettings(stage.weighting, stage.timesteps, stage.complementary),
-        ),
-        build.optimizer_settings(config),
+        SFTSettings(stage.steps, stage.train_batch_size, config.seed, stage),
+        config.optimizer,
     )
     pace = build.Pace(
         max_steps=stage.steps,
@@ -138,19 +136,15 @@ def run(config: DictConfig) -> dict[str, Any]:
         stage.train_batch_size,
         trace_layout(config, tokenizer),
     )
-    try:
-        trainer.fit(module, datamodule=traces, ckpt_path=resume.checkpoint, weights_only=True)
-        after = None
-        if stage.eval_after:
-            problems = read_problems(config, config.eval.split, config.eval.limit)
-            held_out = encode(config, problems, tokenizer)
-            data = EvaluationData(held_out, config.eval.samples, config.eval.batch_size)
-            trainer.validate(module, datamodule=data, verbose=False)
-            SampleFile(folder / "eval_after.jsonl").write(module.samples)
-            module.log_accuracy(trainer.global_step)
-            after = module.accuracy
-    finally:
-        module.close()
+    trainer.fit(module, datamodule=traces, ckpt_path=resume.checkpoint, weights_only=True)
+    after, steps = None, trainer.global_step  # which the module of the evaluation does not count
+    if stage.eval_after:
+        problems = read_problems(config, config.eval.split, config.eval.limit)
+        held_out = encode(config, problems, tokenizer)
+        evaluation = evaluate(config, held_out, backbone, tokenizer, trainer)
+        SampleFile(folder / "eval_after.jsonl").write(evaluation.samples)
+        evaluation.log(trainer.loggers, steps)
+        after = evaluation.accuracy
     export_model(module, folder / resuming.EXPORT_FOLDER)
     if not trainer.is_global_zero:
         return {}

@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from igpo_lightning.data.prompts import encode_chat
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
-from igpo_lightning.diffusion.sampler import FREE, denoise
+from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.inpainting.hints import FREE
 from igpo_lightning.reporting.unmasking import print_unmasking
+from igpo_lightning.settings import GenerateStage, Settings
 from igpo_lightning.stages import build
 
 
@@ -29,10 +30,11 @@ def hint_tensor(hint_ids: list[int], position: int, length: int) -> torch.Tensor
     return hints
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Print one completion; returns prompt and text."""
     build.quiet_libraries()
     stage, length = config.stage, config.sampler.completion_length
+    assert isinstance(stage, GenerateStage)
     tokenizer = build.build_tokenizer(config)
     hints = None
     if stage.hint is not None:
@@ -44,7 +46,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     output = denoise(
         model,
         prompt_ids,
-        build.sampler_settings(config, config.eval.temperature),
+        build.evaluation_sampler(config),
         hint_ids=hints,
         keys=row_keys([stable_seed(config.seed, "generate", stage.prompt)]),
     )

@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from omegaconf import DictConfig
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.progress import track
@@ -12,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 from transformers import PreTrainedTokenizerFast
 
-from igpo_lightning.config import DataConfig
 from igpo_lightning.data.overlap import Shared, find_overlap
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
-from igpo_lightning.data.sources import SPLITS, SplitNotFoundError
+from igpo_lightning.data.sources import SplitNotFoundError
 from igpo_lightning.reporting.lengths import (
     LENGTHS_FILE,
     LengthSummary,
@@ -23,23 +21,24 @@ from igpo_lightning.reporting.lengths import (
     plot_lengths,
     summarise_lengths,
 )
+from igpo_lightning.settings import DataConfig, InspectStage, Settings
+from igpo_lightning.settings.data import SPLITS
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import (
-    data_config,
     describe_overlap,
     evaluation_sets,
-    prompt_form,
     read_split,
 )
 
 INSPECTION_FILE = "inspection.json"
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Print and draw what the data holds; returns the numbers, which inspection.json holds too."""
     build.quiet_libraries()
     folder, console = build.run_folder(), Console()
-    data, tokenizer = data_config(config), build.build_tokenizer(config)
+    stage, data, tokenizer = config.stage, config.data, build.build_tokenizer(config)
+    assert isinstance(stage, InspectStage)
     splits = _read(config, data, tokenizer)
     build.save_resolved(config, folder)
     limits = {"prompt": config.prompt.max_length, "trace": config.sampler.completion_length}
@@ -61,7 +60,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     shared = _overlap(data, splits)
     console.print(_overlap_text(data, splits, shared))
     first = next(iter(splits))
-    for encoded in splits[first][: config.stage.rows]:
+    for encoded in splits[first][: stage.rows]:
         console.print(_row(encoded, limits, tokenizer))
     result = {
         "splits": numbers,
@@ -75,14 +74,13 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 
 def _read(
-    config: DictConfig, data: DataConfig, tokenizer: PreTrainedTokenizerFast
+    config: Settings, data: DataConfig, tokenizer: PreTrainedTokenizerFast
 ) -> dict[str, list[EncodedProblem]]:
     """Every split that the data has, encoded, whatever its lengths.
 
     Raises:
         SplitNotFoundError: It has none.
     """
-    form = prompt_form(config)
     found: dict[str, list[EncodedProblem]] = {}
     missing: list[SplitNotFoundError] = []
     for split in SPLITS:
@@ -92,7 +90,7 @@ def _read(
             missing.append(error)
             continue
         rows = track(problems, description=f"encode {split}", transient=True)
-        found[split] = [encode_problem(problem, tokenizer, form) for problem in rows]
+        found[split] = [encode_problem(problem, tokenizer, config.prompt) for problem in rows]
     if not found:
         raise missing[0]
     return found
@@ -116,7 +114,7 @@ def _numbers(rows: list[EncodedProblem], limits: dict[str, int]) -> dict[str, An
     }
 
 
-def _table(config: DictConfig, numbers: dict[str, dict[str, Any]]) -> Table:
+def _table(config: Settings, numbers: dict[str, dict[str, Any]]) -> Table:
     """One column a split."""
     table = Table(title=f"data={config.data.name}", title_justify="left", title_style="bold")
     table.add_column("")
@@ -140,7 +138,7 @@ def _table(config: DictConfig, numbers: dict[str, dict[str, Any]]) -> Table:
         limit = next(s.limit for s in summaries if s)
         row(f"{what} of at most {limit} tokens", *(_share(s) for s in summaries))
         row(
-            f"  longer: {config.prompt[done]} (prompt.{done})",
+            f"  longer: {getattr(config.prompt, done)} (prompt.{done})",
             *(f"{s.count - s.fitting}" if s else "-" for s in summaries),
         )
     row("prompt and trace fit", *(_percent(n["fitting"], n["problems"]) for n in columns))

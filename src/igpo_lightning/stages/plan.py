@@ -5,28 +5,28 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from igpo_lightning.diffusion.head_scores import CHUNK_ELEMENTS
 from igpo_lightning.diffusion.token_choice import CHUNK, HEAD_CHUNK
 from igpo_lightning.models.plan import Plan, Workload, bytes_of, gathered_bytes, make_plan
+from igpo_lightning.settings import RLStage, Settings, SFTStage
 from igpo_lightning.stages import build
 
 GIB = 2**30
 
 
-def workload(config: DictConfig, vocab_size: int) -> Workload:
+def workload(config: Settings, vocab_size: int) -> Workload:
     """What the trainer does with the model, from the configuration."""
     stage, trainer = config.stage, config.trainer
-    devices = trainer.devices * trainer.num_nodes
+    devices = trainer.world_size
     rollout_rows, train_rows = 1, 0  # stage=generate
-    if stage.name == "rl":
+    if isinstance(stage, RLStage):
         rows = stage.prompts_per_step // devices * stage.group_size
         rollout_rows = min(stage.rollout_batch_size, rows)
         train_rows = min(stage.train_batch_size, rows)
-    elif stage.name == "sft":
+    elif isinstance(stage, SFTStage):
         rollout_rows = config.eval.batch_size if stage.eval_after else 0
         train_rows = min(stage.train_batch_size, stage.batch_size // devices)
     elif stage.name == "eval":
@@ -34,7 +34,7 @@ def workload(config: DictConfig, vocab_size: int) -> Workload:
     reference = stage.name == "rl" and config.objective.beta > 0 and not config.model.lora.enabled
     compute_bytes = bytes_of(trainer.precision)
     if train_rows == 0 and trainer.precision == "32-true":
-        compute_bytes = getattr(torch, config.model.dtype).itemsize
+        compute_bytes = int(getattr(torch, config.model.dtype).itemsize)
     device = "cuda" if trainer.accelerator == "gpu" else "cpu"
     positions = rollout_rows * config.sampler.block_length
     # RL scores over chunks of the vocabulary; SFT's loss holds logits, log-softmax and gradient.
@@ -57,7 +57,7 @@ def workload(config: DictConfig, vocab_size: int) -> Workload:
     )
 
 
-def announce(config: DictConfig) -> dict[str, Any]:
+def announce(config: Settings) -> dict[str, Any]:
     """Print the plan of a run, on the first rank; returns its numbers."""
     model = build.build_backbone(config, device="meta")
     work = workload(config, model.vocab_size)
@@ -67,7 +67,7 @@ def announce(config: DictConfig) -> dict[str, Any]:
 
 
 @rank_zero_only
-def _show(config: DictConfig, work: Workload, plan: Plan) -> None:
+def _show(config: Settings, work: Workload, plan: Plan) -> None:
     trainer, counts = config.trainer, plan.counts
     console = Console(highlight=False, soft_wrap=True)
     console.print(

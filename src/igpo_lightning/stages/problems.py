@@ -4,19 +4,16 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerFast
 
-from igpo_lightning.config import DataConfig, named_data
+from igpo_lightning.config import named_data
 from igpo_lightning.data.mixtures import Part, mixture_index
 from igpo_lightning.data.overlap import Shared, find_overlap, without_overlap
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import (
     EncodedProblem,
     EncodingCounts,
-    PromptForm,
     encode_problems,
 )
 from igpo_lightning.data.sources import SplitNotFoundError, load_problems
@@ -24,36 +21,17 @@ from igpo_lightning.data.synthetic import arithmetic_problems
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewards.puzzles import is_solved
 from igpo_lightning.rewards.worker import Grader
+from igpo_lightning.settings import DataConfig, PromptConfig, Settings
 
 log = logging.getLogger(__name__)
 
 
-def data_config(config: DictConfig) -> DataConfig:
-    """The `data` group as its dataclass."""
-    data = OmegaConf.to_object(config.data)
-    assert isinstance(data, DataConfig)
-    return data
-
-
-def prompt_form(config: DictConfig) -> PromptForm:
-    """The `prompt` group as plain values."""
-    prompt = config.prompt
-    return PromptForm(
-        user=prompt.user,
-        completion=prompt.completion,
-        max_prompt=prompt.max_length,
-        long_prompts=prompt.long_prompts,
-        long_traces=prompt.long_traces,
-        chat=prompt.chat,
-    )
-
-
-def read_problems(config: DictConfig, split: str, limit: int | None = None) -> list[Problem]:
+def read_problems(config: Settings, split: str, limit: int | None = None) -> list[Problem]:
     """The problems of a split; the first `limit` of them.
 
     Those of train and validation are compared with the evaluation sets, as `data.overlap` says.
     """
-    data = data_config(config)
+    data = config.data
     problems = read_split(data, split) if split == "test" else read_training(data, split)
     return problems[:limit]
 
@@ -71,7 +49,7 @@ def read_split(data: DataConfig, split: str) -> list[Problem]:
         return _read_parts(data, split)
     if data.name == "arithmetic" and data.path is None:
         size = data.train_size if split == "train" else data.eval_size
-        problems = arithmetic_problems(split, size, list(data.levels), wording=data.wording)
+        problems = arithmetic_problems(split, size, data.levels, wording=data.wording)
         return problems[: data.limit]
     return load_problems(data, split)
 
@@ -134,7 +112,8 @@ def _read_parts(data: DataConfig, split: str) -> list[Problem]:
     missing: list[SplitNotFoundError] = []
     for name in data.parts:
         part = named_data(name, "data.parts")
-        part.limit = data.limit if data.limit is not None else part.limit
+        if data.limit is not None:
+            part = replace(part, limit=data.limit)
         try:
             rows = read_split(part, split) if split == "test" else read_training(part, split)
         except SplitNotFoundError as error:
@@ -150,7 +129,7 @@ def _read_parts(data: DataConfig, split: str) -> list[Problem]:
 
 
 def encode(
-    config: DictConfig,
+    config: Settings,
     problems: list[Problem],
     tokenizer: PreTrainedTokenizerFast,
     max_trace: int | None = None,
@@ -169,11 +148,9 @@ def encode(
     Raises:
         ConfigError: None is left.
     """
-    form = prompt_form(config)
-    if form.long_traces == "cut" and not cut:
-        form = replace(form, long_traces="keep")
-    encoded, counts = encode_problems(problems, tokenizer, form, max_trace)
-    for line in describe_lengths(form, counts, max_trace):
+    form = config.prompt
+    encoded, counts = encode_problems(problems, tokenizer, form, max_trace, keep_long=not cut)
+    for line in describe_lengths(form, counts, max_trace, keep_long=not cut):
         log.info("%s: %s", config.data.name, line)
     if not encoded:
         raise ConfigError(
@@ -184,19 +161,23 @@ def encode(
     return encoded
 
 
-def describe_lengths(form: PromptForm, counts: EncodingCounts, max_trace: int | None) -> list[str]:
+def describe_lengths(
+    form: PromptConfig, counts: EncodingCounts, max_trace: int | None, keep_long: bool = False
+) -> list[str]:
     """What was too long, and what was done about it; nothing where all fit."""
     lines = []
-    done = {"drop": "dropped", "cut": "cut", "keep": "see inpaint.long_traces"}
+    done = {"drop": "dropped", "cut": "cut"}
+    kept = keep_long and form.long_traces == "cut"
+    traces = "see inpaint.long_traces" if kept else done[form.long_traces]
     if counts.long_prompts:
         lines.append(
             f"{counts.long_prompts} of {counts.problems} prompts longer than "
-            f"prompt.max_length={form.max_prompt} tokens: {done[form.long_prompts]}"
+            f"prompt.max_length={form.max_length} tokens: {done[form.long_prompts]}"
         )
     if counts.long_traces:
         lines.append(
             f"{counts.long_traces} of {counts.traces} traces longer than {max_trace} tokens: "
-            f"{done[form.long_traces]}"
+            f"{traces}"
         )
     return lines
 
@@ -218,7 +199,7 @@ def with_traces(problems: list[EncodedProblem], name: str) -> list[EncodedProble
 
 
 def example_stream(
-    config: DictConfig, examples: Sequence[EncodedProblem]
+    config: Settings, examples: Sequence[EncodedProblem]
 ) -> Callable[[int], EncodedProblem]:
     """The endless training stream: the example at a position.
 
@@ -248,11 +229,10 @@ def example_stream(
     return at
 
 
-def grader(config: DictConfig) -> Grader | None:
+def grader(config: Settings) -> Grader | None:
     """What compares answers, where the data holds puzzles; None for plain equivalence."""
-    data = data_config(config)
-    sources: list[Any] = [data]
-    sources += [named_data(name, "data.parts") for name in data.parts]
+    sources = [config.data]
+    sources += [named_data(name, "data.parts") for name in config.data.parts]
     for source in list(sources):
         if source.test_from is not None:
             sources.append(named_data(source.test_from, "data.test_from"))

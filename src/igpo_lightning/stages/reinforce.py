@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from igpo_lightning import distributed
 from igpo_lightning.data.datamodules import EvaluationData, RolloutData
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
@@ -15,15 +13,17 @@ from igpo_lightning.reporting.tables import print_rl_table
 from igpo_lightning.rl.module import RLModule
 from igpo_lightning.runs import durable, resuming
 from igpo_lightning.runs.tensorboard import log_results
+from igpo_lightning.settings import RLStage, Settings
 from igpo_lightning.stages import build
 from igpo_lightning.stages.finite_weights import require_finite
 from igpo_lightning.stages.problems import encode, example_stream, read_problems
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Train a policy; returns the headline numbers, which summary.json holds too."""
     build.quiet_libraries()
     folder, stage = build.run_folder(), config.stage
+    assert isinstance(stage, RLStage)
     resume = resuming.find(config, folder)
     done = resuming.finished(config, folder, resume, stage.steps * stage.inner_updates)
     if done is not None:
@@ -37,12 +37,14 @@ def run(config: DictConfig) -> dict[str, Any]:
     build.save_resolved(config, folder)
 
     samples = SampleFile(folder / "samples.jsonl")
+    pool = build.build_pool(config)
     module = RLModule(
         build.build_backbone(config),
         tokenizer,
+        pool,
         build.evaluation_settings(config),
-        build.rl_settings(config),
-        build.optimizer_settings(config),
+        build.rl_settings(config, stage),
+        config.optimizer,
         on_samples=samples.append,
     )
     pace = build.Pace(
@@ -73,18 +75,17 @@ def run(config: DictConfig) -> dict[str, Any]:
             recorded = file.read()  # the policy is no longer what it was
             return accuracy_of(recorded) if recorded else None
         trainer.validate(module, datamodule=evaluation, verbose=False)
-        file.write(module.samples)
+        file.write(module.evaluation.samples)
         # An evaluation in training that fell on the last step has logged the same numbers.
         if when == "before" or not stage.eval_every or stage.steps % stage.eval_every:
-            module.log_accuracy(trainer.global_step // stage.inner_updates)
-        return module.accuracy
+            steps = trainer.global_step // stage.inner_updates
+            module.evaluation.log(trainer.loggers, steps)
+        return module.evaluation.accuracy
 
-    try:
+    with pool:
         before = evaluate("before") if stage.eval_before else None
         trainer.fit(module, datamodule=rollouts, ckpt_path=resume.checkpoint, weights_only=True)
         after = evaluate("after") if stage.eval_after else None
-    finally:
-        module.close()
     export_model(module, folder / resuming.EXPORT_FOLDER)
     if not trainer.is_global_zero:
         return {}

@@ -10,17 +10,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from igpo_lightning.config import plain
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.reporting.lengths import LENGTHS_FILE, plot_lengths, summarise_lengths
 from igpo_lightning.rewards.worker_pool import GradingPool
-from igpo_lightning.rewriting.endpoint import EndpointRewriter, EndpointSettings
+from igpo_lightning.rewriting.endpoint import EndpointRewriter
 from igpo_lightning.rewriting.rules import RewriteLimits, rewrite_by_rules
 from igpo_lightning.rewriting.run import Outcome, RewriteLog, Rewriting, rewrite_all
+from igpo_lightning.settings import RewriteStage, Settings
 from igpo_lightning.stages import build
 from igpo_lightning.stages.problems import grader, read_problems
 
@@ -31,14 +32,21 @@ _OPERATION = ("concurrency", "requests_per_minute", "request_retries", "timeout"
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def rewrite_stage(config: Settings) -> RewriteStage:
+    """The stage's own options."""
+    assert isinstance(config.stage, RewriteStage)
+    return config.stage
+
+
+def run(config: Settings) -> dict[str, Any]:
     """Rewrite the traces of a split; returns the counts, which manifest.json holds too.
 
     Raises:
         ConfigError: No problem has a trace, or none is left, or the endpoint refuses.
     """
     build.quiet_libraries()
-    stage, folder = config.stage, Path(config.stage.output or build.run_folder())
+    stage = rewrite_stage(config)
+    folder = Path(stage.output or build.run_folder())
     folder.mkdir(parents=True, exist_ok=True)
     problems = read_problems(config, stage.split, stage.limit)
     with_trace = [p for p in problems if p.solution and p.solution.strip()]
@@ -61,7 +69,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     return counts
 
 
-def _rewrite(config: DictConfig, folder: Path, problems: Sequence[Problem]) -> int:
+def _rewrite(config: Settings, folder: Path, problems: Sequence[Problem]) -> int:
     """Rewrite what the folder's log does not have yet; gives the number of requests sent."""
     done = RewriteLog(folder / LOG_FILE, _fingerprint(config))
     todo = [p for p in problems if p.id not in done.finished or not done.finished[p.id].finished]
@@ -86,8 +94,8 @@ def _rewrite(config: DictConfig, folder: Path, problems: Sequence[Problem]) -> i
         done.close()
 
 
-async def _rewrite_rows(config: DictConfig, todo: Sequence[Problem], tell: Any) -> int:
-    stage, rewriter = config.stage, config.rewriter
+async def _rewrite_rows(config: Settings, todo: Sequence[Problem], tell: Any) -> int:
+    stage, rewriter = rewrite_stage(config), config.rewriter
     tokenizer = build.build_tokenizer(config)
 
     def count_tokens(text: str) -> int:
@@ -100,42 +108,28 @@ async def _rewrite_rows(config: DictConfig, todo: Sequence[Problem], tell: Any) 
 
     limits = RewriteLimits(stage.max_tokens, stage.copy_share, rewriter.keep_fitting)
     reward = config.reward
-    with GradingPool(
-        reward.workers, reward.timeout, grader(config), tuple(reward.extraction)
-    ) as pool:
+    with GradingPool(reward.workers, reward.timeout, grader(config), reward.extraction) as pool:
         running = Rewriting(
             by_rules, count_tokens, pool, limits, rewriter.attempts, rewriter.concurrency
         )
         if rewriter.kind == "extractive":
             await rewrite_all(todo, running, tell)
             return 0
-        async with EndpointRewriter(_endpoint(config)) as endpoint:
+        async with EndpointRewriter(rewriter, stage.max_tokens) as endpoint:
             await rewrite_all(todo, replace(running, rewrite=endpoint.rewrite), tell)
             return endpoint.requests
 
 
-def _endpoint(config: DictConfig) -> EndpointSettings:
-    fields = set(EndpointSettings.__dataclass_fields__) - {"max_tokens"}
-    values = {name: config.rewriter[name] for name in fields}
-    return EndpointSettings(max_tokens=config.stage.max_tokens, **values)
-
-
-def _fingerprint(config: DictConfig) -> str:
+def _fingerprint(config: Settings) -> str:
     """A hash of everything that a rewrite depends on."""
-    rewriter = {k: v for k, v in _plain(config.rewriter).items() if k not in _OPERATION}
-    stage = {k: config.stage[k] for k in ("split", "max_tokens", "copy_share")}
-    source = {k: v for k, v in _plain(config.data).items() if k != "limit"}
+    rewriter = {k: v for k, v in plain(config.rewriter).items() if k not in _OPERATION}
+    stage = {k: getattr(config.stage, k) for k in ("split", "max_tokens", "copy_share")}
+    source = {k: v for k, v in plain(config.data).items() if k != "limit"}
     parts = [rewriter, stage, source, str(config.model.path)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _plain(node: DictConfig) -> dict[str, Any]:
-    values = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
-
-
-def _outcomes(folder: Path, config: DictConfig, problems: Sequence[Problem]) -> list[Outcome]:
+def _outcomes(folder: Path, config: Settings, problems: Sequence[Problem]) -> list[Outcome]:
     """What became of every problem, in the order of the source."""
     done = RewriteLog(folder / LOG_FILE, _fingerprint(config))
     done.close()
@@ -143,17 +137,17 @@ def _outcomes(folder: Path, config: DictConfig, problems: Sequence[Problem]) -> 
 
 
 def _write(
-    config: DictConfig, folder: Path, problems: Sequence[Problem], outcomes: Sequence[Outcome]
+    config: Settings, folder: Path, problems: Sequence[Problem], outcomes: Sequence[Outcome]
 ) -> Path:
     """Write the accepted rows in the common form, named so that IGPO_DATA_DIR finds them."""
-    rows = []
+    stage, rows = rewrite_stage(config), []
     for problem, outcome in zip(problems, outcomes, strict=True):
         if outcome.text is not None:
             row = asdict(replace(problem, solution=outcome.text))
             row.pop("part")
             rows.append({key: value for key, value in row.items() if value is not None})
-    file = folder / f"{config.data.name}.{config.stage.split}.{config.stage.format}"
-    if config.stage.format == "parquet":
+    file = folder / f"{config.data.name}.{stage.split}.{stage.format}"
+    if stage.format == "parquet":
         import pyarrow
         import pyarrow.parquet
 
@@ -169,7 +163,7 @@ def _kept_lengths(outcomes: Sequence[Outcome]) -> list[int]:
 
 
 def _manifest(
-    config: DictConfig,
+    config: Settings,
     problems: Sequence[Problem],
     outcomes: Sequence[Outcome],
     requests: int,
@@ -177,18 +171,19 @@ def _manifest(
 ) -> dict[str, Any]:
     """What was made, from what, how, and with what result."""
     dropped = Counter(o.rejected[-1] for o in outcomes if o.text is None)
-    limit = config.stage.max_tokens
+    stage = rewrite_stage(config)
+    limit = stage.max_tokens
     before = summarise_lengths([o.tokens_before for o in outcomes], limit)
     after = summarise_lengths(_kept_lengths(outcomes), limit)
     messages = f"{config.rewriter.system}\n{config.rewriter.prompt}"
     return {
         "file": file.name,
-        "source": {"data": config.data.name, "path": config.data.path, "split": config.stage.split},
+        "source": {"data": config.data.name, "path": config.data.path, "split": stage.split},
         "model": config.rewriter.model,
         "prompt_sha256": hashlib.sha256(messages.encode()).hexdigest(),
         "tokenizer": config.model.path,
-        "rewriter": _plain(config.rewriter),
-        "stage": _plain(config.stage),
+        "rewriter": plain(config.rewriter),
+        "stage": plain(stage),
         "fingerprint": _fingerprint(config),
         "counts": {
             "problems": len(problems),

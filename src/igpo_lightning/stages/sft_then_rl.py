@@ -9,13 +9,13 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF, config_folders
+from igpo_lightning.config import CONF, config_folders, to_settings
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.runs.interruption import InterruptedRunError
 from igpo_lightning.runs.metrics_file import SUMMARY_FILE
+from igpo_lightning.settings import Settings, SFTThenRLStage
 from igpo_lightning.stages import build
 
 log = logging.getLogger(__name__)
@@ -58,18 +58,19 @@ def run_part(name: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     return summary
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Run both parts; returns the second one's headline numbers, with the first one's as `sft`."""
-    folder = build.run_folder()
+    folder, stage = build.run_folder(), config.stage
+    assert isinstance(stage, SFTThenRLStage)
     shared = list(HydraConfig.get().overrides.task)
-    sft = part_overrides(shared, list(config.stage.sft), [])
+    sft = part_overrides(shared, list(stage.sft), [])
     export = [f"model.path={folder / 'sft' / 'export'}", "model.init=pretrained"]
-    rl = part_overrides(shared, list(config.stage.rl), export)
+    rl = part_overrides(shared, list(stage.rl), export)
     for name, overrides in (("sft", sft), ("rl", rl)):  # a mistake must not wait for the first part
-        part = compose("config", overrides)
+        part = to_settings(compose("config", overrides))
         if part.stage.name != name:
             raise ConfigError(
-                f"stage.{name}={list(config.stage[name])}: selects stage={part.stage.name}; "
+                f"stage.{name}={list(getattr(stage, name))}: selects stage={part.stage.name}; "
                 f"it has to be a run of stage={name}"
             )
         validate(part)

@@ -3,21 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from igpo_lightning.data.prompts import render_prompt, render_trace
 from igpo_lightning.data.synthetic import arithmetic_sft_example
 from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
+from igpo_lightning.settings import Settings, TokenizerStage
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Settings) -> dict[str, Any]:
     """Write tokenizer files and config.json to stage.output."""
     stage, prompt = config.stage, config.prompt
+    assert isinstance(stage, TokenizerStage)
     texts: list[str] = []
     for i in range(stage.examples):
         problem = arithmetic_sft_example(
-            i, seed=config.seed, levels=list(config.data.levels), terse_share=[], progress=1.0
+            i, seed=config.seed, levels=config.data.levels, terse_share=[], progress=1.0
         )
         rendered = render_trace(problem, prompt.completion)
         assert rendered is not None

@@ -1,13 +1,20 @@
 """Grading in the background: rows that are done are graded while others are still sampled."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Protocol
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
-from igpo_lightning.evaluation.runner import decode_live
-from igpo_lightning.rewards import GradingPool, Verdict
+from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.rewards import Verdict
+
+
+class Pool(Protocol):
+    """What grades: a `GradingPool`, which its owner closes."""
+
+    def submit(self, items: Sequence[tuple[str, str]]) -> Future[list[Verdict]]:
+        """Begin to grade (gold, text) pairs."""
 
 
 class Grading:
@@ -18,14 +25,19 @@ class Grading:
 
     def __init__(
         self,
-        pool: GradingPool,
-        tokenizer: PreTrainedTokenizerFast,
-        eos_token_id: int,
-        golds: Sequence[str],
+        pool: Pool,
+        texts: Callable[[Tensor], list[str]],
+        problems: Sequence[EncodedProblem],
     ) -> None:
-        """`golds` are the N right answers; nothing is started yet."""
-        self._pool, self._tokenizer, self._eos = pool, tokenizer, eos_token_id
-        self._golds = golds
+        """Nothing is started yet.
+
+        Args:
+            pool: The grader processes.
+            texts: Texts of completions [n, C].
+            problems: N problems, one for each row.
+        """
+        self._pool, self._texts = pool, texts
+        self._golds = [encoded.problem.gold for encoded in problems]
         self._parts: list[tuple[list[int], list[str], Future[list[Verdict]]]] = []
 
     def start(self, rows: list[int], completion_ids: Tensor) -> None:
@@ -35,7 +47,7 @@ class Grading:
             rows: Their numbers among the N.
             completion_ids: [len(rows), C].
         """
-        texts = decode_live(completion_ids, self._tokenizer, self._eos)
+        texts = self._texts(completion_ids)
         items = [(self._golds[row], text) for row, text in zip(rows, texts, strict=True)]
         self._parts.append((rows, texts, self._pool.submit(items)))
 

@@ -1,6 +1,6 @@
-"""The published sampling algorithm, as plainly as it is described: the baseline and the oracle.
+"""The plain loop with what later papers add: the oracle of the options that `plain.py` has not.
 
-LLaDA (arXiv 2502.09992) with Fast-dLLM's parallel rules (arXiv 2505.22618): every
+Fast-dLLM's parallel rules (arXiv 2505.22618), Dream's scores, top-k and top-p. Every
 step computes logits at every position of every row, a float64 softmax over the whole vocabulary,
 and loops over rows to choose what to commit. Nothing is shared, cached, or left out.
 """
@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.sampler_config import SamplerConfig
+from igpo_lightning.settings import SamplerConfig
 
-# (rows' step numbers, completion length, vocabulary) -> Gumbel noise [B, C, V] in float64
-Noise = Callable[[list[int], int, int], Tensor]
+# (rows' step numbers, vocabulary) -> Gumbel noise [B, C, V] in float64
+Noise = Callable[[list[int], int], Tensor]
 
 
 def _probabilities(logits: Tensor) -> Tensor:
@@ -60,14 +60,13 @@ def _parallel_count(config: SamplerConfig, best: list[float]) -> int:
 
 
 @torch.no_grad()
-def plain_denoise(
+def denoise_variant(
     model,
     prompt_ids: Tensor,
     config: SamplerConfig,
     prompt_mask: Tensor | None = None,
     hint_ids: Tensor | None = None,
     noise: Noise | None = None,
-    row_order: Callable[[int, int, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, int]:
     """Completions [B, C] and the number of forward passes.
 
@@ -77,8 +76,7 @@ def plain_denoise(
         config: Length, blocks, steps, temperature, top-k, top-p, strategy, guidance, parallel rule.
         prompt_mask: [B, P].
         hint_ids: [B, C], -1 where free.
-        noise: Gumbel noise; by default from torch's global generator, as published.
-        row_order: (row, its step, positions) -> scores, for remasking="random".
+        noise: Gumbel noise, needed at a temperature.
     """
     batch, start = prompt_ids.shape
     length, width, mask_id = config.completion_length, config.block_length, model.mask_token_id
@@ -104,7 +102,7 @@ def plain_denoise(
                 blank[:, :start] = mask_id
                 without = model(blank, mask)
                 logits = without + (config.cfg_scale + 1) * (logits - without)
-            logits[..., [mask_id, *config.forbidden_ids]] = -torch.inf
+            logits[..., mask_id] = -torch.inf
             drawn_from = logits
             if config.temperature > 0:
                 drawn_from = logits.double() / config.temperature
@@ -112,25 +110,17 @@ def plain_denoise(
                     flat = drawn_from.flatten(0, 1)
                     drawn_from = _filtered(flat, config.top_k, config.top_p).view_as(drawn_from)
                 perturbed = drawn_from.clone()
-                if noise is None:
-                    perturbed -= torch.rand_like(perturbed).log().neg().log()
-                else:
-                    perturbed[:, start:] += noise(number, length, logits.shape[-1])
+                perturbed[:, start:] += noise(number, logits.shape[-1])
                 tokens = perturbed.argmax(dim=-1)
             else:
                 tokens = logits.argmax(dim=-1)
-            if config.remasking != "random":
-                scores = _score(config.remasking, logits, drawn_from, tokens)
+            scores = _score(config.remasking, logits, drawn_from, tokens)
             for row in range(batch):
                 masked = (x[row] == mask_id).nonzero().flatten()
                 masked = masked[masked < stop]
                 if not len(masked):
                     continue
-                if config.remasking == "random":
-                    row_scores = row_order(row, number[row], masked - start)
-                else:
-                    row_scores = scores[row, masked]
-                best = row_scores.sort(descending=True, stable=True)
+                best = scores[row, masked].sort(descending=True, stable=True)
                 if config.parallel:
                     count = _parallel_count(config, best.values.tolist())
                 else:

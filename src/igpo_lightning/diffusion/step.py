@@ -1,18 +1,21 @@
 """One denoising step: a pass of the model, a token for each masked position, and what to commit."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.canvas import Canvas
 from igpo_lightning.diffusion.noise import fold
-from igpo_lightning.diffusion.sampler_config import SamplerConfig
 from igpo_lightning.diffusion.token_choice import choose_tokens, head_rows
 from igpo_lightning.diffusion.unmasking import (
     above_threshold,
+    in_front,
     most_confident,
     remasked,
     within_factor,
 )
+from igpo_lightning.settings import SamplerConfig
 
 # States to ask a pass for at least: with fewer queries attention takes another kernel on CPUs, and
 # the last bit of a state would depend on how much of its block is masked.
@@ -20,56 +23,58 @@ _FEWEST = 8
 _REMASK = 0x72656D  # the stream of row keys that remasking draws from
 
 
-def refreshes(config: SamplerConfig, block: int, step: int) -> bool:
-    """Whether a step of a block starts with a full pass that renews the cache."""
-    if step == 0:
-        return block % config.cache_blocks == 0
-    return config.cache_refresh is not None and step % config.cache_refresh == 0
+@dataclass(frozen=True)
+class Step:
+    """What the host decides about one step of A rows, before it is run.
 
-
-def step_rows(
-    canvas: Canvas,
-    block: int,
-    step: int,
-    rows: list[int],
-    steps: list[int],
-    masked: list[int],
-    commits: list[int] | None = None,
-    left: list[int] | None = None,
-) -> None:
-    """One denoising step of A rows.
-
-    Args:
-        canvas: Changed in place.
+    Attributes:
         block: Number of the block.
-        step: Number of the step within the block.
-        rows: The rows.
-        steps: The number of this step for each row, over all blocks.
-        masked: Masked positions of the block in each row, M over all rows.
-        commits: Positions by which each row's masked ones become fewer; None: by the parallel rule.
-        left: Positions of each row that stay masked; goes with `commits`.
+        number: Number of the step within the block.
+        rows: [A], the rows of the canvas that take part.
+        row_steps: [A], the number of this step for each row, counted over all blocks.
+        masked: [A], masked positions of the block in each row.
+        commits: [A], by how many positions fewer are masked after the step; None where a parallel
+            rule decides.
     """
+
+    block: int
+    number: int
+    rows: list[int]
+    row_steps: list[int]
+    masked: list[int]
+    commits: list[int] | None = None
+
+
+def refreshes(config: SamplerConfig, block: int, number: int) -> bool:
+    """Whether a step of a block starts with a full pass that renews the cache."""
+    if number == 0:
+        return block % config.cache_blocks == 0
+    return config.cache_refresh is not None and number % config.cache_refresh == 0
+
+
+def run_step(canvas: Canvas, step: Step) -> None:
+    """Run one denoising step; changes the canvas in place, and reads no value back."""
     config, width, prompt_length = canvas.config, canvas.config.block_length, canvas.prompt_length
-    inside = slice(block * width, (block + 1) * width)  # within the completion
+    inside = slice(step.block * width, (step.block + 1) * width)  # within the completion
     window = slice(prompt_length + inside.start, prompt_length + inside.stop)  # within the canvas
-    plan = torch.tensor([rows, steps, commits or rows, left or rows])
-    plan = plan.to(canvas.ids.device, non_blocking=True)
-    index, numbers = plan[0], plan[1]
+    # In one transfer to the device: what it needs to know of the plan, [A] each.
+    columns = [step.rows, step.row_steps, step.masked]
+    columns += [] if step.commits is None else [step.commits]
+    plan = torch.tensor(columns).to(canvas.ids.device, non_blocking=True)
+    index, numbers, masked = plan[:3]
     canvas.ranks.before_pass()
-    refresh = refreshes(config, block, step)
+    refresh = refreshes(config, step.block, step.number)
     # What the block before has committed last is not in the cache yet: its first successor runs it.
-    before = width if step == 0 and not refresh else 0
+    before = width if step.number == 0 and not refresh else 0
     free = canvas.free[index, inside]  # [A, W]
-    most, order = max(_FEWEST, *masked), None
-    if most < width:
-        # Each row's masked positions in front, in order; `nonzero` would wait for the device.
-        order = free.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
-    hidden = canvas.passes.encode(canvas.ids, rows, index, window, order, refresh, before)
+    most = max(_FEWEST, *step.masked)
+    order = in_front(free)[:, :most] if most < width else None
+    hidden = canvas.passes.encode(canvas.ids, step.rows, index, window, order, refresh, before)
     position_keys = None
     if canvas.keys is not None:
         positions = torch.arange(inside.start, inside.stop, device=free.device)
         position_keys = fold(fold(canvas.keys[index], numbers)[:, None], positions)  # [A, W]
-    tokens, scores = _draw(canvas, hidden, free, order, sum(masked), position_keys)
+    tokens, scores = _draw(canvas, hidden, free, order, sum(step.masked), position_keys)
 
     old, again = canvas.ids[index, window], None
     if config.confidence_threshold is not None:
@@ -77,11 +82,12 @@ def step_rows(
     elif config.factor is not None:
         commit = within_factor(scores, free, config.factor)
     else:
-        counts = plan[2]
+        counts = plan[3]
         if config.remask > 0:
             assert position_keys is not None
             committed = ~free & ~canvas.hint_mask[index, inside]
-            again = remasked(committed, fold(position_keys, _REMASK), config.remask, plan[3])
+            drawn = fold(position_keys, _REMASK)
+            again = remasked(committed, drawn, config.remask, limit=masked - counts)
             counts = counts + again.sum(dim=1)
         commit = most_confident(scores, free, counts)
     new, free = torch.where(commit, tokens, old), free & ~commit
@@ -114,7 +120,7 @@ def _draw(
     """
     # Where the M masked ones are: among the [A * m] states, and in the flattened [A * W].
     wanted = free if order is None else free.gather(1, order)
-    among = wanted.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:total]
+    among = in_front(wanted.flatten())[:total]
     at = among
     if order is not None:
         starts = torch.arange(0, free.numel(), free.shape[1], device=free.device)

@@ -1,17 +1,23 @@
 """Micro-batches: nothing about them may show in a row's completion."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from igpo_lightning import distributed
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.diffusion.sampler import SamplerConfig
+from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.distributed.lockstep import Lockstep
-from igpo_lightning.evaluation.runner import Completions, complete, micro_batches
+from igpo_lightning.evaluation import answer
+from igpo_lightning.evaluation.answer import Answerer, Completions, micro_batches
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import SamplerConfig
 
+CPU = torch.device("cpu")
 LENGTHS = [3, 9, 3, 5, 12, 5, 3, 7]
 
 
@@ -40,19 +46,18 @@ def problems() -> list[EncodedProblem]:
     return rows
 
 
+def answerer(model: TinyBackbone, config: SamplerConfig, rows: int) -> Answerer:
+    tokenizer: Any = None  # no text is needed
+    return Answerer(model, tokenizer, config, rows)
+
+
 def run(model: TinyBackbone, batch_size: int, order: list[int], **options: object) -> Completions:
     rows, hints = problems(), torch.full((len(LENGTHS), 16), -1)
     hints[2, 4:9] = 7
     hints[5, :8] = 11  # a block that hints fill
     config = SamplerConfig(16, 8, 8, temperature=1.0, **options)  # type: ignore[arg-type]
-    return complete(
-        model,
-        [rows[i] for i in order],
-        [100 + i for i in order],
-        config,
-        torch.device("cpu"),
-        batch_size,
-        hint_ids=hints[order],
+    return answerer(model, config, batch_size).answer(
+        [rows[i] for i in order], [100 + i for i in order], CPU, hint_ids=hints[order]
     )
 
 
@@ -100,7 +105,9 @@ def test_a_token_budget_takes_more_short_rows_than_long_ones() -> None:
     assert micro_batches([10, 30, 10, 10, 30, 10], 2, 40) == [[0, 2, 3, 5], [1], [4]]
 
 
-def test_a_rank_that_is_done_keeps_the_others_company(model: TinyBackbone) -> None:
+def test_a_rank_that_is_done_keeps_the_others_company(
+    model: TinyBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """This rank has 8 passes of its own; the others need 11: three empty passes are made."""
     asked: list[bool] = []
 
@@ -111,19 +118,40 @@ def test_a_rank_that_is_done_keeps_the_others_company(model: TinyBackbone) -> No
     calls: list[int] = []
     encode = model.encode
 
-    def counted(input_ids: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+    def counted(input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         calls.append(len(input_ids))
-        return encode(input_ids, *args, **kwargs)  # type: ignore[arg-type]
+        return encode(input_ids, *args, **kwargs)
 
-    model.encode = counted  # type: ignore[method-assign]
-    try:
-        config = SamplerConfig(16, 8, 4)
-        rows = problems()[:2]
-        completions = complete(
-            model, rows, [0, 1], config, torch.device("cpu"), 1, ranks=Lockstep(anyone)
-        )
-    finally:
-        model.encode = encode  # type: ignore[method-assign]
+    monkeypatch.setattr(model, "encode", counted)
+    monkeypatch.setattr(distributed, "lockstep_of", lambda _: Lockstep(anyone))
+    asking = answerer(model, SamplerConfig(16, 8, 4), 1)
+    completions = asking.answer(problems()[:2], [0, 1], CPU, passes=5)  # `passes` is not needed
     assert completions.output.forward_passes == 8
     assert len(calls) == 11
     assert asked == [True] * 8 + [False] * 4
+
+
+def test_missing_micro_batches_are_made_up_and_thrown_away(model: TinyBackbone) -> None:
+    """Two rows are two micro-batches of 4 steps; asked for 3, the last one is denoised again."""
+    asking = answerer(model, SamplerConfig(16, 8, 4), 1)
+    own = asking.answer(problems()[:2], [0, 1], CPU).output
+    more = asking.answer(problems()[:2], [0, 1], CPU, passes=3).output
+    assert more.forward_passes == own.forward_passes + 4
+    assert torch.equal(more.completion_ids, own.completion_ids)
+
+
+def test_answers_come_without_dropout_and_leave_the_model_as_it_was(
+    model: TinyBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[bool] = []
+
+    def watched(model: TinyBackbone, *args: Any, **named: Any) -> Any:
+        modes.append(model.training)
+        return denoise(model, *args, **named)
+
+    monkeypatch.setattr(answer, "denoise", watched)
+    model.train()
+    answerer(model, SamplerConfig(16, 8, 4), 8).answer(problems(), list(range(8)), CPU)
+    assert modes == [False]
+    assert model.training
+    model.eval()

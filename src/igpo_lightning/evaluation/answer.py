@@ -1,0 +1,213 @@
+"""Answer prompts: micro-batches of similar length through the sampler, in the order they came."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from igpo_lightning import distributed
+from igpo_lightning.data.collate import pad_left
+from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.diffusion.cache import empty_pass
+from igpo_lightning.diffusion.forward_process import live_mask
+from igpo_lightning.diffusion.noise import row_keys
+from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, denoise
+from igpo_lightning.errors import RunError
+from igpo_lightning.models import BackboneModule
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Completions:
+    """Completions of a batch with the prompts they answer.
+
+    Attributes:
+        prompt_ids: [N, P], padded on the left.
+        prompt_mask: [N, P], True at real tokens.
+        output: What the sampler returned.
+    """
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    output: DenoiseOutput
+
+
+@contextmanager
+def without_dropout(model: torch.nn.Module) -> Iterator[None]:
+    """Sampling and scoring see the policy itself, not a thinned one."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def micro_batches(lengths: Sequence[int], limit: int, token_budget: int | None) -> list[list[int]]:
+    """Rows that go through the sampler together, shortest first.
+
+    Args:
+        lengths: Canvas positions of each row without padding.
+        limit: Rows of a micro-batch, where there is no budget.
+        token_budget: Canvas positions of a micro-batch, its padding included; a row that is longer
+            than the budget goes alone.
+
+    Returns:
+        Row numbers of each micro-batch; every row once. Rows of equal length keep their order, so
+        that the samples of a prompt stay together.
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        rows = len(batches[-1]) + 1 if batches else 0
+        # Rows come by length: this one is the longest, and decides the padding.
+        fits = rows <= limit if token_budget is None else rows * lengths[row] <= token_budget
+        if batches and fits:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A model with its sampler, for evaluations and rollouts alike.
+
+    Attributes:
+        model: The backbone.
+        tokenizer: Of its texts.
+        config: Of the sampler; its `token_budget`, where set, takes the place of `rows`.
+        rows: Rows of a denoising pass.
+    """
+
+    model: BackboneModule
+    tokenizer: PreTrainedTokenizerFast
+    config: SamplerConfig
+    rows: int
+
+    def answer(
+        self,
+        problems: Sequence[EncodedProblem],
+        seeds: Sequence[int],
+        device: torch.device,
+        hint_ids: Tensor | None = None,
+        passes: int = 0,
+        on_rows: Callable[[list[int], Tensor], None] | None = None,
+    ) -> Completions:
+        """Complete one row for each problem, without dropout.
+
+        Args:
+            problems: N problems; a problem may stand more than once.
+            seeds: N row seeds: a row's completion follows from its prompt, hints and seed.
+            device: Where the model computes.
+            hint_ids: [N, C], -1 where free.
+            passes: Micro-batches to make at least; what is missing is made up by denoising the
+                last one again. Without effect where ranks share the model's weights: there a rank
+                that is done makes empty passes until all ranks are done.
+            on_rows: Told the row numbers and completions [n, C] of each micro-batch as soon as it
+                is done; what it starts in the background goes on while the next one is denoised.
+
+        Raises:
+            RunError: A single row needs more memory than there is.
+        """
+        model, config = self.model, self.config
+        prompt_ids, prompt_mask = (
+            t.to(device) for t in pad_left([p.prompt_ids for p in problems], model.pad_token_id)
+        )
+        keys = row_keys(list(seeds), device)
+        hints = None if hint_ids is None else hint_ids.to(device)
+        lengths = [len(p.prompt_ids) + config.completion_length for p in problems]
+        queue = micro_batches(lengths, self.rows, config.token_budget)
+        outputs: list[DenoiseOutput] = []
+        order: list[int] = []
+        with without_dropout(model), distributed.gathered(model):
+            ranks = distributed.lockstep_of(model)
+
+            def run(rows: list[int]) -> DenoiseOutput:
+                padding = prompt_ids.shape[1] - max(len(problems[row].prompt_ids) for row in rows)
+                return denoise(
+                    model,
+                    prompt_ids[rows, padding:],
+                    config,
+                    prompt_mask=prompt_mask[rows, padding:],
+                    hint_ids=None if hints is None else hints[rows],
+                    keys=keys[rows],
+                    ranks=ranks,
+                )
+
+            missing = 0 if ranks.shared else max(0, passes - len(queue))
+            # A pass that runs out of memory must leave ranks that share the weights in step.
+            splits = not ranks.shared or (model.finishes_passes and config.compile == "none")
+            while queue:
+                rows = queue.pop(0)
+                done = _unless_out_of_memory(run, rows, splits)
+                if done is None:
+                    queue[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+                    continue
+                outputs.append(done)
+                order += rows
+                if on_rows is not None:
+                    on_rows(rows, done.completion_ids)
+            company = sum(run(rows).forward_passes for _ in range(missing))
+            ranks.finish(lambda: empty_pass(model, prompt_ids[:1]))
+        return Completions(prompt_ids, prompt_mask, _joined(outputs, order, company))
+
+    def texts(self, completion_ids: Tensor) -> list[str]:
+        """Texts of completions [N, C], each up to its first EOS."""
+        eos = self.model.eos_token_id
+        kept = live_mask(completion_ids, eos) & (completion_ids != eos)
+        rows = [row[mask].tolist() for row, mask in zip(completion_ids, kept, strict=True)]
+        texts: list[str] = self.tokenizer.batch_decode(rows)
+        return texts
+
+
+def _unless_out_of_memory(
+    run: Callable[[list[int]], DenoiseOutput], rows: list[int], splits: bool
+) -> DenoiseOutput | None:
+    """A micro-batch's output; None where the memory was too small and its halves may be tried.
+
+    Args:
+        run: Denoises rows.
+        rows: The micro-batch.
+        splits: Whether it may be split. Ranks that share the model's weights are within a common
+            forward pass, which not every model can leave; see `Backbone`.
+
+    Raises:
+        RunError: The memory is too small and the micro-batch cannot be split.
+    """
+    try:
+        return run(rows)
+    except torch.OutOfMemoryError as error:
+        if len(rows) == 1 or not splits:
+            raise RunError(
+                f"out of memory with {len(rows)} rows a denoising pass; lower "
+                "stage.rollout_batch_size or eval.batch_size, or set sampler.token_budget"
+            ) from error
+    # Only here the traceback, and with it the tensors of the attempt, are gone.
+    torch.cuda.empty_cache()
+    log.warning("out of memory with %d rows a denoising pass: going on with half", len(rows))
+    return None
+
+
+def _joined(outputs: list[DenoiseOutput], order: list[int], company: int) -> DenoiseOutput:
+    """One output of several; row i of them, counted through, becomes row order[i].
+
+    Args:
+        outputs: Of the micro-batches.
+        order: [N], the rows in the order of the outputs.
+        company: Forward passes that only kept ranks in step.
+    """
+    back = torch.tensor(order).argsort().to(outputs[0].completion_ids.device)
+    return DenoiseOutput(
+        completion_ids=torch.cat([o.completion_ids for o in outputs])[back],
+        hint_mask=torch.cat([o.hint_mask for o in outputs])[back],
+        unmask_step=torch.cat([o.unmask_step for o in outputs])[back],
+        forward_passes=sum(o.forward_passes for o in outputs) + company,
+        head_positions=sum(o.head_positions for o in outputs),
+        body_tokens=sum(o.body_tokens for o in outputs),
+        canvas_tokens=sum(o.canvas_tokens for o in outputs),
+    )

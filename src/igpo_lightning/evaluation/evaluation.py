@@ -1,0 +1,110 @@
+"""Answer held-out problems, grade them and keep every sample."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from igpo_lightning import distributed
+from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning.diffusion.noise import stable_seed
+from igpo_lightning.diffusion.sampler import SamplerConfig
+from igpo_lightning.evaluation.answer import Answerer
+from igpo_lightning.evaluation.grade import Grading, Pool
+from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
+from igpo_lightning.evaluation.records import evaluation_record, replays
+from igpo_lightning.models import BackboneModule
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How problems are answered.
+
+    Attributes:
+        sampler: With the evaluation's temperature.
+        batch_size: Rows a denoising pass.
+        seed: Run seed.
+    """
+
+    sampler: SamplerConfig
+    batch_size: int
+    seed: int
+
+
+class Evaluation:
+    """One evaluation after another: `begin`, `add` each batch, `finish`.
+
+    Attributes:
+        accuracy: Of the last one, the same on every rank; None before the first.
+        samples: Its records, of all ranks.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneModule,
+        tokenizer: PreTrainedTokenizerFast,
+        pool: Pool,
+        settings: EvaluationSettings,
+    ) -> None:
+        self.answerer = Answerer(backbone, tokenizer, settings.sampler, settings.batch_size)
+        self.pool, self.seed = pool, settings.seed
+        self.accuracy: Accuracy | None = None
+        self.samples: list[dict[str, Any]] = []
+        self._ungraded: list[tuple[PromptBatch, Grading, list[dict[str, Any]]]] = []
+
+    def begin(self) -> None:
+        """Forget the samples of an earlier evaluation."""
+        self.samples, self._ungraded = [], []
+
+    def add(self, batch: PromptBatch) -> None:
+        """Answer one batch of (problem, sample) rows; it is graded while the next is answered."""
+        answerer = self.answerer
+        seeds = [
+            stable_seed(self.seed, "evaluation", encoded.problem.id, sample)
+            for encoded, sample in zip(batch.problems, batch.sample_indices, strict=True)
+        ]
+        grading = Grading(self.pool, answerer.texts, batch.problems)
+        completions = answerer.answer(batch.problems, seeds, batch.device, on_rows=grading.start)
+        steps = replays(completions.output, answerer.tokenizer, answerer.model.eos_token_id)
+        self._ungraded.append((batch, grading, steps))
+
+    def finish(self) -> Accuracy:
+        """Bring the ranks' samples together and compute the accuracy."""
+        own = [record for waiting in self._ungraded for record in self._records(*waiting)]
+        self._ungraded = []
+        gathered = [record for part in distributed.gather_objects(own) for record in part]
+        self.samples = sorted(gathered, key=lambda s: (str(s["id"]), s["sample"]))
+        self.accuracy = accuracy_of(self.samples)
+        return self.accuracy
+
+    def _records(
+        self, batch: PromptBatch, grading: Grading, steps: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """The graded samples of one batch, with how each was denoised."""
+        texts, verdicts = grading.finish()
+        ids = [encoded.prompt_ids for encoded in batch.problems]
+        prompts = self.answerer.tokenizer.batch_decode(ids)
+        rows = zip(batch.problems, prompts, batch.sample_indices, texts, verdicts, strict=True)
+        return [
+            evaluation_record(*row) | step
+            for row, step, counted in zip(rows, steps, batch.counted, strict=True)
+            if counted
+        ]
+
+    def log(self, loggers: Iterable[Any], step: int) -> None:
+        """Write the accuracy with its interval to the loggers.
+
+        Args:
+            loggers: Of the trainer.
+            step: Steps that the policy has made; 0 for the one that training starts from.
+        """
+        assert self.accuracy is not None
+        values = {
+            "eval/accuracy": self.accuracy.mean,
+            "eval/accuracy_low": self.accuracy.low,
+            "eval/accuracy_high": self.accuracy.high,
+            "eval/problems": self.accuracy.problems,
+        }
+        for logger in loggers:
+            logger.log_metrics(values, step=step)

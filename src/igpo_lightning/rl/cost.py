@@ -1,0 +1,46 @@
+"""What a step costs: seconds, forward passes and tokens, by phase."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from igpo_lightning.rl.measures import Measure, Measures, mean
+
+
+class Cost:
+    """Counts up from one `clear` to the next; handed to every part of a step.
+
+    Attributes:
+        seconds: Of each phase, in this process.
+        work: Passes, tokens and computed tokens of each phase, in this process.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.work: dict[str, int] = defaultdict(int)
+
+    def clear(self) -> None:
+        """Begin a step."""
+        self.seconds.clear()
+        self.work.clear()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+    def count(self, phase: str, passes: int, tokens: int, computed: int) -> None:
+        """Add forward passes, the tokens they were for, and those that went through the model."""
+        self.work[f"passes/{phase}"] += passes
+        self.work[f"tokens/{phase}"] += tokens
+        self.work[f"compute/{phase}"] += computed
+
+    def measures(self) -> Measures:
+        """Mean seconds, and the sum of the work over ranks."""
+        seconds = {f"time/{name}": mean(spent, 1) for name, spent in self.seconds.items()}
+        return seconds | {name: Measure("sum", number) for name, number in self.work.items()}

@@ -1,0 +1,206 @@
+"""Extra samples around hints for the groups that need help (Algorithm 1, step 2)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from igpo_lightning import distributed
+from igpo_lightning.data.collate import PromptBatch, pad_left
+from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.diffusion.likelihood import draw_masked_inputs, token_scores
+from igpo_lightning.diffusion.noise import row_keys
+from igpo_lightning.evaluation.answer import without_dropout
+from igpo_lightning.inpainting.hints import FREE, choose_hints, draw_ratio
+from igpo_lightning.inpainting.schedule import ratio_range
+from igpo_lightning.rl.cost import Cost
+from igpo_lightning.rl.injection import inject, needs_help
+from igpo_lightning.rl.measures import Measure, Measures, join_measures, mean
+from igpo_lightning.rl.rollout import Rollout, all_wrong, repeated, row_seeds
+from igpo_lightning.rl.sampler import GroupSampler
+from igpo_lightning.settings import InpaintConfig, LikelihoodConfig
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of extra samples for some groups.
+
+    Attributes:
+        groups: Which groups of the batch they are for.
+        number: Counted from 0.
+        passes: Denoising passes that all ranks make.
+        all_wrong_share: Over all ranks, before injection.
+        uncertainty: [len(groups), C] entropy of the policy; None unless hints are chosen by it.
+    """
+
+    groups: list[int]
+    number: int
+    passes: int
+    all_wrong_share: float
+    uncertainty: Tensor | None
+
+
+class Inpainter:
+    """Samples groups that need help again; right extra samples replace wrong ones.
+
+    Attributes:
+        settings: Who gets extra samples, and of which kind.
+        sampler: Samples the groups, and the extra ones too.
+        total_steps: Rollout steps of the run, over which the hint ratio is scheduled.
+        cost: Where passes and seconds are counted.
+    """
+
+    def __init__(
+        self, settings: InpaintConfig, sampler: GroupSampler, total_steps: int, cost: Cost
+    ) -> None:
+        self.settings, self.sampler = settings, sampler
+        self.total_steps, self.cost = total_steps, cost
+
+    def inpaint(self, batch: PromptBatch, rollout: Rollout) -> tuple[Rollout, Measures]:
+        """The groups after replacement.
+
+        Groups that cannot be hinted stay as they are (GRPO) and are counted. All ranks make the
+        same number of forward passes, whatever their groups are like.
+        """
+        settings, size = self.settings, self.sampler.group_size
+        if settings.trigger == "never":
+            return rollout, {}
+        correct = rollout.grouped(rollout.correct)
+        chosen = needs_help(settings, correct, rollout.grouped(rollout.rewards))
+        triggered: list[int] = chosen.nonzero().flatten().tolist()
+        pending = [q for q in triggered if self.can_help(batch.problems[q])]
+        counts = self.count_triggered([batch.problems[q] for q in triggered])
+        share = all_wrong_share(correct)
+        uncertainty = self.uncertainty(batch, pending)
+        for number in range(settings.rounds):
+            own = math.ceil(len(pending) * size / self.sampler.answerer.rows)
+            passes = distributed.max_over_ranks(own)
+            if passes == 0:
+                break
+            if not pending:
+                self.sampler.keep_company(batch, passes)
+                continue
+            this = Round(pending, number, passes, share, uncertainty)
+            extra, measures = self.sample_extra(batch, this)
+            rollout, replaced = inject(rollout, extra, pending, settings.replace_fraction)
+            counts = join_measures([counts, measures, {"hint/replaced": Measure("sum", replaced)}])
+            helped = extra.grouped(extra.correct).any(dim=1).tolist()
+            left = [i for i, done in enumerate(helped) if not done]
+            pending = [pending[i] for i in left]
+            uncertainty = None if uncertainty is None else uncertainty[left]
+        return rollout, counts
+
+    def can_help(self, encoded: EncodedProblem) -> bool:
+        """Whether extra samples can be made for a problem; hints need a usable trace."""
+        if self.settings.extra_samples == "plain":
+            return True
+        if encoded.trace_ids is None:
+            return False
+        return not self.is_too_long(encoded) or self.settings.long_traces != "skip"
+
+    def is_too_long(self, encoded: EncodedProblem) -> bool:
+        """Whether a trace does not fit into a completion."""
+        length = self.sampler.answerer.config.completion_length
+        return encoded.trace_ids is not None and len(encoded.trace_ids) > length
+
+    def count_triggered(self, problems: Sequence[EncodedProblem]) -> Measures:
+        """How many groups need help, and how many of them have no trace or too long a one."""
+        without = sum(encoded.trace_ids is None for encoded in problems)
+        return {
+            "hint/groups_triggered": Measure("sum", len(problems)),
+            "hint/groups_without_trace": Measure("sum", without),
+            "hint/traces_too_long": Measure("sum", sum(map(self.is_too_long, problems))),
+            "hint/replaced": Measure("sum", 0),
+            "hint/rounds": Measure("max", 0),
+        }
+
+    def sample_extra(self, batch: PromptBatch, this: Round) -> tuple[Rollout, Measures]:
+        """One round: G samples for each group, around hints unless the control asks for none."""
+        problems = repeated([batch.problems[q] for q in this.groups], self.sampler.group_size)
+        measures: Measures = {"hint/rounds": Measure("max", this.number + 1)}
+        hint_ids = None
+        if self.settings.extra_samples == "hinted":
+            hint_ids, ratios = self.draw_hints(batch.step, problems, this)
+            measures["hint/ratio_mean"] = mean(sum(ratios), len(ratios))
+            given = int((hint_ids != FREE).sum())
+            measures["hint/tokens_per_sample"] = mean(given, len(hint_ids))
+        purpose = f"extra-{this.number}"
+        extra = self.sampler.sample(batch, problems, purpose, hint_ids, this.passes)
+        right = float(extra.correct.sum())
+        return extra, measures | {"hint/correct_share": mean(right, len(problems))}
+
+    def draw_hints(
+        self, step: int, problems: Sequence[EncodedProblem], this: Round
+    ) -> tuple[Tensor, list[float]]:
+        """Hints [N, C] for N rows, each with its own eta and chunks, and the etas."""
+        settings, size = self.settings, self.sampler.group_size
+        low, high = ratio_range(settings, step, self.total_steps, this.all_wrong_share, this.number)
+        seeds = row_seeds(self.sampler.seed, step, problems, size, f"hints-{this.number}")
+        hints, ratios = [], []
+        for row, (encoded, seed) in enumerate(zip(problems, seeds, strict=True)):
+            generator = torch.Generator().manual_seed(seed)
+            ratio = draw_ratio(low, high, generator)
+            ratios.append(ratio)
+            assert encoded.trace_ids is not None  # see can_help
+            hints.append(
+                choose_hints(
+                    encoded.trace_ids,
+                    self.sampler.answerer.config.completion_length,
+                    ratio,
+                    settings.chunk_min,
+                    settings.chunk_max,
+                    generator,
+                    encoded.answer_span,
+                    options=settings,
+                    uncertainty=None if this.uncertainty is None else this.uncertainty[row // size],
+                )
+            )
+        return torch.stack(hints), ratios
+
+    @torch.no_grad()
+    def uncertainty(self, batch: PromptBatch, groups: list[int]) -> Tensor | None:
+        """The policy's entropy [len(groups), C] at each position of a fully masked completion.
+
+        None unless hints are chosen by it. All ranks make the same number of passes.
+        """
+        if self.settings.choice != "uncertain":
+            return None
+        answerer = self.sampler.answerer
+        model, limit, length = answerer.model, answerer.rows, answerer.config.completion_length
+        passes = distributed.max_over_ranks(math.ceil(len(groups) / limit))
+        if passes == 0:
+            return None
+        entropies = []
+        for number in range(passes):
+            part = groups[number * limit : (number + 1) * limit] or [0]
+            prompts = [batch.problems[q].prompt_ids for q in part]
+            prompt_ids, prompt_mask = (
+                t.to(batch.device) for t in pad_left(prompts, model.pad_token_id)
+            )
+            masked = prompt_ids.new_full((len(part), length), model.mask_token_id)
+            everywhere = torch.ones_like(masked, dtype=torch.bool)
+            inputs = draw_masked_inputs(
+                LikelihoodConfig(kind="mean_field"),
+                masked,
+                keys=row_keys([0] * len(part), batch.device),
+                hint_mask=~everywhere,
+                live_mask=everywhere,
+                prompt_mask=prompt_mask,
+            )
+            with self.cost.phase("rollout"), without_dropout(model):
+                scores = token_scores(
+                    model, prompt_ids, masked, inputs, prompt_mask, with_entropy=True
+                )
+            self.cost.count("rollout", 1, 0, masked.numel() + prompt_ids.numel())
+            assert scores.entropy is not None
+            entropies.append(scores.entropy.cpu())
+        return torch.cat(entropies)[: len(groups)]  # the rest only kept the ranks in step
+
+
+def all_wrong_share(correct: Tensor) -> float:
+    """Share of all-wrong groups over all ranks, from this rank's verdicts [Q, G]."""
+    wrong = int(all_wrong(correct).sum())
+    ranks = distributed.gather_objects((wrong, len(correct)))
+    return sum(w for w, _ in ranks) / sum(n for _, n in ranks)

@@ -1,0 +1,26 @@
+"""Which tokens of a completion get gradient."""
+
+from dataclasses import dataclass
+
+from igpo_lightning.settings.rules import at_least, choice, require, within
+
+FILTERS = ("entropy", "entropy_all", "threshold", "none")
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Which live tokens count, by the old policy's entropy at the input that is scored."""
+
+    # entropy: top share of a row's hint tokens (the paper) | entropy_all: of all live tokens (arXiv
+    # 2506.01939) | threshold: hint tokens with so much entropy | none: all
+    kind: str = "entropy"
+    keep_fraction: float = 0.2  # tau in (0, 1] (the paper: 0.2)
+    threshold: float = 0.5  # least entropy of a hint token in nats, for kind=threshold
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names and values out of range."""
+        choice(self, "filter", kind=FILTERS)
+        within(self, "filter", 0, 1, "keep_fraction")
+        fix = "must be above 0; filter=none keeps every hint token"
+        require(self.keep_fraction > 0, "filter.keep_fraction", self.keep_fraction, fix)
+        at_least(self, "filter", 0, "threshold")

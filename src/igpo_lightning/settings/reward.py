@@ -1,0 +1,31 @@
+"""What a completion earns, and how its answer is found and graded."""
+
+from dataclasses import dataclass, field
+
+from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, require
+
+EXTRACTION = ("quoted", "box", "tag", "hash", "stated", "number")
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Rewards by name and weight; `checks` knows the names, those of plugins among them."""
+
+    weights: dict[str, float] = field(default_factory=lambda: {"correctness": 1.0})  # name: weight
+    workers: int = 2  # grader processes
+    timeout: float = 3.0  # seconds of computation a single grading may take
+    # how an answer is found, the first that finds one: quoted, box, tag, hash, stated, number
+    extraction: tuple[str, ...] = EXTRACTION
+    plugin: str | None = None  # .py file of your own that registers rewards
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names and values out of range."""
+        as_tuples(self, "extraction")
+        at_least(self, "reward", 1, "workers")
+        above_zero(self, "reward", "timeout")
+        require(
+            bool(self.extraction) and not set(self.extraction) - set(EXTRACTION),
+            "reward.extraction",
+            self.extraction,
+            f"name at least one of {', '.join(EXTRACTION)}",
+        )

@@ -1,0 +1,131 @@
+"""The denoising loop."""
+
+from dataclasses import dataclass
+
+from igpo_lightning.settings.rules import above_zero, at_least, choice, require, within
+
+# Strategies whose scores are probabilities in [0, 1]: parallel rules need one of them.
+PROBABILITIES = ("low_confidence", "margin", "topk_margin")
+REMASKING = (*PROBABILITIES, "random", "entropy")
+SCHEDULES = ("fixed", "linear", "cosine")
+EOS_RULES = ("free", "last", "never")
+CACHES = ("none", "prefix", "dual")
+COMPILE_MODES = ("none", "default", "cuda_graphs")
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How a completion is denoised; diffusion/sampler.py is the loop."""
+
+    completion_length: int = 256  # tokens, C (the paper: 256)
+    block_length: int = 32  # tokens; divides C, and is C for full diffusion (the paper: 32)
+    steps: int = 128  # denoising steps over all blocks, a multiple of their number (the paper: 128)
+    temperature: float = 0.0  # of the Gumbel-max draw; 0 is greedy (the paper's rollouts: 1.2)
+    remasking: str = "low_confidence"  # what commits first; or random, entropy, margin, topk_margin
+    cfg_scale: float = 0.0  # w of guidance, logits = u + (w + 1)(c - u); above 0 doubles the work
+    cache: str = "none"  # none (exact) | prefix | dual (approximate, Fast-dLLM, arXiv 2505.22618)
+    confidence_threshold: float | None = None  # in [0, 1]: commit all above, steps as needed
+    schedule: str = "fixed"  # how many a step commits: fixed (the paper) | linear | cosine
+    factor: float | None = None  # above 0: commit the n best with (n + 1)(1 - c_n) < factor
+    remask: float = 0.0  # in [0, 1): chance that a step masks a token again (ReMDM, 2503.00307)
+    top_k: int | None = None  # draw from the k most probable tokens
+    top_p: float | None = None  # in (0, 1]: draw from the most probable tokens of this mass
+    cache_refresh: int | None = None  # steps of a block between full passes (dKV-Cache); null: none
+    cache_blocks: int = 1  # full pass at the start of every so many blocks; between, windows only
+    eos: str = "free"  # free | last: committed after the block's other tokens | never
+    stop_after_eos: bool = False  # fill a row's blocks behind EOS with EOS; its live part is equal
+    compile: str = "none"  # none | default: torch.compile | cuda_graphs: with CUDA graphs
+    token_budget: int | None = None  # canvas positions a micro-batch; null: so many rows as set
+
+    def __post_init__(self) -> None:
+        """Refuse what no loop can run."""
+        at_least(self, "sampler", 1, "completion_length", "block_length", "cache_blocks", "top_k")
+        at_least(self, "sampler", 1, "cache_refresh", "token_budget")
+        at_least(self, "sampler", 0, "temperature", "cfg_scale")
+        within(self, "sampler", 0, 1, "remask", "confidence_threshold", "top_p")
+        require(self.remask < 1, "sampler.remask", self.remask, "must be below 1")
+        above_zero(self, "sampler", "top_p", "factor")
+        choice(
+            self,
+            "sampler",
+            remasking=REMASKING,
+            schedule=SCHEDULES,
+            eos=EOS_RULES,
+            cache=CACHES,
+            compile=COMPILE_MODES,
+        )
+        self._check_blocks()
+        self._check_parallel()
+        self._check_cache()
+
+    def _check_blocks(self) -> None:
+        length, width, steps = self.completion_length, self.block_length, self.steps
+        fix = f"must divide sampler.completion_length={length}"
+        require(length % width == 0, "sampler.block_length", width, fix)
+        blocks = self.blocks
+        fix = (
+            f"must be a multiple of the {blocks} blocks (sampler.completion_length={length} / "
+            f"sampler.block_length={width}), for example {max(1, round(steps / blocks)) * blocks}"
+        )
+        require(steps >= blocks and steps % blocks == 0, "sampler.steps", steps, fix)
+
+    def _check_parallel(self) -> None:
+        if not self.parallel:
+            return
+        probabilities = ", ".join(PROBABILITIES)
+        rule = "factor" if self.confidence_threshold is None else "confidence_threshold"
+        for key, fits, fix in (
+            ("factor", rule == "factor" or self.factor is None, "give only one of the two"),
+            (
+                "remasking",
+                self.remasking in PROBABILITIES,
+                f"use one of {probabilities}",
+            ),
+            ("schedule", self.schedule == "fixed", "leave it at fixed"),
+            ("remask", self.remask == 0, "leave it at 0"),
+        ):
+            value = getattr(self, key)
+            require(fits, f"sampler.{key}", value, f"with sampler.{rule} set: {fix}")
+
+    def _check_cache(self) -> None:
+        for name, neutral in (("cache_refresh", None), ("cache_blocks", 1)):
+            value = getattr(self, name)
+            require(
+                self.cache != "none" or value == neutral,
+                f"sampler.{name}",
+                value,
+                "there is no cache to refresh; set sampler.cache=prefix or dual, or leave it "
+                + ("null" if neutral is None else str(neutral)),
+            )
+        require(
+            self.cache_refresh is None or self.cache_blocks == 1,
+            "sampler.cache_refresh",
+            self.cache_refresh,
+            f"cannot be combined with sampler.cache_blocks={self.cache_blocks}; leave one as it is",
+        )
+        require(
+            self.compile != "cuda_graphs" or self.cache == "none",
+            "sampler.compile",
+            self.compile,
+            f"cannot replay sampler.cache={self.cache}; use sampler.compile=default with a cache",
+        )
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return self.completion_length // self.block_length
+
+    @property
+    def steps_per_block(self) -> int:
+        """Steps of each block in a fixed schedule."""
+        return self.steps // self.blocks
+
+    @property
+    def parallel(self) -> bool:
+        """Whether the scores decide how many positions a step commits."""
+        return self.confidence_threshold is not None or self.factor is not None
+
+    @property
+    def random(self) -> bool:
+        """Whether anything is drawn, so that rows need keys."""
+        return self.temperature > 0 or self.remasking == "random" or self.remask > 0

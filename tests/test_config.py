@@ -1,30 +1,35 @@
 """Every config file composes, and a mistake is told in one line before anything heavy is loaded."""
 
+import dataclasses
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
 from igpo_lightning.checks import validate
 from igpo_lightning.cli import explain
-from igpo_lightning.config import CONF
+from igpo_lightning.config import CONF, schema
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import STAGES, Settings
 from tests.composing import composed, raw
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
-# Groups whose files stand alone; recipes and experiments are composed by name below.
+# Groups whose files stand alone; the others are composed by name below.
 CHOICES = [
     f"{group}={file.stem}"
     for group in GROUPS
-    if group not in ("recipe", "experiment", "sweep", "hydra", "stage")
+    if group not in ("experiment", "sweep", "hydra", "sizes", "debug")
     for file in sorted((CONF / group).glob("*.yaml"))
 ]
 NEEDED = {
-    "generate": ["stage.prompt=x"],
-    "tokenizer": ["stage.output=x"],
+    "stage=generate": ["stage.prompt=x"],
+    "stage=tokenizer": ["stage.output=x"],
     "model=hf": ["model.path=tiny"],
     "data=mixture": ["data.parts=[gsm8k,math]"],
 }
@@ -43,15 +48,15 @@ def test_every_file_of_every_group_composes(choice: str) -> None:
     if choice.startswith("trainer="):
         overrides.append("stage.prompts_per_step=8")
     config = checked(*overrides)
-    assert getattr(config, choice.split("=")[0]) is not None
+    assert choice.startswith("task=") or getattr(config, choice.split("=")[0]) is not None
 
 
-@pytest.mark.parametrize("file", sorted((CONF / "stage").glob("*.yaml")), ids=lambda f: f.stem)
-def test_every_stage_composes(file: Path) -> None:
-    assert file.stem in STAGES
-    if file.stem in ("export", "rewrite", "inspect", "report"):
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_composes(stage: str) -> None:
+    if stage in ("export", "rewrite", "inspect", "report"):
         pytest.skip("tested with its stage: it needs a file")
-    assert checked(f"stage={file.stem}", *NEEDED.get(file.stem, [])).stage.name == file.stem
+    overrides = [f"stage={stage}", *NEEDED.get(f"stage={stage}", [])]
+    assert checked(*overrides).stage.name == stage
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda f: f.stem)
@@ -62,24 +67,45 @@ def test_every_file_says_first_when_to_choose_it(file: Path) -> None:
     assert len(told) > 20
 
 
-def test_the_defaults_are_the_papers() -> None:
-    """PAPER.md's hyper-parameters, without the recipe that fits them to the embedded model."""
-    config = checked("~recipe", "sampler=paper", "data=metamathqa", "prompt=reasoning")
-    assert (config.stage.group_size, config.stage.inner_updates) == (8, 4)
-    sampler = config.sampler
-    assert (sampler.completion_length, sampler.block_length, sampler.steps) == (256, 32, 128)
-    assert sampler.temperature == 1.2
-    inpaint = config.inpaint
-    assert (inpaint.chunk_min, inpaint.chunk_max, inpaint.replace_fraction) == (5, 10, 0.5)
-    assert (inpaint.ratio, inpaint.ratio_low, inpaint.ratio_high) == (None, 0.2, 0.6)
-    assert (config.filter.kind, config.filter.keep_fraction) == ("entropy", 0.2)
-    objective = config.objective
-    assert (objective.advantage, objective.ratio) == ("mean", "sequence")
-    assert (objective.clip_low, objective.clip_high, objective.beta) == (0.2, 0.2, 0.01)
-    optimizer = config.optimizer
-    assert (optimizer.lr, optimizer.weight_decay, optimizer.grad_norm) == (5e-7, 0.1, 0.2)
-    assert (list(optimizer.betas), optimizer.warmup_steps) == ([0.9, 0.99], 50)
-    assert config.prompt.max_length == 600
+def defaults_of(group: type) -> dict[Any, Any]:
+    """The fields' defaults as YAML would spell them."""
+    values = OmegaConf.to_container(schema(group))
+    assert isinstance(values, dict)
+    return values
+
+
+def leaves(node: Any, defaults: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Key, value and the field's default, of every value in a file that a field has."""
+    for key, value in node.items():
+        default = defaults.get(key, dataclasses.MISSING)
+        if isinstance(value, dict) and isinstance(default, dict):
+            yield from leaves(value, default, f"{prefix}{key}.")
+        elif default is not dataclasses.MISSING:
+            yield f"{prefix}{key}", value, default
+
+
+# Read after the files that they correct, so they say every size, also one that is the default.
+CORRECTING = ("sizes", "debug")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f for f in sorted(CONF.rglob("*.yaml")) if f.relative_to(CONF).parts[0] not in CORRECTING],
+    ids=lambda f: str(f.relative_to(CONF)),
+)
+def test_a_value_stands_in_yaml_only_where_it_differs_from_its_field(file: Path) -> None:
+    values = yaml.safe_load(file.read_text()) or {}
+    values.pop("defaults", None)
+    if "# @package _global_" not in file.read_text() and file.parent != CONF:
+        values = {str(file.parent.relative_to(CONF)): values}
+    stage = values.pop("stage", {})
+    whole = defaults_of(Settings)
+    same = {key for key, value, default in leaves(values, whole) if value == default}
+    stages = [defaults_of(schema) for schema in STAGES.values()]
+    for key, value in stage.items():
+        defaults = [fields[key] for fields in stages if key in fields]
+        same |= {f"stage.{key}"} if defaults and all(value == d for d in defaults) else set()
+    assert same == set(), "remove what is the field's default"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ $run -m experiment=length_aligned_sft model=tiny trainer=cpu data=jsonl data.nam
     sampler.completion_length=48 sampler.block_length=8 sampler.steps=24 sampler.temperature=1.0 \
     stage.max_length=128 stage.padding=longest stage.eos_tail=6 stage.steps=300 stage.batch_size=64 \
     stage.train_batch_size=64 stage.val_every=300 optimizer.lr=1e-3 optimizer.warmup_steps=20 \
-    optimizer.grad_norm=1.0 optimizer.decay_share=0.3 optimizer.weight_decay=0.01 \
+    optimizer.grad_norm=1.0 optimizer.decay_share=0.3 optimizer.weight_decay=0.01 "optimizer.betas=[0.9,0.99]" \
+    stage.val_limit=256 eval.limit=null prompt.max_length=600 \
     "seed=range(5)" "hydra.sweep.dir=$output/sft" "hydra.sweep.subdir='\${data.name}_\${seed}'"
 for traces in rewritten original; do
     policy="model.path='$output/sft/${traces}_\${seed}/export'"

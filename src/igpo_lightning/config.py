@@ -41,11 +41,11 @@ def _open(node: Any) -> None:
 
 
 def register_schemas() -> None:
-    """Make the dataclasses known to Hydra: the root as `schema`, one `stage/NAME_schema` each."""
+    """Make the dataclasses known to Hydra: the root as `schema`, each stage as `stage/NAME`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=schema(Settings))
     for name, stage in STAGES.items():
-        store.store(group="stage", name=f"{name}_schema", node=schema(stage))
+        store.store(group="stage", name=name, node=schema(stage))
 
 
 def to_settings(config: DictConfig) -> Settings:

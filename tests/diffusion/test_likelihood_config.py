@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from igpo_lightning.checks import validate
 from igpo_lightning.errors import ConfigError
@@ -24,7 +23,7 @@ def test_every_file_is_an_estimator(name):
 
 
 def test_every_kind_has_a_file():
-    kinds = {OmegaConf.load(CONF / "likelihood" / f"{name}.yaml").kind for name in NAMES}
+    kinds = {composed(f"likelihood={name}").likelihood.kind for name in NAMES}
     assert kinds == set(ESTIMATORS)
 
 

@@ -23,7 +23,7 @@ HEAD = """# Every group, file and key
 
 Made from `conf/` and the schemas by `python -m tests.docs.reference`; a test holds it to them.
 [configuration.md](configuration.md) says how to use it. A default is the schema's; a file of the
-group may set another, and so do recipes for the embedded model.
+group may set another, and so do `sizes` for the embedded model.
 """
 
 
@@ -113,6 +113,11 @@ def page() -> str:
         if group in folders:
             parts.append(file_table(group))
         if group == "stage":
+            rows = [
+                f"| `{name}` | {cell(inspect.cleandoc(s.__doc__ or ''))} |"
+                for name, s in STAGES.items()
+            ]
+            parts.append("\n".join(["| `stage=` | when |", "|---|---|", *rows]) + "\n")
             for name, schema in STAGES.items():
                 table = key_table(schema, "stage.")
                 parts.append(

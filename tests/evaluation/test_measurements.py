@@ -34,13 +34,13 @@ def test_the_papers_protocol() -> None:
 
 def test_data_without_parts_is_a_suite_of_one() -> None:
     (part,) = measurements(composed("stage=eval_suite", "data=gsm8k", "eval.samples=4"))
-    assert (part.name, part.config.eval.samples) == ("gsm8k_128", 4)
+    assert (part.name, part.config.eval.samples) == ("gsm8k_64", 4)
 
 
 def test_a_limit_of_the_data_holds_for_every_part() -> None:
     parts = measurements(composed("experiment=eval_paper", "data.limit=5", "stage.lengths=[]"))
     assert [part.config.data.limit for part in parts] == [5, 5, 5, 5]
-    assert {part.length for part in parts} == {64}  # of the recipe for the embedded model
+    assert {part.length for part in parts} == {64}  # of sizes/tiny_text/eval_suite
 
 
 def test_a_result_follows_from_what_is_asked_and_not_from_where() -> None:

@@ -165,7 +165,7 @@ def test_every_shipped_sweep_composes(file: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "plugin"),
     [
-        ("hydra/launcher=local", "hydra"),
+        ("hydra/launcher=basic", "hydra"),
         ("hydra/launcher=joblib", "hydra_plugins.hydra_joblib_launcher"),
         ("hydra/launcher=slurm", "hydra_plugins.hydra_submitit_launcher"),
         ("hydra/sweeper=search", "hydra_plugins.hydra_optuna_sweeper"),

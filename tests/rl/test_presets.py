@@ -1,11 +1,13 @@
 """The presets of conf/experiment and every file of the groups that they choose from."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from tiny_training import TOKENIZER, PlannedPool
@@ -16,48 +18,94 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.plugins import known_names
 from igpo_lightning.rl.objectives import OBJECTIVES
+from igpo_lightning.settings import Settings
 from igpo_lightning.stages import sft_then_rl
 from igpo_lightning.stages.sft_then_rl import part_overrides
 from tests.composing import composed, hydra_ready, raw
 
 ON_CPU = ["model=tiny", "data=arithmetic", "trainer=cpu"]
 PRESETS = ["igpo_paper", "igpo_released", "grpo", "grpo_resample", "diffu_grpo"]
-
-
-def files(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+METHODS = sorted(
+    file.stem
+    for file in (CONF / "experiment").glob("*.yaml")
+    if {"base", "igpo_paper"} & set(map(str, yaml.safe_load(file.read_text())["defaults"]))
+)
 
 
 # ---- composition ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_fits_the_tiny_model_on_a_cpu(preset):
-    config = composed(f"experiment={preset}", *ON_CPU)
+SIZES = {
+    "stage": ("steps", "prompts_per_step", "group_size", "inner_updates", "train_batch_size"),
+    "optimizer": ("lr", "betas", "weight_decay", "grad_norm", "warmup_steps", "decay_share"),
+    "sampler": ("completion_length", "block_length", "steps", "temperature"),
+}
+
+
+@cache
+def without_a_method(data: str) -> Settings:
+    return composed(f"data={data}")
+
+
+@pytest.mark.parametrize("data", ["arithmetic", "metamathqa"])
+@pytest.mark.parametrize("preset", METHODS)
+def test_a_method_on_the_tiny_model_has_the_tiny_models_sizes(preset: str, data: str) -> None:
+    """Whatever sizes its source has: they come before those of the model."""
+    config = composed(f"experiment={preset}", "model=tiny", f"data={data}")
     validate(config)
-    assert config.model.path == "tiny"
+    plain = without_a_method(data)
+    for group, keys in SIZES.items():
+        own, plain_group = getattr(config, group), getattr(plain, group)
+        assert {k: getattr(own, k) for k in keys} == {k: getattr(plain_group, k) for k in keys}
     assert config.trainer.accelerator == "cpu"
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_is_for_llada_on_eight_gpus(preset):
+@pytest.mark.parametrize("preset", METHODS)
+def test_a_method_is_for_llada_on_eight_gpus(preset: str) -> None:
     config = composed(f"experiment={preset}")
     validate(config)
     assert config.model.path == "GSAI-ML/LLaDA-8B-Instruct"
-    assert config.trainer.devices == 8
-    assert config.data.name == "metamathqa"
+    assert (config.trainer.devices, config.data.name) == (8, "metamathqa")
+    assert (config.stage.prompts_per_step, config.sampler.completion_length) == (64, 256)
 
 
-@pytest.mark.parametrize(
-    ("group", "name"),
-    [
-        (group, name)
-        for group in ("inpaint", "filter", "objective", "reward", "likelihood")
-        for name in files(group)
-    ],
-)
-def test_every_choice_is_one_word(group, name):
-    validate(composed(f"{group}={name}"))
+@pytest.mark.parametrize("data", sorted(file.stem for file in (CONF / "data").glob("*.yaml")))
+def test_any_data_gets_small_sizes_on_the_tiny_model(data: str) -> None:
+    """No data set trains for the 1,000 steps that are meant for an 8B model."""
+    config = composed(f"data={data}")
+    assert config.stage.steps == (40 if data == "arithmetic" else 4)
+    assert config.sampler.completion_length == (48 if data == "arithmetic" else 128)
+
+
+def test_sft_and_evaluation_of_the_tiny_model_are_small_on_real_data() -> None:
+    assert composed("stage=sft", "data=math").stage.steps == 20
+    assert composed("stage=eval", "data=math").eval.limit == 64
+
+
+def test_an_experiment_of_the_tiny_model_wins_over_its_sizes() -> None:
+    hard = composed("experiment=hard_exploration")
+    assert (hard.stage.steps, list(hard.data.levels), hard.optimizer.lr) == (20, [3, 4], 1e-4)
+    start = composed("experiment=bare_answers")
+    assert (start.stage.name, start.stage.steps, start.optimizer.lr) == ("sft", 600, 1e-3)
+
+
+@pytest.mark.parametrize("stage", ["rl", "sft", "eval"])
+def test_debug_fast_is_one_small_step(stage: str) -> None:
+    config = composed(f"stage={stage}", "debug=fast", "trainer=ddp", "trainer.accelerator=cpu")
+    validate(config)
+    assert (config.trainer.devices, config.eval.limit) == (1, 2)
+    assert config.stage.get("steps", 1) == 1
+    assert list(config.logger) == ["csv"]
+
+
+@pytest.mark.parametrize("stage", ["rl", "sft"])
+def test_debug_limit_and_overfit_take_few_problems(stage: str) -> None:
+    limited = composed(f"stage={stage}", "debug=limit")
+    assert (limited.stage.steps, limited.data.limit, limited.data.train_size) == (3, 64, 64)
+    overfit = composed(f"stage={stage}", "debug=overfit")
+    assert (overfit.data.train_size, overfit.eval.split, overfit.eval.limit) == (8, "train", 8)
+    for config in (limited, overfit):
+        validate(config)
 
 
 def test_igpo_paper_has_the_papers_hyper_parameters():
@@ -111,25 +159,6 @@ def test_igpo_released_has_every_departure_and_nothing_else():
         "reward.weights.correctness",
         "reward.weights.format_tags",
     }
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("inpaint.ratio_low=0.7", r"inpaint.ratio_low=0.7: is above inpaint.ratio_high=0.6"),
-        ("inpaint.chunk_max=300", r"inpaint.chunk_max=300: a hint chunk is longer than the compl"),
-        ("inpaint.replace_fraction=1.5", r"inpaint.replace_fraction=1.5: give a number from 0 to"),
-        ("inpaint.trigger=often", r"inpaint.trigger=often: use one of all_wrong, mean_below"),
-        ("inpaint.rounds=0", r"inpaint.rounds=0: give at least 1"),
-        ("stage.group_size=1", r"stage.group_size=1: a group needs at least 2"),
-        ("objective.loss=hope", r"objective.loss=hope: use one of clip, log_likelihood"),
-        ("+reward.weights.charm=1", r"reward.weights.charm=1.0: no reward has this name; use"),
-        ("filter.keep_fraction=0", r"filter.keep_fraction=0.0: must be above 0"),
-    ],
-)
-def test_mistakes_name_key_value_and_fix(override, message):
-    with pytest.raises(ConfigError, match=message):
-        validate(composed(override, "sampler=paper"))
 
 
 def test_values_that_do_not_fit_together():

@@ -19,7 +19,7 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class RLStage(StageConfig):
-    """Algorithm 1's sizes."""
+    """Train with IGPO or GRPO: evaluate, train, evaluate again."""
 
     name: str = "rl"
     steps: int = 1000  # rollout steps; each has mu optimizer steps
@@ -45,7 +45,7 @@ class RLStage(StageConfig):
 
 @dataclass(frozen=True)
 class SFTStage(StageConfig):
-    """Supervised fine-tuning with the diffusion loss."""
+    """Supervised fine-tuning on traces with the diffusion loss (NELBO): the step before RL."""
 
     name: str = "sft"
     steps: int = 1000  # optimizer steps
@@ -73,7 +73,7 @@ class SFTStage(StageConfig):
 
 @dataclass(frozen=True)
 class SFTThenRLStage(StageConfig):
-    """One run after the other, the second from the first one's export."""
+    """Two runs in one command: SFT, then RL from its export; see experiment=sft_then_igpo."""
 
     name: str = "sft_then_rl"
     sft: tuple[str, ...] = ("stage=sft",)  # overrides of the first run
@@ -86,14 +86,14 @@ class SFTThenRLStage(StageConfig):
 
 @dataclass(frozen=True)
 class EvalStage(StageConfig):
-    """One evaluation, as the group `eval` says."""
+    """Accuracy of a model on a data set, with interval and every sample kept."""
 
     name: str = "eval"
 
 
 @dataclass(frozen=True)
 class EvalSuiteStage(StageConfig):
-    """Several benchmarks at several lengths."""
+    """Several benchmarks at several lengths, each by itself; the paper's numbers beside them."""
 
     name: str = "eval_suite"
     # tokens of a completion (the paper: 256 to 1024); empty: sampler.completion_length alone
@@ -116,7 +116,7 @@ class EvalSuiteStage(StageConfig):
 
 @dataclass(frozen=True)
 class GenerateStage(StageConfig):
-    """One prompt in, text out."""
+    """One prompt (and a hint) in, text out, with the order of unmasking in colour."""
 
     name: str = "generate"
     prompt: str = ""  # the question; has to be given
@@ -133,7 +133,7 @@ class GenerateStage(StageConfig):
 
 @dataclass(frozen=True)
 class InspectStage(StageConfig):
-    """Counts, lengths and rows of a data set."""
+    """Counts, lengths, overlap and some rows of a data set, as the model would see them."""
 
     name: str = "inspect"
     rows: int = 5  # rows shown as the model sees them
@@ -145,7 +145,7 @@ class InspectStage(StageConfig):
 
 @dataclass(frozen=True)
 class RewriteStage(StageConfig):
-    """Long traces in, short ones out."""
+    """Turn long traces into short, structured ones that fit: the data of length-aligned SFT."""
 
     name: str = "rewrite"
     split: str = "train"  # train | validation | test
@@ -165,7 +165,7 @@ class RewriteStage(StageConfig):
 
 @dataclass(frozen=True)
 class TokenizerStage(StageConfig):
-    """The embedded model's tokenizer and sizes."""
+    """Train the embedded model's tokenizer, write its untrained folder (make tiny-checkpoint)."""
 
     name: str = "tokenizer"
     output: str = ""  # folder for the tokenizer and config.json of an untrained model; required
@@ -185,7 +185,7 @@ class TokenizerStage(StageConfig):
 
 @dataclass(frozen=True)
 class ExportStage(StageConfig):
-    """A Lightning checkpoint as a model's folder."""
+    """Turn a run's Lightning checkpoint into a model's folder: checkpoint=RUN/checkpoints."""
 
     name: str = "export"
     output: str | None = None  # folder to write; null for export/ in this stage's own run folder
@@ -193,7 +193,7 @@ class ExportStage(StageConfig):
 
 @dataclass(frozen=True)
 class ReportStage(StageConfig):
-    """One page about a run or a sweep."""
+    """One HTML file about a run or a sweep, with a viewer of its rollouts: path=runs/..."""
 
     name: str = "report"
     samples: int = 400  # logged training samples in the viewer, over all runs; evaluations add half

@@ -17,7 +17,7 @@ from igpo_lightning.runs import untrusted
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 # Unpickling within: a grader between this project's own processes, and a reader that refuses.
-OWN_PICKLES = {"rewards/worker.py", "rewards/worker_pool.py", "untrusted.py"}
+OWN_PICKLES = {"rewards/worker.py", "rewards/worker_pool.py", "runs/untrusted.py"}
 # Files of the user's own, which the configuration names.
 IMPORTERS = {"plugins.py"}
 

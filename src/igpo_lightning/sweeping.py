@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from igpo_lightning.errors import RunError
 from igpo_lightning.reporting.run_data import FAILURE_FILE, FINISHED, run_status
+from igpo_lightning.runs.lock import FolderInUseError
 from igpo_lightning.runs.metrics_file import SUMMARY_FILE
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,9 @@ def run_once(
     failure.unlink(missing_ok=True)
     try:
         return objective(job(config))
+    except FolderInUseError as error:
+        log.warning("left out: %s", error)  # its own process writes what comes of it
+        return None
     except Exception as error:
         if isinstance(error, RunError) and error.status > SIGNALLED:
             sys.exit(error.status)  # somebody stopped the sweep, not this run alone

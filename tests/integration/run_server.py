@@ -68,6 +68,12 @@ def _fail_on_full_disk() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def _remove_folder() -> None:
+    import shutil
+
+    shutil.rmtree(os.environ["RUN_FOLDER"])
+
+
 def _out_of_memory() -> None:
     import torch
 
@@ -78,6 +84,7 @@ ACTIONS: dict[str, Callable[[], None]] = {
     "kill": _kill,
     "terminate": _terminate,
     "usr1": _user_signal,
+    "remove": _remove_folder,
     "disk_full": _fail_on_full_disk,
     "out_of_memory": _out_of_memory,
 }

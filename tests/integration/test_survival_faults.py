@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 from small_runs import RL, SFT, Runs, results
 
+from igpo_lightning.runs import durable
+
 SHORT = (*RL, "stage.steps=4", "stage.eval_every=0", "stage.eval_before=false")
 KILLED = [{"target": "igpo_lightning.rl.module:clipped_step", "call": 7, "action": "kill"}]
 
@@ -105,7 +107,8 @@ def test_a_signal_saves_after_the_step_and_the_same_command_goes_on(
     folder, args = tmp_path / name, (*SHORT, "stage.checkpoint_every=100")
     fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 3, "action": name}
     assert runs.start(folder, *args, faults=[fault]) == {"terminate": 143, "usr1": 138}[name]
-    assert "step-4.ckpt; the same command goes on from there" in runs.log(folder)
+    assert "step-4.ckpt. Resume with: python -m igpo_lightning " in runs.log(folder)
+    assert f"hydra.run.dir={folder}" in runs.log(folder).partition("Resume with:")[2]
     assert not (folder / "summary.json").exists()
     assert runs.start(folder, *args) == 0, runs.log(folder)
     assert results(folder) == results(whole)
@@ -206,7 +209,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(
             return open, (str(tmp_path / "it_ran"), "w")
 
     trap = tmp_path / "trap.ckpt"
-    torch.save({"global_step": 4, "state_dict": {}, "extra": Opens()}, trap)
+    with trap.open("wb") as stream:
+        sealed = durable.SealedStream(stream)
+        torch.save({"global_step": 4, "state_dict": {}, "extra": Opens()}, sealed)
+        sealed.seal()
     torch.load(trap, weights_only=False)  # the trap works
     (tmp_path / "it_ran").unlink()
     assert runs.start(tmp_path / "run", *SHORT, f"resume={trap}") == 2

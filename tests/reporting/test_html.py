@@ -126,7 +126,7 @@ def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [])
     with (run / "samples.jsonl").open("a") as file:
         file.write('{"step": 20, "id": "cut o')
-    assert viewer_samples([read_run(run)], 400)[1] == 22
+    assert viewer_samples([read_run(run)], 400).logged == 22
 
 
 @settings(max_examples=50, deadline=None)
@@ -168,3 +168,15 @@ def test_pass_at_k_is_drawn_where_it_was_measured(tmp_path: Path) -> None:
     assert points[2] == pytest.approx((0.6, 0.4, 0.8))
     alone = Setting((), setting.runs[:1])
     assert pass_lines([alone])["run"][2] == (0.4, 0.3, 0.9)
+
+
+def test_lines_that_are_no_samples_are_left_out_and_counted(tmp_path: Path) -> None:
+    """A number, a torn line and a sample whose tokens are no list; U+2028 splits nothing."""
+    run = write_run(tmp_path / "run", [])
+    file = run / "samples.jsonl"
+    odd = json.dumps({"completion": "a\u2028b", "step": 19}, ensure_ascii=False)
+    wrong = '{"completion": "x", "tokens": 3}'
+    with file.open("ab") as lines:
+        lines.write(f"{odd}\n5\n{wrong}\n".encode() + b'{"completion": "\xe2\x80')
+    page = render(run, 400)
+    assert "23 of 23 logged samples. 3 damaged lines left out." in page

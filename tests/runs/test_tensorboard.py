@@ -4,21 +4,28 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from igpo_lightning.reporting.plots import CURVES_FILE, plot_rl_curves
-from igpo_lightning.runs.tensorboard import final_metrics, log_results, settings
+from igpo_lightning.runs.tensorboard import final_metrics, log_again, log_results, settings
+from igpo_lightning.settings import Settings
+from tests.composing import composed, hydra_ready
 from tests.reporting.run_folder import accuracy, write_run
 
-CONFIG = OmegaConf.create(
-    {"seed": 3, "data": {"levels": [1, 2], "path": None}, "logger": {"csv": {"name": "x"}}}
-)
+
+@pytest.fixture(scope="module")
+def config() -> Settings:
+    with hydra_ready():
+        return composed("seed=3", "data.levels=[1,2]", "rewriter=endpoint")
 
 
-def test_settings_are_flat_and_plain() -> None:
-    assert settings(CONFIG) == {"seed": 3, "data.levels": "[1, 2]"}
+def test_settings_are_flat_and_plain(config: Settings) -> None:
+    shown = settings(config)
+    assert (shown["seed"], shown["data.levels"]) == (3, "[1, 2]")
+    assert "data.path" not in shown, "what is not set has no row"
+    assert not [key for key in shown if key.startswith(("logger", "rewriter"))]
+    assert all(isinstance(value, bool | int | float | str) for value in shown.values())
 
 
 def test_final_metrics_have_names_of_their_own() -> None:
@@ -31,12 +38,12 @@ def test_final_metrics_have_names_of_their_own() -> None:
     }
 
 
-def test_what_is_logged_can_be_read_back(tmp_path: Path) -> None:
+def test_what_is_logged_can_be_read_back(tmp_path: Path, config: Settings) -> None:
     run = write_run(tmp_path / "run", [])
     plot_rl_curves(run, {})
     board = TensorBoardLogger(run, name="tensorboard", version="")
     other = CSVLogger(tmp_path, name="other")  # takes no pictures, and is left alone
-    log_results([board, other], CONFIG, {"after": accuracy(0.5)}, run / CURVES_FILE)
+    log_results([board, other], config, {"after": accuracy(0.5)}, run / CURVES_FILE)
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
     assert events.Scalars("final/accuracy_after")[0].value == pytest.approx(0.5)
@@ -46,3 +53,29 @@ def test_what_is_logged_can_be_read_back(tmp_path: Path) -> None:
     parsed = plugin_data_pb2.HParamsPluginData.FromString(content)
     assert parsed.session_start_info.hparams["seed"].number_value == 3
     assert not (tmp_path / "other").exists()
+
+
+def test_a_resumed_run_keeps_the_evaluation_before_its_checkpoint(tmp_path: Path) -> None:
+    """Killed after step 3; resumes at step 2, whose checkpoint followed an evaluation."""
+    first = TensorBoardLogger(tmp_path, name="", version="")
+    for step in (0, 1, 2, 3):
+        if step % 2 == 0:
+            first.log_metrics({"eval/accuracy": step / 10}, step)
+        first.log_metrics({"policy/loss": float(step)}, step)
+    first.finalize("failed")
+    lines: list[dict[str, float]] = [
+        {"step": 0, "eval/accuracy": 0.0},
+        {"step": 0, "policy/loss": 0.0},
+        {"step": 1, "policy/loss": 1.0},
+        {"step": 2, "eval/accuracy": 0.2},
+    ]
+    second = TensorBoardLogger(tmp_path, name="", version="", purge_step=2)
+    log_again(second, lines, 2)
+    second.log_metrics({"policy/loss": 20.0}, 2)
+    second.log_metrics({"eval/accuracy": 0.4}, 4)
+    second.finalize("success")
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    accuracy_events = [(e.step, round(e.value, 3)) for e in events.Scalars("eval/accuracy")]
+    assert accuracy_events == [(0, 0.0), (2, 0.2), (4, 0.4)]
+    assert [(e.step, e.value) for e in events.Scalars("policy/loss")] == [(0, 0), (1, 1), (2, 20)]

@@ -1,5 +1,6 @@
 """stage=export: from a run's checkpoint, whole or in shards, to a folder that loads."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,12 @@ from omegaconf import OmegaConf
 from torch.distributed import checkpoint as dcp
 
 from igpo_lightning.config import plain
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.models import load_backbone, save_export
 from igpo_lightning.models.lora import add_lora, merged_state
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
+from igpo_lightning.runs.checkpoints import DurableCheckpointIO
 from igpo_lightning.settings import LoraConfig
 from igpo_lightning.stages import export
 from tests.composing import composed
@@ -112,3 +114,30 @@ def test_a_checkpoint_of_another_model_is_refused(run_folder: Path) -> None:
     torch.save({"state_dict": state}, checkpoint)
     with pytest.raises(ConfigError, match=r"missing: norm\.weight.*\[2, 16\]"):
         export_of(run_folder, checkpoint)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_not_exported(run_folder: Path, value: float) -> None:
+    model = load_backbone(str(run_folder.parent / "source"))
+    state = changed(model)
+    name = next(name for name in state if state[name].is_floating_point())
+    state[name].view(-1)[-1] = value
+    checkpoint = run_folder / "checkpoints" / "last.ckpt"
+    torch.save({"state_dict": state}, checkpoint)
+    with pytest.raises(RunError, match=re.escape(name.removeprefix("backbone."))):
+        export_of(run_folder, checkpoint)
+    assert not list(run_folder.parent.glob("exported*"))
+
+
+def test_a_damaged_checkpoint_is_not_exported(run_folder: Path) -> None:
+    """Sealed and flipped, sealed and cut off, and never a checkpoint at all."""
+    file = run_folder / "checkpoints" / "last.ckpt"
+    state = changed(load_backbone(str(run_folder.parent / "source")))
+    DurableCheckpointIO().save_checkpoint({"state_dict": state}, file)
+    whole = file.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for content in (bytes(flipped), whole[: len(whole) // 2], b"nothing"):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match="is damaged"):
+            export_of(run_folder, file)

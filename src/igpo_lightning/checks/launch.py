@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import TrainerConfig
@@ -35,6 +38,28 @@ def check_run_folder(trainer: TrainerConfig, run_dir: str, environment: Mapping[
             run_dir,
             f"every process that {starter} starts would make a folder of its own; name one for all "
             "of them, for example hydra.run.dir=runs/mine",
+        )
+
+
+def check_stage_of_folder(own: str, folder: Path) -> None:
+    """A run folder holds one stage's files: another stage would mix its own with them.
+
+    Args:
+        own: Name of the stage that is started.
+        folder: Of the run.
+
+    Raises:
+        ConfigError: Names both stages.
+    """
+    file = folder / "config.yaml"
+    if not file.exists():
+        return
+    before = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("stage") or {}
+    there = before.get("name")
+    if there is not None and there != own:
+        raise ConfigError(
+            f"hydra.run.dir={folder}: holds a run of stage={there}, and this is stage={own}; "
+            "choose another hydra.run.dir"
         )
 
 

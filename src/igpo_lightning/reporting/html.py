@@ -200,7 +200,7 @@ def render(folder: Path, sample_limit: int) -> str:
     is_sweep = holds_sweep(folder)
     runs = read_sweep(folder) if is_sweep else [read_run(folder)]
     settings = settings_of(runs)
-    samples, logged = viewer_samples(runs, sample_limit)
+    samples = viewer_samples(runs, sample_limit)
     environment = Environment(
         loader=FunctionLoader(_template),
         autoescape=True,
@@ -222,9 +222,10 @@ def render(folder: Path, sample_limit: int) -> str:
         varied=varied_keys(runs),
         config_rows=config_rows(runs),
         pictures=[Markup(picture) for picture in pictures(settings)],
-        samples=_embedded(samples),
-        shown=len(samples),
-        logged=logged,
+        samples=_embedded(samples.shown),
+        shown=len(samples.shown),
+        logged=samples.logged,
+        damaged=samples.damaged,
     )
 
 

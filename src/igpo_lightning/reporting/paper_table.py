@@ -174,8 +174,8 @@ def print_suite(
         how.add_row(*line)
     console.print(how)
     for note in _notes(entries):
-        console.print(note, highlight=False)
-    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False)
+        console.print(note, highlight=False, markup=False)
+    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from igpo_lightning.distributed import rank
+from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.metrics import Accuracy
-from igpo_lightning.runs import durable
+from igpo_lightning.runs import durable, json_lines
 from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, column, read_metrics
-
-
-def _lines(records: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 class SampleFile:
@@ -25,19 +22,29 @@ class SampleFile:
     def append(self, step: int, records: Iterable[dict[str, Any]]) -> None:
         """Add the samples of a training step."""
         if rank() == 0:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(_lines(records))
+            with self.path.open("ab") as file:
+                file.write(json_lines.encode(records))
 
     def write(self, records: Iterable[dict[str, Any]]) -> None:
         """Write all samples of an evaluation, or none."""
         if rank() == 0:
-            durable.write_text(self.path, _lines(records))
+            durable.write_bytes(self.path, json_lines.encode(records))
 
     def read(self) -> list[dict[str, Any]]:
-        """All samples; none where there is no file."""
-        if not self.path.exists():
-            return []
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        """All samples; none where there is no file.
+
+        Raises:
+            ConfigError: A line is not a record.
+        """
+        records = []
+        for number, (_, record) in enumerate(json_lines.read(self.path), 1):
+            if record is None:
+                raise ConfigError(
+                    f"{self.path}, line {number}: not a JSON object; the file is damaged. Put it "
+                    "back as it was, or remove it to go on without it"
+                )
+            records.append(record)
+        return records
 
 
 def _mean(rows: list[dict[str, float]], name: str) -> float | None:

@@ -1,12 +1,12 @@
 """Which logged samples a report shows, in the short form that its viewer reads."""
 
-import json
-from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from igpo_lightning.reporting.run_data import RunData
+from igpo_lightning.runs import json_lines
 from igpo_lightning.runs.metrics_file import MEASURED_FILE
 
 # File: where its samples come from, as the viewer's filter names it. stage=eval writes its samples
@@ -18,20 +18,18 @@ _SOURCES = {
 }
 
 
-def _records(file: Path) -> list[dict[str, Any]]:
-    if not file.exists():
-        return []
-    with file.open(encoding="utf-8") as lines:
-        return [record for line in lines if (record := _parsed(line)) is not None]
+def _records(file: Path) -> tuple[list[dict[str, Any]], int]:
+    """The samples of a file, and how many of its lines are none."""
+    found = [record for _, record in json_lines.read(file)]
+    samples = [record for record in found if record is not None and _is_sample(record)]
+    return samples, len(found) - len(samples)
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
-    """A line's record; None for a last line that is still being written."""
-    try:
-        record: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return record
+def _is_sample(record: dict[str, Any]) -> bool:
+    """Whether the viewer can draw a record: a text, and lists over its tokens."""
+    lists = [record.get(key, []) for key in ("tokens", "hint_mask", "unmask_step")]
+    texts = [record.get("completion"), *(lists[0] if isinstance(lists[0], list) else [None])]
+    return all(isinstance(text, str) for text in texts) and all(isinstance(x, list) for x in lists)
 
 
 def spread(records: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
@@ -78,30 +76,46 @@ def _suite_sources(folder: Path) -> dict[str, str]:
     return {f"{name}/samples.jsonl": name for name in parts}
 
 
-def _run_samples(run: RunData, limit: int) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    for name, source in (_SOURCES | _suite_sources(run.folder)).items():
-        records = _records(run.folder / name)
-        if name == "samples.jsonl" and records and "step" not in records[0]:
-            source = "evaluation"
-        share = limit if name == "samples.jsonl" else max(1, limit // 4)
-        kept = spread(records, share)
-        yield [viewer_record(record, run.name, source) for record in kept], len(records)
+@dataclass(frozen=True)
+class ViewerSamples:
+    """The samples that a report shows.
+
+    Attributes:
+        shown: In the viewer's form.
+        logged: How many the runs logged.
+        damaged: Lines of their files that are no records: torn, or still being written.
+    """
+
+    shown: list[dict[str, Any]]
+    logged: int
+    damaged: int
 
 
-def viewer_samples(runs: list[RunData], limit: int) -> tuple[list[dict[str, Any]], int]:
+def _of_file(run: RunData, name: str, source: str, limit: int) -> ViewerSamples:
+    records, damaged = _records(run.folder / name)
+    if name == "samples.jsonl" and records and "step" not in records[0]:
+        source = "evaluation"
+    share = limit if name == "samples.jsonl" else max(1, limit // 4)
+    kept = spread(records, share)
+    shown = [viewer_record(record, run.name, source) for record in kept]
+    return ViewerSamples(shown, len(records), damaged)
+
+
+def viewer_samples(runs: list[RunData], limit: int) -> ViewerSamples:
     """The samples that a report shows.
 
     Args:
         runs: Of the report.
         limit: About so many training samples over all runs; evaluations add up to half as many.
-
-    Returns:
-        The samples, and how many the runs logged.
     """
-    shown: list[dict[str, Any]] = []
-    logged = 0
-    for run in runs:
-        for records, count in _run_samples(run, max(1, limit // max(1, len(runs)))):
-            shown += records
-            logged += count
-    return shown, logged
+    share = max(1, limit // max(1, len(runs)))
+    parts = [
+        _of_file(run, name, source, share)
+        for run in runs
+        for name, source in (_SOURCES | _suite_sources(run.folder)).items()
+    ]
+    return ViewerSamples(
+        [record for part in parts for record in part.shown],
+        sum(part.logged for part in parts),
+        sum(part.damaged for part in parts),
+    )

@@ -36,7 +36,9 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
         def fill(partial: Path) -> None:
             with partial.open("wb") as stream:
-                torch.save(checkpoint, stream)
+                sealed = durable.SealedStream(stream)
+                torch.save(checkpoint, sealed)  # type: ignore[arg-type]
+                sealed.seal()
 
         try:
             durable.write(Path(path), fill)

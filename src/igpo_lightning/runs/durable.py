@@ -1,23 +1,28 @@
 """Files that a kill, a full disk or a flipped bit cannot spoil unnoticed.
 
 What is written appears under its name only when it is whole and on the disk: temporary name,
-fsync, rename. What is read is checked first. A file that torch wrote is a zip archive, which holds
-a CRC-32 of each of its parts; a folder of shards gets a file of SHA-256 sums.
+fsync, rename. What is read is checked first: a checkpoint file ends with the SHA-256 sum of all
+bytes before the sum, a folder of shards holds a file of such sums. A zip archive's own checksums
+are not enough: they do not cover its directory.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from igpo_lightning.errors import RunError
 
 PARTIAL = ".partial"  # ends the name of what is not whole yet
 SUMS_FILE = "checksums.json"
+_SEAL = re.compile(rb"sha256:[0-9a-f]{64}")  # torch, like unzip, reads past what follows an archive
+_SEAL_LENGTH = len("sha256:") + 64
+_PART = 2**22  # bytes that are read at a time
 
 
 def _flush(path: Path) -> None:
@@ -70,9 +75,14 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file of bytes."""
 
     def fill(partial: Path) -> None:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
 
     write(path, fill)
 
@@ -135,37 +145,77 @@ def link(path: Path, target: str) -> None:
     partial.replace(path)
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
+class SealedStream:
+    """A stream that sums up what is written to it, and ends with the sum."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.digest = stream, hashlib.sha256()
+
+    def write(self, part: Any) -> int:
+        """Write bytes."""
+        self.digest.update(part)
+        return self.stream.write(part)
+
+    def flush(self) -> None:
+        """Hand what is buffered to the system."""
+        self.stream.flush()
+
+    def seal(self) -> None:
+        """Write the sum; nothing may follow."""
+        self.stream.write(b"sha256:" + self.digest.hexdigest().encode())
+
+
+def _sha256(file: Path, length: int | None = None) -> str:
+    """The sum of a file, or of its first `length` bytes."""
+    digest, left = hashlib.sha256(), file.stat().st_size if length is None else length
     with file.open("rb") as stream:
-        while part := stream.read(2**22):
+        while left > 0 and (part := stream.read(min(_PART, left))):
             digest.update(part)
+            left -= len(part)
     return digest.hexdigest()
 
 
+def seal_of(path: Path) -> bytes | None:
+    """The sum at a file's end; None for a file that does not end with one."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _SEAL_LENGTH))
+        end = stream.read()
+    return end if _SEAL.fullmatch(end) else None
+
+
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint; None if its sums fit.
+    """What is wrong with a checkpoint; None if every byte is as it was written.
 
     Args:
-        path: A file that `torch.save` wrote, or a folder that `publish_folder` named.
+        path: A file that was written through `SealedStream`, or a folder that `publish_folder`
+            named.
     """
     try:
-        if path.is_dir():
-            return _folder_damage(path)
-        with zipfile.ZipFile(path) as archive:
-            part = archive.testzip()
-        return None if part is None else f"the checksum of {part} does not fit"
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        return _folder_damage(path) if path.is_dir() else _file_damage(path)
+    except (OSError, ValueError, RecursionError) as error:
         return str(error) or type(error).__name__
+
+
+def _file_damage(path: Path) -> str | None:
+    seal = seal_of(path)
+    if seal is None:
+        return "its end, with the checksum, is missing"
+    found = _sha256(path, path.stat().st_size - _SEAL_LENGTH)
+    return None if seal == f"sha256:{found}".encode() else "its checksum does not fit"
 
 
 def _folder_damage(path: Path) -> str | None:
     if not (path / SUMS_FILE).is_file():
         return f"{SUMS_FILE} is missing"
     sums = json.loads((path / SUMS_FILE).read_text(encoding="utf-8"))
-    for name, expected in sums.items():
-        if not (path / name).is_file():
+    if not isinstance(sums, dict):
+        return f"{SUMS_FILE} holds no sums"
+    files = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    for name in sorted(sums.keys() | files - {SUMS_FILE}):
+        if name not in files:
             return f"{name} is missing"
-        if _sha256(path / name) != expected:
+        if name not in sums:
+            return f"{name} has no checksum"
+        if _sha256(path / name) != sums[name]:
             return f"the checksum of {name} does not fit"
     return None

@@ -1,18 +1,25 @@
 """Going on: which checkpoint, whether its settings fit, and what the run's files keep."""
 
 import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from igpo_lightning.config import plain
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.runs import checkpoints, durable
+from igpo_lightning.runs import checkpoints, durable, json_lines
 from igpo_lightning.runs.dotted_keys import dotted
-from igpo_lightning.runs.metrics_file import METRICS_FILE, read_metrics
+from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics
 from igpo_lightning.settings import Settings
 
 AUTO = "auto"
+CONFIG_FILE = "config.yaml"
+EXPORT_FOLDER = "export"
+log = logging.getLogger(__name__)
 # What may change on the way: it decides where and how fast a run computes, not what.
 _FREE = (
     "trainer",
@@ -162,12 +169,44 @@ def find(config: Settings, folder: Path) -> Resume:
     return Resume(path, kept["global_step"], list(kept.get("lines", [])))
 
 
+def finished(config: Settings, folder: Path, resume: Resume, steps: int) -> dict[str, Any] | None:
+    """The summary of a run that has nothing left to do; None where something is left.
+
+    Args:
+        config: The run's.
+        folder: Its folder.
+        resume: Where it would start.
+        steps: Optimizer steps of the whole run.
+    """
+    summary, before = folder / SUMMARY_FILE, folder / CONFIG_FILE
+    if resume.global_step < steps or not all(
+        path.exists() for path in (summary, before, folder / EXPORT_FOLDER)
+    ):
+        return None
+    old = yaml.safe_load(before.read_text(encoding="utf-8"))
+    if _asked(old) != _asked(plain(config)):
+        return None
+    log.info("already finished: %s; nothing was run again", folder)
+    numbers: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+    return numbers
+
+
+def _asked(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """What a run was asked to do, whatever it is computed on."""
+    groups = ("trainer", "logger", "resume", "checkpoint", "dry_run")
+    return dotted({key: value for key, value in values.items() if key not in groups})
+
+
 def forget_after(file: Path, step: int) -> None:
-    """Drop the lines of a samples.jsonl from a step on, and what a kill left of a last one."""
+    """Keep the records of a samples.jsonl before a step; drop what is none, as a torn last line."""
     if not file.exists():
         return
-    kept = []
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n") and json.loads(line)["step"] < step:
+    kept, damaged = [], 0
+    for line, record in json_lines.read(file):
+        at = None if record is None else record.get("step")
+        damaged += not isinstance(at, int)
+        if isinstance(at, int) and at < step:
             kept.append(line)
-    durable.write_text(file, "".join(kept))
+    if damaged:
+        log.warning("%s: dropped %d line(s) that are no samples of a step", file, damaged)
+    durable.write_bytes(file, b"".join(kept))

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from igpo_lightning import distributed
 from igpo_lightning.diffusion.noise import stable_seed
 from igpo_lightning.errors import RunError
-from igpo_lightning.runs import durable
+from igpo_lightning.runs import durable, interruption
 from igpo_lightning.runs.checkpoints import RunCheckpoints
 
 log = logging.getLogger(__name__)
@@ -38,14 +38,15 @@ class SeedSteps(Callback):
 
 
 class SaveOnSignal(Callback):
-    """On SIGTERM, SIGUSR1 or SIGUSR2 save after the current step, requeue under SLURM, and stop.
+    """On SIGTERM, Ctrl-C, SIGUSR1 or SIGUSR2 save after the current step, and stop.
 
     Lightning's own handler saves in the middle of a step, where the inner updates of a rollout are
-    not all done; this one waits for the step's end. What handled a signal before (submitit, which
+    not all done; this one waits for the step's end, and puts a SLURM job back into the queue. A
+    second Ctrl-C does not wait. What handled a signal before (submitit, which
     requeues its own jobs) is called after the checkpoint is on the disk.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
     def __init__(self, checkpoints: RunCheckpoints) -> None:
         self.checkpoints = checkpoints
@@ -69,6 +70,8 @@ class SaveOnSignal(Callback):
         self.before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT == self.received:
+            interruption.interrupt(number, frame)  # asked twice: do not wait for the step
         self.received = number
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
@@ -94,12 +97,13 @@ class SaveOnSignal(Callback):
         name = signal.Signals(numbers[0]).name
         requeued = requeue() if trainer.is_global_zero else None
         handler = self.before.get(self.received or 0)
-        if callable(handler) and self.received != signal.SIGTERM:
+        own = (interruption.interrupt, signal.default_int_handler)
+        if callable(handler) and handler not in own and self.received != signal.SIGTERM:
             handler(self.received, None)
         raise RunError(
             f"{name}: saved {self.checkpoints.path(trainer.global_step)}"
             + (f", requeued SLURM job {requeued}" if requeued else "")
-            + "; the same command goes on from there",
+            + f". Resume with: {interruption.own_resume_command()}",
             status=128 + numbers[0],
         )
 

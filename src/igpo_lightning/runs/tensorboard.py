@@ -1,6 +1,6 @@
 """What TensorBoard shows of a finished run: its settings beside its results, and its curves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,23 @@ def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
 def boards(loggers: Iterable[object]) -> list[TensorBoardLogger]:
     """The loggers that take text, pictures and tables."""
     return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def log_again(board: TensorBoardLogger, lines: Sequence[Mapping[str, float]], step: int) -> None:
+    """Restore what a resumed run's board hides although the run keeps it.
+
+    A board that is opened with `purge_step` hides every event from that step on. The evaluation
+    before the checkpoint bears the step at which the run resumes, so it would be hidden, too.
+
+    Args:
+        board: Opened with `purge_step=step`.
+        lines: Of metrics.csv, as the checkpoint holds them.
+        step: The first that the resumed run logs.
+    """
+    for line in lines:
+        if line["step"] >= step:
+            values = {name: value for name, value in line.items() if name != "step"}
+            board.log_metrics(values, int(line["step"]))
 
 
 def log_text(loggers: Iterable[object], name: str, text: str, step: int) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from igpo_lightning.errors import ConfigError
 
+_WRONG_TYPES = (TypeError, AttributeError, AssertionError)
 METADATA = ".metadata"  # torch.distributed.checkpoint's name for its table of contents
 _CONTENTS = "torch.distributed.checkpoint.metadata"  # module of the dataclasses in it
 _OTHER = {
@@ -55,12 +56,20 @@ def read_file(path: Path) -> dict[str, Any]:
     """A checkpoint in one file, its tensors mapped from the disk.
 
     Raises:
-        ConfigError: It would run code.
+        ConfigError: It would run code, or cannot be read.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
+    except (FileNotFoundError, PermissionError):
+        raise
+    # What torch raises for a damaged archive; an OSError where a place in it lies before its start.
+    except (RuntimeError, OSError, ValueError, EOFError, LookupError, *_WRONG_TYPES) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{path} is damaged, or no checkpoint: {reason}") from error
+    if not isinstance(state, dict):
+        raise ConfigError(f"{path} is no checkpoint: it holds a {type(state).__name__}")
     return state
 
 

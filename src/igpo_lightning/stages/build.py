@@ -31,6 +31,7 @@ from igpo_lightning.runs import checkpoints, durable, resuming
 from igpo_lightning.runs.progress import StepBar
 from igpo_lightning.runs.sharded_strategy import ShardedStrategy
 from igpo_lightning.runs.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
+from igpo_lightning.runs.tensorboard import log_again
 from igpo_lightning.settings import RLStage, SamplerConfig, Settings
 from igpo_lightning.stages.problems import grader
 
@@ -164,6 +165,7 @@ def build_loggers(config: Settings, resume: resuming.Resume, step: int) -> list[
         if isinstance(logger, TensorBoardLogger) and resume.checkpoint is not None:
             # Events of a run that was killed after its last checkpoint are hidden.
             logger = hydra.utils.instantiate(node, purge_step=step)
+            log_again(logger, resume.lines, step)
         if isinstance(logger, CSVLogger) and resume.lines:
             _continue_file(logger, resume.lines)
         loggers.append(logger)

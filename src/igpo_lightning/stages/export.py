@@ -14,6 +14,7 @@ from igpo_lightning.models.checkpoint import report_misfits
 from igpo_lightning.runs import durable, untrusted
 from igpo_lightning.settings import ExportStage, Settings
 from igpo_lightning.stages import build
+from igpo_lightning.stages.finite_weights import require_finite
 
 PREFIX = "backbone."  # of the model within the LightningModules
 
@@ -33,6 +34,9 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
         untrusted.check_shards(checkpoint)
         weights = read_sharded(checkpoint, f"state_dict.{PREFIX}")
     elif checkpoint.is_file():
+        problem = durable.damage(checkpoint) if durable.seal_of(checkpoint) else None
+        if problem is not None:
+            raise ConfigError(f"checkpoint={checkpoint} is damaged ({problem}); name another one")
         state = untrusted.read_file(checkpoint)
         weights = {
             name.removeprefix(PREFIX): tensor
@@ -81,6 +85,7 @@ def run(config: Settings) -> dict[str, Any]:
     source = f"{of_run.model.path} with checkpoint={checkpoint}"
     report_misfits(source, absent & trained, set(weights) - set(own), misshapen)
     folder = Path(stage.output or build.run_folder() / "export")
+    require_finite(weights.items(), folder)
     with durable.new_folder(folder) as partial:
         save_export(model, build.build_tokenizer(of_run), partial, own | weights)
     print(f"{checkpoint} as a model's folder in {folder}")

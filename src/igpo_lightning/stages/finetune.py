@@ -89,6 +89,9 @@ def run(config: Settings) -> dict[str, Any]:
     build.quiet_libraries()
     folder, stage = build.run_folder(), sft_stage(config)
     resume = resuming.find(config, folder)
+    done = resuming.finished(config, folder, resume, stage.steps)
+    if done is not None:
+        return done
     tokenizer = build.build_tokenizer(config)
     stream = training_stream(config, tokenizer)
     validation = with_traces(
@@ -142,7 +145,7 @@ def run(config: Settings) -> dict[str, Any]:
         SampleFile(folder / "eval_after.jsonl").write(evaluation.samples)
         evaluation.log(trainer.loggers, steps)
         after = evaluation.accuracy
-    export_model(module, folder / "export")
+    export_model(module, folder / resuming.EXPORT_FOLDER)
     if not trainer.is_global_zero:
         return {}
     plot_sft_curves(folder)

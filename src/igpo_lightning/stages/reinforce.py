@@ -15,6 +15,7 @@ from igpo_lightning.runs import durable, resuming
 from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import RLStage, Settings
 from igpo_lightning.stages import build
+from igpo_lightning.stages.finite_weights import require_finite
 from igpo_lightning.stages.problems import encode, example_stream, read_problems
 
 
@@ -24,6 +25,9 @@ def run(config: Settings) -> dict[str, Any]:
     folder, stage = build.run_folder(), config.stage
     assert isinstance(stage, RLStage)
     resume = resuming.find(config, folder)
+    done = resuming.finished(config, folder, resume, stage.steps * stage.inner_updates)
+    if done is not None:
+        return done
     tokenizer = build.build_tokenizer(config)
     # Long traces are inpaint.long_traces' business, unless their problems are not wanted at all.
     length = config.sampler.completion_length
@@ -82,7 +86,7 @@ def run(config: Settings) -> dict[str, Any]:
         before = evaluate("before") if stage.eval_before else None
         trainer.fit(module, datamodule=rollouts, ckpt_path=resume.checkpoint, weights_only=True)
         after = evaluate("after") if stage.eval_after else None
-    export_model(module, folder / "export")
+    export_model(module, folder / resuming.EXPORT_FOLDER)
     if not trainer.is_global_zero:
         return {}
     summary = write_summary(folder, before=before, after=after)
@@ -94,5 +98,6 @@ def run(config: Settings) -> dict[str, Any]:
 
 def export_model(module: Any, folder: Path) -> None:
     """Write the trained model in its own layout; under sharding all ranks take part."""
+    require_finite(module.backbone.named_parameters(), folder)
     with durable.new_folder(folder, owner=distributed.rank() == 0) as partial:
         save_export(module.backbone, module.tokenizer, partial)

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from igpo_lightning.checks import validate
 from igpo_lightning.config import CONF, config_folders, to_settings
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.runs.interruption import InterruptedRunError
 from igpo_lightning.runs.metrics_file import SUMMARY_FILE
 from igpo_lightning.settings import Settings, SFTThenRLStage
 from igpo_lightning.stages import build
@@ -44,7 +45,13 @@ def run_part(name: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "igpo_lightning", *(f"--config-dir={path}" for path in own)]
     command += [*overrides, f"hydra.run.dir={folder}"]
     log.info("%s: %s", name, " ".join(command[1:]))
-    code = subprocess.run(command, check=False).returncode
+    part = subprocess.Popen(command)
+    try:
+        code = part.wait()
+    except InterruptedRunError:
+        part.terminate()  # it saves, and ends; a terminal's Ctrl-C has reached it already
+        part.wait()
+        raise
     if code:
         raise ConfigError(f"stage.{name}: the run in {folder} ended with exit status {code}")
     summary: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_text())

@@ -10,14 +10,13 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from igpo_lightning.reporting.plots import CURVES_FILE, plot_rl_curves
 from igpo_lightning.runs.tensorboard import final_metrics, log_again, log_results, settings
 from igpo_lightning.settings import Settings
-from tests.composing import composed, hydra_ready
+from tests.composing import composed
 from tests.reporting.run_folder import accuracy, write_run
 
 
 @pytest.fixture(scope="module")
 def config() -> Settings:
-    with hydra_ready():
-        return composed("seed=3", "data.levels=[1,2]", "rewriter=endpoint")
+    return composed("seed=3", "data.levels=[1,2]", "rewriter=endpoint")
 
 
 def test_settings_are_flat_and_plain(config: Settings) -> None:

@@ -123,7 +123,7 @@ def test_a_refusal_is_the_users_to_mend(status: int) -> None:
 
 def test_neither_url_nor_key() -> None:
     with pytest.raises(ConfigError, match="OPENAI_BASE_URL"):
-        EndpointRewriter(settings(None))
+        EndpointRewriter(settings(None), max_tokens=99)
 
 
 def test_the_rate_limit_spaces_requests() -> None:

@@ -15,7 +15,6 @@ from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.evaluation import answer
 from igpo_lightning.evaluation.answer import Answerer
-from igpo_lightning.evaluation.evaluation import EvaluationSettings
 from igpo_lightning.evaluation.grade import Grading
 from igpo_lightning.evaluation.module import EvaluationModule
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
@@ -23,11 +22,11 @@ from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.rewards import Verdict
 from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.sampler import GroupSampler
-from igpo_lightning.settings import PromptConfig, SamplerConfig
+from igpo_lightning.settings import EvalConfig, PromptConfig, RewardConfig, SamplerConfig, Settings
 
 TOKENIZER = train_tokenizer(["12+34=46; 46-5=41"], 300)
 SAMPLER = SamplerConfig(completion_length=8, block_length=8, steps=2, temperature=1.0)
-EVALUATION = EvaluationSettings(SAMPLER, batch_size=2, seed=0)
+SETTINGS = Settings(sampler=SAMPLER, eval=EvalConfig(temperature=1.0, batch_size=2))
 PATIENCE = 20.0  # seconds until a grading that waits for sampling gives up, and the test fails
 
 
@@ -114,7 +113,7 @@ def test_a_rollout_is_graded_while_its_next_micro_batch_is_sampled(
     """Two prompts with G = 4 are 8 rows: 3 micro-batches of 3, 3 and 2 rows."""
     pool = PatientPool(parts=3)
     answerer = Answerer(backbone(), TOKENIZER, SAMPLER, rows=3)
-    sampler = GroupSampler(answerer, pool, 4, {"correctness": 1.0}, 0, Cost())
+    sampler = GroupSampler(answerer, pool, 4, RewardConfig(), 0, Cost())
     monkeypatch.setattr(answer, "denoise", pool.watch(answer.denoise))
     # The second prompt is the shorter one, so that micro-batches are not in the order of the rows.
     batch = PromptBatch(0, [problem("a longer one"), problem("b")], [0, 0], [True, True])
@@ -130,7 +129,7 @@ def test_an_evaluation_is_graded_while_its_next_batch_is_answered(
 ) -> None:
     """Five problems in batches of two: three batches."""
     pool = PatientPool(parts=3)
-    module = EvaluationModule(backbone(), TOKENIZER, pool, EVALUATION)
+    module = EvaluationModule(backbone(), TOKENIZER, pool, SETTINGS)
     monkeypatch.setattr(answer, "denoise", pool.watch(answer.denoise))
     data = EvaluationData([problem(name) for name in "abcde"], samples=1, batch_size=2)
     trainer().validate(module, datamodule=data, verbose=False)

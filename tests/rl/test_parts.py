@@ -16,6 +16,7 @@ from igpo_lightning.rl.measures import measured_values
 from igpo_lightning.rl.rollout import Rollout
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.rl.scorer import Scorer
+from igpo_lightning.settings import RewardConfig
 
 BATCH = PromptBatch(3, [problem("a"), problem("b")], [0, 0], [True, True])
 
@@ -46,7 +47,8 @@ def rollout(right: list[int], rows: int = 8) -> Rollout:
 def sampler(cost: Cost, rows: int = 64) -> GroupSampler:
     answerer = Answerer(backbone(), TOKENIZER, SAMPLER, rows)
     pool = PlannedPool(lambda row, _: row in (0, 5))
-    return GroupSampler(answerer, pool, 4, {"correctness": 2.0, "length": -0.5}, 0, cost)
+    reward = RewardConfig({"correctness": 2.0, "length": -0.5})
+    return GroupSampler(answerer, pool, 4, reward, 0, cost)
 
 
 def test_groups_are_graded_rewarded_and_counted():
@@ -79,7 +81,7 @@ class FakeSampler(GroupSampler):
     def __init__(self) -> None:
         pool = PlannedPool(lambda *_: True)
         answerer = Answerer(backbone(), TOKENIZER, SAMPLER, rows=4)
-        super().__init__(answerer, pool, 4, {"correctness": 1.0}, 0, Cost())
+        super().__init__(answerer, pool, 4, RewardConfig(), 0, Cost())
         self.asked: list[tuple[list[str], str, int]] = []
         self.hints: list[Any] = []
 
@@ -133,8 +135,9 @@ def test_a_rank_without_wrong_groups_makes_the_passes_of_the_others(monkeypatch)
 def score(right: list[int], rows: int = 64, **objective: Any) -> tuple[Scorer, Any, Cost]:
     cost, policy = Cost(), backbone()
     changed = replace(SETTINGS.objective, **objective)
-    settings = replace(SETTINGS, objective=changed, train_batch_size=rows)
-    made = Scorer(policy, backbone(seed=1) if changed.needs_reference else None, settings, cost)
+    settings = replace(SETTINGS, objective=changed)
+    reference = backbone(seed=1) if changed.needs_reference else None
+    made = Scorer(policy, reference, settings, rows, cost)
     groups = rollout(right)
     return made, made.experience(BATCH, groups, groups.rewards), cost
 

@@ -26,7 +26,7 @@ def test_two_ranks_make_the_update_of_one():
     counted tokens of the two problems unequal.
     """
     objective = replace(SETTINGS.objective, normalization="batch")
-    changes = {"inpaint": HINTED, "objective": objective, "inner_updates": 2}
+    changes = {"inpaint": HINTED, "objective": objective}
     one = train(right_for_the_second_problem, **changes)
     assert one.lines[0]["group/all_wrong_before"] == 0.5
     assert one.lines[0]["hint/replaced"] == 2.0

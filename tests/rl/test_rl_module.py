@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.loggers import TensorBoardLogger
-from tiny_training import SETTINGS, TRACE, backbone, problem, train
+from tiny_training import SETTINGS, STAGE, TRACE, backbone, problem, train
 
 from igpo_lightning import distributed
 from igpo_lightning.models.lora import add_lora
@@ -20,7 +20,7 @@ HINTED = replace(SETTINGS.inpaint, ratio=1.0)
 
 def first_of_each_group(row: int, text: str) -> bool:
     """No group is all wrong, and none is all right."""
-    return row % SETTINGS.group_size == 0
+    return row % STAGE.group_size == 0
 
 
 def shows_the_trace(row: int, text: str) -> bool:
@@ -207,7 +207,7 @@ def test_a_rank_without_wrong_groups_keeps_the_others_company(monkeypatch, choic
 def test_compute_counts_a_backward_pass_as_two_forward_passes():
     """Old and reference scoring are one pass each; every inner update is a pass forth and back."""
     line = train(shows_the_trace, inpaint=HINTED).lines[0]
-    updates = SETTINGS.inner_updates
+    updates = STAGE.inner_updates
     assert SETTINGS.objective.needs_reference
     ratio = (1 + 1 + 3 * updates) / (1 + 1 + updates)
     assert line["compute/update"] == pytest.approx(ratio * line["tokens/update"])
@@ -226,8 +226,7 @@ def test_micro_batches_change_neither_the_update_nor_the_metrics(normalization):
         shows_the_trace,
         inpaint=HINTED,
         objective=objective,
-        train_batch_size=3,
-        rollout_batch_size=3,
+        stage=replace(STAGE, train_batch_size=3, rollout_batch_size=3),
     )
     # A step of Adam moves a parameter by 1e-2, whatever the rounding of its gradient.
     torch.testing.assert_close(whole.parameters(), parts.parameters(), atol=2e-4, rtol=0)
@@ -265,10 +264,10 @@ def test_every_likelihood_option_reaches_the_loss():
 
 
 def test_the_first_update_is_on_policy_and_the_second_is_not():
-    (one,) = train(first_of_each_group, inner_updates=1).lines
+    (one,) = train(first_of_each_group, stage=replace(STAGE, inner_updates=1)).lines
     assert one["policy/ratio_mean"] == pytest.approx(1.0, abs=1e-5)
     assert one["policy/kl"] == pytest.approx(0.0, abs=1e-6)
-    (two,) = train(first_of_each_group, inner_updates=2).lines
+    (two,) = train(first_of_each_group, stage=replace(STAGE, inner_updates=2)).lines
     assert two["policy/ratio_max"] > 1.0001
     assert two["policy/kl"] > 0
 
@@ -291,7 +290,7 @@ def test_with_adapters_the_reference_is_the_policy_without_them():
     assert all(torch.equal(p, frozen[n]) for n, p in policy.named_parameters() if n in frozen)
     one = backbone()
     add_lora(one, LoraConfig(rank=2, alpha=4.0), seed=0)
-    (line,) = train(first_of_each_group, inner_updates=1, policy=one).lines
+    (line,) = train(first_of_each_group, stage=replace(STAGE, inner_updates=1), policy=one).lines
     assert line["policy/kl"] == pytest.approx(0.0, abs=1e-6)
 
 

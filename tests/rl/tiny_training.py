@@ -15,21 +15,20 @@ from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
-from igpo_lightning.evaluation.evaluation import EvaluationSettings
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.rewards import Verdict
 from igpo_lightning.rl.module import RLModule
-from igpo_lightning.rl.settings import RLSettings
 from igpo_lightning.settings import (
-    FilterConfig,
+    EvalConfig,
     InpaintConfig,
-    LikelihoodConfig,
-    ObjectiveConfig,
     OptimizerConfig,
     PromptConfig,
+    RewardConfig,
+    RLStage,
     SamplerConfig,
+    Settings,
 )
 
 SAMPLER = SamplerConfig(completion_length=16, block_length=8, steps=4, temperature=1.0)
@@ -115,20 +114,13 @@ def backbone(seed: int = 0) -> TinyBackbone:
         )
 
 
-SETTINGS = RLSettings(
+STAGE = RLStage(steps=2, group_size=4, inner_updates=2, log_samples_every=1)
+SETTINGS = Settings(
+    stage=STAGE,
     sampler=SAMPLER,
-    group_size=4,
-    inner_updates=2,
-    steps=2,
-    rollout_batch_size=64,
-    train_batch_size=64,
     inpaint=InpaintConfig(chunk_min=2, chunk_max=3),
-    filter=FilterConfig(),
-    objective=ObjectiveConfig(),
-    likelihood=LikelihoodConfig(),
-    reward_weights={"correctness": 1.0},
-    seed=0,
-    log_samples_every=1,
+    optimizer=OptimizerConfig(1e-2, (0.9, 0.99), 0.1, 1.0, 0, 0.0),
+    eval=EvalConfig(temperature=1.0, batch_size=8),
 )
 
 
@@ -159,19 +151,20 @@ def train(
     loggers: list[Logger] | None = None,
     ranks: int = 1,
     policy: BackboneModule | None = None,
+    stage: RLStage = STAGE,
+    reward_weights: dict[str, float] = SETTINGS.reward.weights,
     **changes: Any,
 ) -> Run:
     """Train for a few steps; returns what came of it."""
-    settings = replace(SETTINGS, **changes)
+    reward = RewardConfig(weights=reward_weights)
+    settings = replace(SETTINGS, stage=stage, reward=reward, **changes)
     problems = problems or [problem("a"), problem("b")]
     samples: list[dict[str, Any]] = []
     module = RLModule(
         policy or backbone(),
         TOKENIZER,
         PlannedPool(rule),
-        EvaluationSettings(SAMPLER, 8, 0),
         settings,
-        OptimizerConfig(1e-2, (0.9, 0.99), 0.1, 1.0, 0, 0.0),
         on_samples=functools.partial(_keep, samples),
     )
     recorder = Recorder()
@@ -180,7 +173,7 @@ def train(
         devices=ranks,
         strategy="auto" if ranks == 1 else "ddp_spawn",
         use_distributed_sampler=False,
-        max_steps=steps * settings.inner_updates,
+        max_steps=steps * stage.inner_updates,
         logger=[recorder, *(loggers or [])],
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -12,14 +12,14 @@ from igpo_lightning.data.collate import TraceBatch
 from igpo_lightning.diffusion.forward_process import apply_masks, sample_masks, sample_times
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
-from igpo_lightning.settings import OptimizerConfig, SFTStage
-from igpo_lightning.sft.module import SFTModule, SFTSettings
+from igpo_lightning.settings import Settings, SFTStage
+from igpo_lightning.sft.module import SFTModule
 
 B, P, C, V = 6, 5, 8, 24
 MASK, EOS, PAD = 0, 1, 2
 
 
-def sft(noise: SFTStage = SFTStage()) -> SFTModule:  # noqa: B008
+def sft(stage: SFTStage = SFTStage()) -> SFTModule:  # noqa: B008
     torch.manual_seed(0)
     sizes = TinyConfig(
         vocab_size=V,
@@ -28,10 +28,8 @@ def sft(noise: SFTStage = SFTStage()) -> SFTModule:  # noqa: B008
         num_attention_heads=2,
         intermediate_size=24,
     )
-    optimizer: Any = OptimizerConfig(1e-3, (0.9, 0.99), 0.0, 1.0, 0, 0.0)
-    settings = SFTSettings(steps=10, train_batch_size=4, seed=0, noise=noise)
     tokenizer: Any = None  # decodes answers, of which there are none here
-    return SFTModule(TinyBackbone(sizes), tokenizer, settings, optimizer)
+    return SFTModule(TinyBackbone(sizes), tokenizer, Settings(stage=stage))
 
 
 def batch(step: int = 3) -> TraceBatch:

@@ -1,5 +1,6 @@
 """Packing changes how a step is computed, and nothing about its loss."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from igpo_lightning.data.collate import TraceBatch, TraceLayout
 from igpo_lightning.data.packing import NOWHERE, PackedBatch, collate_packed
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.settings import OptimizerConfig, SFTStage
-from igpo_lightning.sft.module import SFTModule, SFTSettings
+from igpo_lightning.settings import Settings, SFTStage
+from igpo_lightning.sft.module import SFTModule
 from tests.small_backbones import build_native
 
 C, V, PAD, EOS = 12, 24, 2, 1
@@ -24,10 +25,9 @@ NOISES = [
 
 
 def sft(name: str, noise: SFTStage, train_batch_size: int = 2) -> SFTModule:
-    optimizer: Any = OptimizerConfig(1e-3, (0.9, 0.99), 0.0, 1.0, 0, 0.0)
-    settings = SFTSettings(10, train_batch_size, seed=0, noise=noise)
+    stage = replace(noise, train_batch_size=train_batch_size)
     tokenizer: Any = None
-    return SFTModule(build_native(name, **SIZES), tokenizer, settings, optimizer)
+    return SFTModule(build_native(name, **SIZES), tokenizer, Settings(stage=stage))
 
 
 def examples() -> list[tuple[int, EncodedProblem]]:

@@ -1,7 +1,6 @@
 """Answer held-out problems, grade them and keep every sample."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
@@ -9,27 +8,12 @@ from transformers import PreTrainedTokenizerFast
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.diffusion.noise import stable_seed
-from igpo_lightning.diffusion.sampler import SamplerConfig
 from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.evaluation.grade import Grading, Pool
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
 from igpo_lightning.evaluation.records import evaluation_record, replays
 from igpo_lightning.models import BackboneModule
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How problems are answered.
-
-    Attributes:
-        sampler: With the evaluation's temperature.
-        batch_size: Rows a denoising pass.
-        seed: Run seed.
-    """
-
-    sampler: SamplerConfig
-    batch_size: int
-    seed: int
+from igpo_lightning.settings import Settings
 
 
 class Evaluation:
@@ -45,9 +29,10 @@ class Evaluation:
         backbone: BackboneModule,
         tokenizer: PreTrainedTokenizerFast,
         pool: Pool,
-        settings: EvaluationSettings,
+        settings: Settings,
     ) -> None:
-        self.answerer = Answerer(backbone, tokenizer, settings.sampler, settings.batch_size)
+        sampler, rows = settings.evaluation_sampler, settings.eval.batch_size
+        self.answerer = Answerer(backbone, tokenizer, sampler, rows)
         self.pool, self.seed = pool, settings.seed
         self.accuracy: Accuracy | None = None
         self.samples: list[dict[str, Any]] = []

@@ -4,11 +4,12 @@ import lightning
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.collate import PromptBatch
-from igpo_lightning.evaluation.evaluation import Evaluation, EvaluationSettings
+from igpo_lightning.evaluation.evaluation import Evaluation
 from igpo_lightning.evaluation.grade import Pool
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.runs.sharded_strategy import shard_models
+from igpo_lightning.settings import Settings
 
 
 class EvaluationModule(lightning.LightningModule):
@@ -19,7 +20,7 @@ class EvaluationModule(lightning.LightningModule):
         backbone: BackboneModule,
         tokenizer: PreTrainedTokenizerFast,
         pool: Pool,
-        settings: EvaluationSettings,
+        settings: Settings,
     ) -> None:
         super().__init__()
         self.backbone = backbone

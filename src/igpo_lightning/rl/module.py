@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.evaluation.answer import Answerer
-from igpo_lightning.evaluation.evaluation import Evaluation, EvaluationSettings
+from igpo_lightning.evaluation.evaluation import Evaluation
 from igpo_lightning.evaluation.grade import Pool
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.lora import build_reference
@@ -28,9 +28,8 @@ from igpo_lightning.rl.records import rollout_records
 from igpo_lightning.rl.rollout import Rollout
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.rl.scorer import Experience, Scorer
-from igpo_lightning.rl.settings import RLSettings
 from igpo_lightning.runs.sharded_strategy import shard_models
-from igpo_lightning.settings import OptimizerConfig
+from igpo_lightning.settings import RLStage, Settings
 
 
 class RLModule(lightning.LightningModule):
@@ -41,9 +40,7 @@ class RLModule(lightning.LightningModule):
         backbone: BackboneModule,
         tokenizer: PreTrainedTokenizerFast,
         pool: Pool,
-        evaluation: EvaluationSettings,
-        settings: RLSettings,
-        optimizer: OptimizerConfig,
+        settings: Settings,
         on_samples: Callable[[int, list[dict[str, Any]]], None] | None = None,
     ) -> None:
         """Put the parts together.
@@ -52,30 +49,26 @@ class RLModule(lightning.LightningModule):
             backbone: The policy.
             tokenizer: Its tokenizer.
             pool: The grader processes, of rollouts and evaluations.
-            evaluation: How held-out problems are answered.
-            settings: Algorithm 1's inputs.
-            optimizer: AdamW and its schedule.
+            settings: Algorithm 1's inputs, for `stage=rl`.
             on_samples: Given a step and its records, every `log_samples_every` steps.
         """
         super().__init__()
         # Several optimizer steps a batch: Lightning's manual optimization.
         self.automatic_optimization = False
-        self.settings, self.optimizer_settings, self.on_samples = settings, optimizer, on_samples
+        stage = settings.stage
+        assert isinstance(stage, RLStage)
+        self.settings, self.stage, self.on_samples = settings, stage, on_samples
         self.backbone, self.tokenizer = backbone, tokenizer
         # None where there is no penalty, and where adapters can be switched off instead.
         self.reference = build_reference(backbone) if settings.objective.needs_reference else None
         self.cost = Cost()
+        policy = Answerer(backbone, tokenizer, settings.sampler, stage.rollout_batch_size)
         self.sampler = GroupSampler(
-            Answerer(backbone, tokenizer, settings.sampler, settings.rollout_batch_size),
-            pool,
-            settings.group_size,
-            settings.reward_weights,
-            settings.seed,
-            self.cost,
+            policy, pool, stage.group_size, settings.reward, settings.seed, self.cost
         )
-        self.inpainter = Inpainter(settings.inpaint, self.sampler, settings.steps, self.cost)
-        self.scorer = Scorer(backbone, self.reference, settings, self.cost)
-        self.evaluation = Evaluation(backbone, tokenizer, pool, evaluation)
+        self.inpainter = Inpainter(settings.inpaint, self.sampler, stage.steps, self.cost)
+        self.scorer = Scorer(backbone, self.reference, settings, stage.train_batch_size, self.cost)
+        self.evaluation = Evaluation(backbone, tokenizer, pool, settings)
         self.skipped_in_row = 0  # updates, because of NaN or inf
         save_trained_only(self)
 
@@ -91,7 +84,7 @@ class RLModule(lightning.LightningModule):
         ).flatten()
         experience = self.scorer.experience(batch, rollout, advantages)
         updates = [  # 4. mu updates on the tokens that the filter keeps
-            self.update(experience) for _ in range(self.settings.inner_updates)
+            self.update(experience) for _ in range(self.stage.inner_updates)
         ]
         self.report(batch, first, experience, [hints, *updates])
 
@@ -126,7 +119,7 @@ class RLModule(lightning.LightningModule):
                 optimizer,
                 self.lr_schedulers(),
                 self.backbone.parameters(),
-                self.optimizer_settings.grad_norm,
+                self.settings.optimizer.grad_norm,
                 total.item(),
             )
         self.skipped_in_row = self.skipped_in_row + 1 if skipped else 0
@@ -142,7 +135,7 @@ class RLModule(lightning.LightningModule):
         self, batch: PromptBatch, first: Rollout, experience: Experience, parts: list[Measures]
     ) -> None:
         """Log one line of metrics over all ranks, and samples every few steps."""
-        names = list(self.settings.reward_weights)
+        names = list(self.settings.reward.weights)
         own = [
             *parts,
             step_measures(first, experience, names, self.backbone.eos_token_id),
@@ -155,7 +148,7 @@ class RLModule(lightning.LightningModule):
             logger.log_metrics(values, step=batch.step)
         shown = {"acc": values["reward/accuracy"], "all_wrong": values["group/all_wrong_before"]}
         self.log_dict(shown, prog_bar=True, logger=False, batch_size=len(first.texts))
-        every = self.settings.log_samples_every
+        every = self.stage.log_samples_every
         due = every > 0 and batch.step % every == 0
         if self.on_samples is not None and due and distributed.rank() == 0:
             records = rollout_records(batch, experience.rollout, self.tokenizer, names)
@@ -177,8 +170,8 @@ class RLModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW over the policy's parameters alone."""
-        total = self.settings.steps * self.settings.inner_updates
-        return build_optimizer(self.backbone.parameters(), self.optimizer_settings, total)
+        total = self.stage.steps * self.stage.inner_updates
+        return build_optimizer(self.backbone.parameters(), self.settings.optimizer, total)
 
     def configure_model(self) -> None:
         """Share the parameters of policy and reference over the strategy's mesh."""
@@ -201,5 +194,5 @@ class RLModule(lightning.LightningModule):
         accuracy = self.evaluation.finish()
         self.log("eval/accuracy", accuracy.mean, prog_bar=True, logger=False)
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            steps = self.trainer.global_step // self.settings.inner_updates
+            steps = self.trainer.global_step // self.stage.inner_updates
             self.evaluation.log(self.loggers, steps)

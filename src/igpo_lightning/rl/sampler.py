@@ -1,6 +1,6 @@
 """Groups of graded completions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from igpo_lightning.evaluation.grade import Grading, Pool
 from igpo_lightning.rewards.functions import Graded, combine_rewards, reward_parts
 from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.rollout import Rollout, repeated, row_seeds
+from igpo_lightning.settings import RewardConfig
 
 
 class GroupSampler:
@@ -22,7 +23,7 @@ class GroupSampler:
         answerer: The policy with its sampler.
         pool: The grader processes.
         group_size: G.
-        reward_weights: Name and weight of each reward.
+        reward: Weights of the rewards, and how an answer is found.
         seed: Of the run.
         cost: Where passes and seconds are counted.
     """
@@ -32,12 +33,12 @@ class GroupSampler:
         answerer: Answerer,
         pool: Pool,
         group_size: int,
-        reward_weights: Mapping[str, float],
+        reward: RewardConfig,
         seed: int,
         cost: Cost,
     ) -> None:
         self.answerer, self.pool, self.group_size = answerer, pool, group_size
-        self.reward_weights, self.seed, self.cost = dict(reward_weights), seed, cost
+        self.reward, self.seed, self.cost = reward, seed, cost
 
     def groups(self, batch: PromptBatch) -> Rollout:
         """G graded completions for each prompt of the batch."""
@@ -73,8 +74,8 @@ class GroupSampler:
                     texts, verdicts, live.sum(dim=1).tolist(), strict=True
                 )
             ]
-            parts = reward_parts(graded, list(self.reward_weights))
-            rewards = combine_rewards(parts, self.reward_weights)
+            parts = reward_parts(graded, list(self.reward.weights))
+            rewards = combine_rewards(parts, self.reward.weights)
         correct = torch.tensor([v.correct for v in verdicts], device=device)
         return Rollout(
             prompt_ids=completions.prompt_ids,

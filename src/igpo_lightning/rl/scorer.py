@@ -23,7 +23,7 @@ from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.filters import filter_tokens
 from igpo_lightning.rl.objectives import normalized_weights
 from igpo_lightning.rl.rollout import Rollout, repeated, row_seeds
-from igpo_lightning.rl.settings import RLSettings
+from igpo_lightning.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Scorer:
     Attributes:
         policy: The backbone that is trained.
         reference: What `build_reference` made of it.
-        settings: Likelihood, filter and objective.
+        settings: Likelihood, filter, objective and seed.
+        rows_per_pass: Rows of a forward and backward pass.
         cost: Where passes and seconds are counted.
     """
 
@@ -68,10 +69,12 @@ class Scorer:
         self,
         policy: BackboneModule,
         reference: BackboneModule | None,
-        settings: RLSettings,
+        settings: Settings,
+        rows_per_pass: int,
         cost: Cost,
     ) -> None:
-        self.policy, self.reference, self.settings, self.cost = policy, reference, settings, cost
+        self.policy, self.reference, self.settings = policy, reference, settings
+        self.rows_per_pass, self.cost = rows_per_pass, cost
 
     @torch.no_grad()
     def experience(self, batch: PromptBatch, rollout: Rollout, advantages: Tensor) -> Experience:
@@ -139,8 +142,8 @@ class Scorer:
         )
 
     def micro_batches(self, rows: int) -> list[slice]:
-        """Slices of `train_batch_size` rows."""
-        size = self.settings.train_batch_size
+        """Slices of `rows_per_pass` rows."""
+        size = self.rows_per_pass
         return [slice(start, start + size) for start in range(0, rows, size)]
 
     def score(

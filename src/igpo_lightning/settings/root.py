@@ -1,6 +1,6 @@
 """The whole configuration, as every stage takes it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from igpo_lightning.settings.data import DataConfig
@@ -45,3 +45,8 @@ class Settings:
     # auto: from the newest sound checkpoint in this run's folder, if there is one | null: from the
     # beginning | a checkpoint, or a run folder whose newest one to go on from
     resume: str | None = "auto"
+
+    @property
+    def evaluation_sampler(self) -> SamplerConfig:
+        """The sampler at the evaluation's temperature."""
+        return replace(self.sampler, temperature=self.eval.temperature)

@@ -1,7 +1,6 @@
 """Supervised fine-tuning as a LightningModule."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import lightning
@@ -18,19 +17,9 @@ from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.optimization import build_optimizer, clipped_step
 from igpo_lightning.runs.sharded_strategy import shard_models
-from igpo_lightning.settings import OptimizerConfig, SFTStage
+from igpo_lightning.settings import Settings, SFTStage
 from igpo_lightning.sft.loss import nelbo
 from igpo_lightning.sft.noising import draw_noise
-
-
-@dataclass(frozen=True)
-class SFTSettings:
-    """Plain values of the SFT stage; see settings.SFTStage."""
-
-    steps: int
-    train_batch_size: int
-    seed: int
-    noise: SFTStage = field(default_factory=SFTStage)
 
 
 class SFTModule(lightning.LightningModule):
@@ -40,14 +29,14 @@ class SFTModule(lightning.LightningModule):
         self,
         backbone: BackboneModule,
         tokenizer: PreTrainedTokenizerFast,
-        settings: SFTSettings,
-        optimizer: OptimizerConfig,
+        settings: Settings,
     ) -> None:
         super().__init__()
         # Manual, so that a step's loss and clipping do not depend on the micro-batch size.
         self.automatic_optimization = False
         self.backbone, self.tokenizer = backbone, tokenizer
-        self.settings, self.optimizer_settings = settings, optimizer
+        assert isinstance(settings.stage, SFTStage)
+        self.settings, self.stage = settings, settings.stage
         self.validation_losses: list[tuple[float, int]] = []
         self.skipped_in_row = 0  # steps, because of NaN or inf
         save_trained_only(self)
@@ -59,7 +48,7 @@ class SFTModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW over the backbone."""
         parameters = self.backbone.parameters()
-        return build_optimizer(parameters, self.optimizer_settings, self.settings.steps)
+        return build_optimizer(parameters, self.settings.optimizer, self.stage.steps)
 
     def loss(self, batch: TraceBatch, rows: slice, purpose: str) -> Tensor:
         """NELBO of some rows of a batch; a row's noise follows from its place in the stream."""
@@ -92,7 +81,7 @@ class SFTModule(lightning.LightningModule):
         seed, device = self.settings.seed, self.device
         return draw_noise(
             # Validation is always the plain bound, so that its values compare between settings.
-            self.settings.noise if purpose == "sft" else SFTStage(),
+            self.stage if purpose == "sft" else SFTStage(),
             row_keys([stable_seed(seed, purpose, i) for i in batch.row_indices[rows]], device),
             length,
             step_key=row_keys([stable_seed(seed, purpose, "times", batch.step)], device)[0],
@@ -109,7 +98,7 @@ class SFTModule(lightning.LightningModule):
 
     def micro_batches(self, rows: int) -> list[slice]:
         """Slices of `train_batch_size` rows or canvases."""
-        size = self.settings.train_batch_size
+        size = self.stage.train_batch_size
         return [slice(start, start + size) for start in range(0, rows, size)]
 
     def micro_losses(self, batch: TraceBatch | PackedBatch) -> Iterator[tuple[Tensor, float]]:
@@ -139,7 +128,7 @@ class SFTModule(lightning.LightningModule):
             optimizer,
             self.lr_schedulers(),
             self.backbone.parameters(),
-            self.optimizer_settings.grad_norm,
+            self.settings.optimizer.grad_norm,
             total,
         )
         self.skipped_in_row = self.skipped_in_row + 1 if skipped else 0

@@ -21,18 +21,16 @@ from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.config import plain
-from igpo_lightning.evaluation.evaluation import EvaluationSettings
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.lora import add_lora
 from igpo_lightning.rewards import GradingPool
-from igpo_lightning.rl.settings import RLSettings
 from igpo_lightning.runs import checkpoints, durable, resuming
 from igpo_lightning.runs.progress import StepBar
 from igpo_lightning.runs.sharded_strategy import ShardedStrategy
 from igpo_lightning.runs.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
 from igpo_lightning.runs.tensorboard import log_again
-from igpo_lightning.settings import RLStage, SamplerConfig, Settings
+from igpo_lightning.settings import Settings
 from igpo_lightning.stages.problems import grader
 
 log = logging.getLogger(__name__)
@@ -106,43 +104,10 @@ def build_backbone(config: Settings, device: str = "cpu") -> BackboneModule:
     return model.train(training)
 
 
-def evaluation_sampler(config: Settings) -> SamplerConfig:
-    """The sampler at the evaluation's temperature."""
-    return dataclasses.replace(config.sampler, temperature=config.eval.temperature)
-
-
-def evaluation_settings(config: Settings) -> EvaluationSettings:
-    """How held-out problems are answered."""
-    return EvaluationSettings(
-        sampler=evaluation_sampler(config),
-        batch_size=config.eval.batch_size,
-        seed=config.seed,
-    )
-
-
 def build_pool(config: Settings) -> GradingPool:
     """The grader processes, which start when first needed; close it (it is a context manager)."""
     reward = config.reward
     return GradingPool(reward.workers, reward.timeout, grader(config), reward.extraction)
-
-
-def rl_settings(config: Settings, stage: RLStage) -> RLSettings:
-    """Algorithm 1's inputs."""
-    return RLSettings(
-        sampler=config.sampler,
-        group_size=stage.group_size,
-        inner_updates=stage.inner_updates,
-        steps=stage.steps,
-        rollout_batch_size=stage.rollout_batch_size,
-        train_batch_size=stage.train_batch_size,
-        inpaint=config.inpaint,
-        filter=config.filter,
-        objective=config.objective,
-        likelihood=config.likelihood,
-        reward_weights=config.reward.weights,
-        seed=config.seed,
-        log_samples_every=stage.log_samples_every,
-    )
 
 
 @rank_zero_only

@@ -17,7 +17,7 @@ from igpo_lightning.reporting.tables import print_sft_table
 from igpo_lightning.runs import resuming
 from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import Settings, SFTStage
-from igpo_lightning.sft.module import SFTModule, SFTSettings
+from igpo_lightning.sft.module import SFTModule
 from igpo_lightning.stages import build
 from igpo_lightning.stages.evaluate import evaluate
 from igpo_lightning.stages.problems import (
@@ -112,12 +112,7 @@ def run(config: Settings) -> dict[str, Any]:
             "sequences would see each other in one row; use stage.padding=longest, or a model of "
             "type tiny, llada or dream"
         )
-    module = SFTModule(
-        backbone,
-        tokenizer,
-        SFTSettings(stage.steps, stage.train_batch_size, config.seed, stage),
-        config.optimizer,
-    )
+    module = SFTModule(backbone, tokenizer, config)
     pace = build.Pace(
         max_steps=stage.steps,
         updates=1,

@@ -46,7 +46,7 @@ def run(config: Settings) -> dict[str, Any]:
     output = denoise(
         model,
         prompt_ids,
-        build.evaluation_sampler(config),
+        config.evaluation_sampler,
         hint_ids=hints,
         keys=row_keys([stable_seed(config.seed, "generate", stage.prompt)]),
     )

@@ -38,15 +38,7 @@ def run(config: Settings) -> dict[str, Any]:
 
     samples = SampleFile(folder / "samples.jsonl")
     pool = build.build_pool(config)
-    module = RLModule(
-        build.build_backbone(config),
-        tokenizer,
-        pool,
-        build.evaluation_settings(config),
-        build.rl_settings(config, stage),
-        config.optimizer,
-        on_samples=samples.append,
-    )
+    module = RLModule(build.build_backbone(config), tokenizer, pool, config, samples.append)
     pace = build.Pace(
         max_steps=stage.steps,
         updates=stage.inner_updates,

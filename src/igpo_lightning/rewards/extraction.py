@@ -87,6 +87,12 @@ def boxed_answer(text: str) -> str | None:
     return boxes[-1].content if boxes else None
 
 
+def first_box(text: str) -> str | None:
+    r"""The content of the complete `\boxed{...}` that begins first."""
+    boxes = find_boxes(text)
+    return min(boxes, key=lambda box: box.start).content if boxes else None
+
+
 def tagged_answer(text: str) -> str | None:
     """The text between the last `<answer>` and the `</answer>` that closes it."""
     content: str | None = None
@@ -187,6 +193,7 @@ STRATEGIES: dict[str, Callable[[str], str | None]] = {
     "hash": hash_answer,
     "stated": stated_answer,
     "number": last_number,
+    "first_box": first_box,  # asked for by name alone (the paper's released code)
 }
 # The first that finds something decides.
 STRATEGY_ORDER = EXTRACTION

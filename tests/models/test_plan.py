@@ -146,3 +146,12 @@ def test_evaluation_holds_weights_and_one_pass(native) -> None:
     plan = make_plan(native("tiny"), work(train_rows=0, reference_copy=False))
     assert {name for name, size in plan.memory.items() if size} == {"weights", "rollout"}
     assert plan.train_flops == 0
+
+
+def test_a_token_meets_some_experts_alone(native) -> None:
+    """Eight experts of 3 * 16 * 12 weights in one block, of which a token goes to two."""
+    counts = count(native("llada2"))
+    assert counts.parameters - counts.active == 6 * 3 * 16 * 12
+    head = 40 * 16
+    attention = 4 * 2 * 10 * (4 * 8)  # two blocks, canvas 10, four heads of 8 channels
+    assert forward_flops(counts, 10) == 2 * (counts.active_blocks + head) + attention

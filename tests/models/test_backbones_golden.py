@@ -274,7 +274,7 @@ def test_llada2_routes_as_the_public_code(values, load) -> None:
 
 @torch.no_grad()
 def test_llada2_routes_within_a_pass(values, load) -> None:
-    """Router logits before the sigmoid and the chosen experts, at the block size of its training."""
+    """Router logits before the sigmoid and the chosen experts, at the block size of training."""
     _, block = next(blocks_in(values("llada2", "train"), "x_t"))
     expected = values("llada2", "forward")
     cases = {int(m[1]) for name in expected if (m := re.match(r"router_logits_layer(\d+)", name))}

@@ -79,7 +79,7 @@ def _show(config: Settings, work: Workload, plan: Plan) -> None:
         f"  parameters     {counts.parameters:,}, of which trained "
         f"{counts.trainable if work.train_rows else 0:,}"
         + (
-            f", of which a token meets {counts.active:,}"
+            f"; a token meets {counts.active:,}"
             if counts.active < counts.parameters
             else ""
         )

@@ -4,9 +4,9 @@ Every number, shape and case comes from the folder of reference values, whose RE
 tolerances.
 """
 
-import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from igpo_lightning.diffusion.paired_inputs import paired_layout
-from igpo_lightning.models import KeyValueCache, load_backbone
+from igpo_lightning.models import KeyValueCache
 from igpo_lightning.models.backbone import Layout
-from igpo_lightning.models.decoder import DecoderBackbone
-from igpo_lightning.models.families import family_of
+from tests.golden_backbones import load_golden
 
 pytestmark = pytest.mark.shared
 TOLERANCE = 1e-4  # of logits, keys and values
@@ -38,33 +37,8 @@ def values(shared_golden: Path) -> Any:
 
 @pytest.fixture
 def load(shared_golden: Path) -> Any:
-    """`load(folder)`: the checkpoint, with the special tokens that its config.json leaves out.
-
-    Where a public id does not fit the small vocabulary, the mask is a token whose row of the head
-    is zero, and the EOS is the padding or, without one, the mask.
-    """
-
-    def build(folder: str, block: str | int | None = "own") -> DecoderBackbone:
-        path = shared_golden / "backbones" / folder
-        raw = json.loads((path / "config.json").read_text())
-        family = family_of(raw)
-        assert family is not None
-        overrides = {}
-        if "mask_token_id" not in raw and family.tokens["mask_token_id"] >= raw["vocab_size"]:
-            head = load_file(path / "model.safetensors")["lm_head.weight"]
-            zero = head.abs().sum(dim=1).eq(0).nonzero().flatten().tolist()
-            overrides["mask_token_id"] = next(i for i in zero[::-1] if i != raw.get("pad_token_id"))
-        if "eos_token_id" not in raw:
-            mask = raw.get("mask_token_id", overrides.get("mask_token_id"))
-            overrides["eos_token_id"] = raw.get("pad_token_id", mask)
-        model = load_backbone(str(path), token_overrides=overrides)
-        assert isinstance(model, DecoderBackbone)
-        if block != "own":
-            assert block is None or isinstance(block, int)
-            model.block_size = block
-        return model
-
-    return build
+    """`load(folder, block="own")`: the checkpoint, at its own or another block size."""
+    return partial(load_golden, shared_golden / "backbones")
 
 
 def blocks_in(names: Any, prefix: str) -> Iterator[tuple[str, int | None]]:

@@ -115,7 +115,7 @@ def test_a_model_on_the_meta_device_holds_no_memory() -> None:
 
 
 def test_an_unknown_architecture_lists_the_bundled_ones() -> None:
-    with pytest.raises(ConfigError, match=r"there is dream_7b, llada_8b"):
+    with pytest.raises(ConfigError, match=r"there is dream_7b, .*llada_8b, sdar_4b"):
         bundled_config("llada_9b")
 
 

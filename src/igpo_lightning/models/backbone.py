@@ -50,7 +50,8 @@ class Backbone(Protocol):
     tokens of the first, 2 at those of the second, and so on. Each sees itself alone, and its
     positions begin anew: its result is what it would be in a row of its own. With a `block_size`
     attention is block-causal: a token sees its own block, counted from its sequence's first token,
-    and the blocks before, so that finished blocks keep their keys and values for good. With
+    and the blocks before, so that finished blocks keep their keys and values for good; if it is
+    `shifted`, the state that predicts a block's first token stands in the block before. With
     `finishes_passes` a pass without gradient that runs out of memory goes through all blocks before
     it raises, so that of ranks that share the weights one may try again with fewer rows.
     """
@@ -60,6 +61,7 @@ class Backbone(Protocol):
     pad_token_id: int
     vocab_size: int
     block_size: int | None
+    shifted: bool
     supports_cache: bool
     supports_packing: bool
     supports_positions: bool
@@ -120,6 +122,7 @@ class BackboneModule(nn.Module):
         hidden_size: D, channels of what `encode` returns.
         eot_token_id: Ends a turn; None where the model has no such token.
         block_size: Tokens of a block of block-causal attention; None for full attention.
+        shifted: Whether the checkpoint's logits at i - 1 predict token i; hidden from callers.
         gradient_checkpointing: Recompute each block in the backward pass.
         linear_names: Last names of the blocks' linear layers, which LoRA adapts by default.
         source: The folder or hub id that it was loaded from; None for one made from scratch.
@@ -128,6 +131,7 @@ class BackboneModule(nn.Module):
 
     linear_names: ClassVar[tuple[str, ...]]
     block_size: int | None = None
+    shifted: bool = False
     supports_cache = False
     supports_packing = False
     supports_positions = False

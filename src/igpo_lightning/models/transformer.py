@@ -54,10 +54,8 @@ class NativeBackbone(BackboneModule):
         heads: Attention heads of every block.
         rope_theta: Base of the rotary positions.
         rotary_width: Channels of a head that rotate.
-        shifted: Whether the checkpoint's logits at i - 1 predict token i; hidden from callers.
     """
 
-    shifted: bool = False
     supports_cache = True
     supports_packing = True
     supports_positions = True
@@ -150,7 +148,8 @@ class NativeBackbone(BackboneModule):
             return hidden
         if layout is not None:
             moved = align_shifted(hidden, None)
-            return torch.where((layout.positions == 0)[..., None], hidden, moved)
+            begins = layout.positions[:, slice(*seen)] == 0
+            return torch.where(begins[..., None], hidden, moved)[:, first - seen[0] :]
         real = None if attention_mask is None else attention_mask[:, slice(*seen)]
         return align_shifted(hidden, real)[:, first - seen[0] :]
 

@@ -246,7 +246,7 @@ def _encode(
         canvas.real[rows],
         window=(start, stop),
         cache=cache,
-        **({} if positions is None else {"positions": positions}),
+        positions=positions,
     )
     if keep and not everyone:
         for (kept_keys, kept_values), (keys, values) in zip(

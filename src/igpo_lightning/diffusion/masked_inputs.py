@@ -8,6 +8,7 @@ from torch import Tensor
 
 from igpo_lightning.diffusion import estimators
 from igpo_lightning.diffusion.noise import fold, uniform
+from igpo_lightning.diffusion.paired_inputs import steps_within_blocks
 from igpo_lightning.settings import LikelihoodConfig
 
 _ESTIMATOR, _PROMPT = 0, 1  # independent streams of one row key
@@ -70,6 +71,7 @@ def draw_masked_inputs(
     unmask_step: Tensor | None = None,
     prompt_mask: Tensor | None = None,
     advantages: Tensor | None = None,
+    block_size: int | None = None,
 ) -> MaskedInputs:
     """Draw the masked inputs of a rollout.
 
@@ -86,6 +88,7 @@ def draw_masked_inputs(
             "trajectory" and credit weights.
         prompt_mask: [B, P], True at real prompt tokens; for prompt masking.
         advantages: [B]; for "sandwich".
+        block_size: Of a block-causal model: "trajectory" then follows the order within blocks.
 
     Raises:
         ValueError: The estimator needs an argument that is None.
@@ -109,6 +112,9 @@ def draw_masked_inputs(
         )
     elif settings.kind == "trajectory":
         steps = _required(unmask_step, "unmask_step", "likelihood kind 'trajectory'")
+        if block_size is not None:
+            prompt = _required(prompt_mask, "prompt_mask", "a trajectory within blocks")
+            steps = steps_within_blocks(steps, prompt.sum(dim=1), block_size)
         masks, weights = estimators.trajectory_masks(steps, free, settings.slices)
     else:  # "elbo" and "sandwich" draw the same masks
         masks, weights = estimators.elbo_masks(own_keys, free, settings.samples, settings.coupling)

@@ -79,6 +79,7 @@ class Backbone(Protocol):
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
         positions: Tensor | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """Hidden states that the head reads: the body without the head.
 
@@ -95,6 +96,8 @@ class Backbone(Protocol):
             positions: [B, m], each row's own positions to return, all of them in the window; None
                 for the whole of it. Never given to a model without `supports_positions`, which
                 may leave the argument out.
+            layout: Positions and visible keys in place of what `attention_mask` gives. Given to a
+                block-causal model alone, without cache; others may leave the argument out.
 
         Returns:
             [B, L, D]; with a window [B, stop - start, D]; with positions [B, m, D].
@@ -202,6 +205,7 @@ class BackboneModule(nn.Module):
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
         positions: Tensor | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """Hidden states before the head; arguments as in `Backbone.encode`."""
 

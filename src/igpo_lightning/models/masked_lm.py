@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.pytorch_utils import Conv1D
 
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.models.backbone import BackboneModule, KeyValueCache, Weight
+from igpo_lightning.models.backbone import BackboneModule, KeyValueCache, Layout, Weight
 from igpo_lightning.models.checkpoint import report_misfits
 from igpo_lightning.models.special_tokens import TokenIds
 from igpo_lightning.models.transformer import align_shifted
@@ -196,13 +196,14 @@ class TransformersBackbone(BackboneModule):
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
         positions: Tensor | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """Hidden states before the head; arguments as in `Backbone.encode`.
 
         Raises:
             ValueError: A cache is given, or the canvas has more positions than the model.
         """
-        if cache is not None:
+        if cache is not None or layout is not None:
             raise ValueError(
                 f"the {self.raw_config['model_type']} backbone keeps no key-values; use cache=none"
             )

@@ -121,12 +121,7 @@ class NativeBackbone(BackboneModule):
         positions: Tensor | None = None,
         layout: Layout | None = None,
     ) -> Tensor:
-        """Hidden states before the head; arguments as in `Backbone.encode`.
-
-        Args:
-            layout: Positions and visible keys in place of what `attention_mask` gives, which then
-                is None, as is the cache.
-        """
+        """Hidden states before the head; arguments as in `Backbone.encode`."""
         length = input_ids.shape[1]
         first, last = window or (0, length)
         start, stop = 0, length  # what is run

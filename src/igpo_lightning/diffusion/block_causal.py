@@ -81,6 +81,7 @@ def check_block_causal(model: Backbone, config: SamplerConfig) -> None:
     width = model.block_size
     assert width is not None
     fixed = {
+        "canvas": (config.canvas, "whole"),
         "cfg_scale": (config.cfg_scale, 0.0),
         "cache": (config.cache, "none"),
         "factor": (config.factor, None),

@@ -26,6 +26,7 @@ from igpo_lightning.diffusion.canvas import (
     leave_finished,
 )
 from igpo_lightning.diffusion.compilation import compiled_encode
+from igpo_lightning.diffusion.growing import denoise_growing
 from igpo_lightning.diffusion.step import Step, refreshes, run_step
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.diffusion.unmasking import commit_schedule
@@ -101,6 +102,10 @@ def denoise(
         attention_mask = torch.cat((prompt_mask.bool(), torch.ones_like(free)), dim=1)
     if keys is None and config.random:
         keys = _random_keys(prompt_ids.shape[0], generator, prompt_ids.device)
+    if config.canvas == "growing" and getattr(model, "block_size", None) is None:
+        return denoise_growing(
+            denoise, model, prompt_ids, config, prompt_mask, hint_ids, keys, ranks
+        )
     if getattr(model, "block_size", None) is not None:
         real = torch.ones_like(prompt_ids, dtype=torch.bool) if prompt_mask is None else prompt_mask
         return _denoise_blocks(

@@ -118,6 +118,7 @@ class Scorer:
             unmask_step=rollout.unmask_step,
             prompt_mask=rollout.prompt_mask,
             advantages=advantages,
+            block_size=self.policy.block_size,
         )
 
     def weights(self, counted_rows: Tensor, loss_mask: Tensor) -> Tensor:

@@ -29,8 +29,9 @@ from torch import Tensor
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.plain import Draws, plain_denoise
 from igpo_lightning.diffusion.sampler import DenoiseOutput, denoise
+from igpo_lightning.models.attention import Heads
 from igpo_lightning.models.cpu_memory import keep_freed_memory
-from igpo_lightning.models.llada import LladaBackbone, LladaConfig
+from igpo_lightning.models.decoder import DecoderBackbone, DecoderConfig
 from igpo_lightning.models.special_tokens import TokenIds
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.settings import SamplerConfig
@@ -277,24 +278,21 @@ def small_model(vocab: int) -> torch.nn.Module:
 
 def llada_8b(vocab: int, device: torch.device) -> torch.nn.Module:
     """LLaDA-8B's sizes with random bfloat16 weights, the vocabulary apart."""
-    config = LladaConfig(
-        d_model=4096,
-        n_heads=32,
-        n_kv_heads=32,
-        n_layers=32,
-        mlp_hidden_size=12288,
+    config = DecoderConfig(
+        width=4096,
+        inner=12288,
+        depth=32,
+        heads=Heads(32, 32, 128),
         vocab_size=vocab,
-        embedding_size=vocab,
+        norm_eps=1e-5,
         rope_theta=500_000.0,
-        rms_norm_eps=1e-5,
-        weight_tying=False,
-        init_std=0.02,
+        tied=False,
     )
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with device:
-            return LladaBackbone(config, TokenIds(mask=0, eos=1, pad=1), {}).eval()
+            return DecoderBackbone(config, TokenIds(mask=0, eos=1, pad=1), {}).eval()
     finally:
         torch.set_default_dtype(before)
 

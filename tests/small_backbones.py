@@ -35,6 +35,59 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "init_std": 0.3,
         **TOKENS,
     },
+    "sdar": {
+        "model_type": "sdar",
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "vocab_size": VOCAB,
+        "block_size": 3,
+        "rope_theta": 1000000.0,
+        "rms_norm_eps": 1e-6,
+        "initializer_range": 0.3,
+        **TOKENS,
+    },
+    "fast_dllm_v2": {
+        "model_type": "Fast_dLLM_Qwen",
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": VOCAB,
+        "bd_size": 3,
+        "rope_theta": 1000000.0,
+        "rms_norm_eps": 1e-6,
+        "initializer_range": 0.3,
+        **TOKENS,
+    },
+    "llada2": {
+        "model_type": "llada2_moe",
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "moe_intermediate_size": 12,
+        "num_hidden_layers": 2,
+        "first_k_dense_replace": 1,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "num_shared_experts": 1,
+        "n_group": 4,
+        "topk_group": 2,
+        "routed_scaling_factor": 2.5,
+        "partial_rotary_factor": 0.5,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "vocab_size": VOCAB,
+        "block_size": 3,
+        "rope_theta": 600000.0,
+        "rms_norm_eps": 1e-6,
+        "initializer_range": 0.3,
+        **TOKENS,
+    },
     "dream": {
         "model_type": "Dream",
         "hidden_size": 16,
@@ -57,7 +110,7 @@ def build_native(name: str, **changes: Any) -> BackboneModule:
     read, build = NATIVE[raw["model_type"]]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build(read(raw), token_ids(name, raw), raw).eval()
+        model = build(read(raw), token_ids(name, {"config.json": raw}), raw).eval()
         # Biases and norms that matter, so that a forgotten one shows.
         with torch.no_grad():
             for parameter in model.parameters():

@@ -41,7 +41,7 @@ def test_every_kind_of_tensor_is_read_as_it_was_written(tmp_path: Path) -> None:
         assert torch.equal(read[name], tensor)
 
 
-@pytest.mark.parametrize("name", ["dream", "llada", "tiny"])
+@pytest.mark.parametrize("name", ["dream", "llada", "llada2", "tiny"])
 def test_shards_load_like_one_file(native, tmp_path: Path, name: str) -> None:
     model = native(name)
     folder = write(tmp_path, model, shard_size=4_000)

@@ -42,7 +42,7 @@ def test_exports_carry_the_original_names(shared_golden, tmp_path, tokenizer, na
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["dream", "llada", "tiny"])
+@pytest.mark.parametrize("name", ["dream", "llada", "llada2", "sdar", "tiny"])
 def test_export_and_load_are_bitwise_equal(native, tokenizer, tmp_path, name, dtype) -> None:
     model = native(name).to(dtype)
     save_export(model, tokenizer, tmp_path, max_shard_size=4_000)

@@ -115,7 +115,7 @@ def test_a_model_on_the_meta_device_holds_no_memory() -> None:
 
 
 def test_an_unknown_architecture_lists_the_bundled_ones() -> None:
-    with pytest.raises(ConfigError, match=r"there is dream_7b, llada_8b"):
+    with pytest.raises(ConfigError, match=r"there is dream_7b, .*llada_8b, sdar_4b"):
         bundled_config("llada_9b")
 
 
@@ -123,14 +123,16 @@ def test_special_tokens_come_from_the_first_source_that_knows() -> None:
     override = {"mask_token_id": 7, "eos_token_id": None}
     config = {"mask_token_id": 8, "eos_token_id": [2, 3], "pad_token_id": None}
     tokenizer = {"mask_token_id": 9, "eos_token_id": 4, "pad_token_id": None, "eot_token_id": 5}
-    assert token_ids("m", override, config, tokenizer) == TokenIds(mask=7, eos=2, pad=2, eot=5)
+    assert token_ids(
+        "m", {"settings": override, "config": config, "tokenizer": tokenizer}
+    ) == TokenIds(mask=7, eos=2, pad=2, eot=5)
 
 
 def test_a_missing_mask_token_says_what_to_set() -> None:
     with pytest.raises(ConfigError, match=r"model\.mask_token_id or model\.mask_token"):
-        token_ids("gpt2", {"eos_token_id": 1})
+        token_ids("gpt2", {"config.json": {"eos_token_id": 1}})
     with pytest.raises(ConfigError, match=r"no eos token.*model\.eos_token_id"):
-        token_ids("gpt2", {"mask_token_id": 1})
+        token_ids("gpt2", {"config.json": {"mask_token_id": 1}})
 
 
 def test_overrides_reach_the_model_and_must_fit_it(native, tmp_path: Path) -> None:

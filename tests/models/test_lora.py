@@ -69,10 +69,10 @@ def test_every_linear_layer_of_every_block_is_adapted_and_no_other(native, name:
 
 def test_chosen_targets_are_adapted_alone_and_unknown_ones_named(native) -> None:
     model = native("llada")
-    add_lora(model, LoraConfig(rank=4, alpha=8.0, targets=("q_proj", "ff_out")), seed=0)
+    add_lora(model, LoraConfig(rank=4, alpha=8.0, targets=("q_proj", "down_proj")), seed=0)
     adapted = {n.split(".lora_A")[0].split(".")[-1] for n, _ in model.named_parameters()}
-    assert {"q_proj", "ff_out"} <= adapted
-    assert not any("k_proj.lora" in n or "ter.ff_out.lora" in n for n in model.state_dict())
+    assert {"q_proj", "down_proj"} <= adapted
+    assert not any("k_proj.lora" in n or "head.lora" in n for n in model.state_dict())
     with pytest.raises(ConfigError, match=r"targets=\['c_attn'\].*have q_proj, k_proj"):
         add_lora(native("llada"), LoraConfig(rank=4, alpha=8.0, targets=("c_attn",)), seed=0)
 

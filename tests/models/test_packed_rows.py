@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from igpo_lightning.models import KeyValueCache
 
-NAMES = ["dream", "llada", "tiny"]
+FULL = ["dream", "llada", "tiny"]
+NAMES = [*FULL, "fast_dllm_v2", "llada2", "sdar"]
 close = torch.testing.assert_close
 
 
@@ -35,7 +36,7 @@ def test_a_sequence_does_not_know_what_shares_its_row(models, tokens, name, leng
     assert bool(torch.isfinite(logits).all())  # at padding, too
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FULL)
 def test_windows_and_caches_know_sequences_too(models, tokens, name) -> None:
     model = models[name]
     ids, numbers, _ = packed(tokens, [4, 5, 3], 2)

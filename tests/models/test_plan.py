@@ -30,13 +30,16 @@ def meta(architecture: str, dtype: torch.dtype = torch.float32):
         ("llada_8b", 32 * (4 * 4096**2 + 3 * 4096 * 12288 + 8192) + 2 * 126464 * 4096 + 4096),
         # Qwen2.5-7B's own figure; Dream is that architecture.
         ("dream_7b", 7_615_616_512),
+        ("fast_dllm_v2_7b", 7_615_616_512),
+        # The 7.62 B and 8.19 B of the public model cards.
+        ("illada_8b", 7_615_025_152),
+        ("sdar_8b", 8_190_735_360),
     ],
 )
 def test_real_sizes_are_counted_without_memory(architecture: str, parameters: int) -> None:
     counts = count(meta(architecture))
     assert counts.parameters == counts.trainable == parameters
     assert counts.weight_bytes == 4 * parameters
-    assert counts.layers == {"llada_8b": 32, "dream_7b": 28}[architecture]
 
 
 def test_the_papers_adapters_are_a_twenty_fourth_of_llada() -> None:
@@ -146,3 +149,12 @@ def test_evaluation_holds_weights_and_one_pass(native) -> None:
     plan = make_plan(native("tiny"), work(train_rows=0, reference_copy=False))
     assert {name for name, size in plan.memory.items() if size} == {"weights", "rollout"}
     assert plan.train_flops == 0
+
+
+def test_a_token_meets_some_experts_alone(native) -> None:
+    """Eight experts of 3 * 16 * 12 weights in one block, of which a token goes to two."""
+    counts = count(native("llada2"))
+    assert counts.parameters - counts.active == 6 * 3 * 16 * 12
+    head = 40 * 16
+    attention = 4 * 2 * 10 * (4 * 8)  # two blocks, canvas 10, four heads of 8 channels
+    assert forward_flops(counts, 10) == 2 * (counts.active_blocks + head) + attention

@@ -39,7 +39,9 @@ def test_dreams_vocabulary_and_merges_need_no_remote_code(tmp_path: Path) -> Non
     (folder / "merges.txt").write_text("#version: 0.2\na b\n")
     special = {"eos_token": "<|endoftext|>", "mask_token": "<|mask|>", "pad_token": "<|endoftext|>"}
     auto_map = {"auto_map": {"AutoTokenizer": ["tokenization_dream.DreamTokenizer", None]}}
-    text = json.dumps(special | auto_map | {"tokenizer_class": "DreamTokenizer"})
+    template = "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}"
+    chat = {"chat_template": template, "additional_special_tokens": ["<|im_end|>"]}
+    text = json.dumps(special | auto_map | chat | {"tokenizer_class": "DreamTokenizer"})
     (folder / "tokenizer_config.json").write_text(text)
     tokenizer = load_tokenizer(str(folder))
     assert tokenizer.is_fast

@@ -6,9 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igpo_lightning.models import Backbone, KeyValueCache
-from igpo_lightning.models.transformer import align_shifted, rotary_angles, rotate
+from igpo_lightning.models.attention import rotary_angles, rotate
+from igpo_lightning.models.transformer import align_shifted
 
-NAMES = ["dream", "llada", "tiny"]
+FULL = ["dream", "llada", "tiny"]
+BLOCK_CAUSAL = ["fast_dllm_v2", "llada2", "sdar"]  # blocks of 3
+NAMES = FULL + BLOCK_CAUSAL
 close = torch.testing.assert_close
 
 
@@ -21,7 +24,7 @@ def test_the_interface_holds(models, tokens, name) -> None:
     close(model.encode(ids, window=(1, 4)), model.encode(ids)[:, 1:4])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FULL)
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("cached", [False, True])
 def test_chosen_positions_are_those_of_the_window(models, tokens, name, padded, cached) -> None:
@@ -67,7 +70,7 @@ def test_a_row_depends_neither_on_padding_nor_on_other_rows(
             close(logits[place, mask[place]], model(rows[row][None])[0], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FULL)
 def test_every_position_sees_every_other(models, tokens, name) -> None:
     """Full attention: the last token moves the logits of the first, and the other way round."""
     model, ids = models[name], tokens(1, 6)
@@ -76,6 +79,50 @@ def test_every_position_sees_every_other(models, tokens, name) -> None:
         other[0, changed] = (ids[0, changed] + 1) % model.vocab_size
         with torch.no_grad():
             assert (model(other)[0, watched] - model(ids)[0, watched]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+@pytest.mark.parametrize("name", BLOCK_CAUSAL)
+@torch.no_grad()
+def test_a_block_sees_itself_and_what_is_before(models, tokens, name, padding) -> None:
+    """Blocks of 3 from the first real token: a change of token 4 reaches the logits from block 1;
+    shifted ones, which are read one place before, from token 4 on."""
+    model, ids = models[name], tokens(1, 9 + padding)
+    real = torch.arange(9 + padding)[None] >= padding
+    other = ids.clone()
+    other[0, padding + 4] = (ids[0, padding + 4] + 1) % model.vocab_size
+    moved = (model(other, real) - model(ids, real)).abs().amax(dim=2)[0, padding:] > 1e-5
+    first = 4 if model.shifted else 3
+    assert moved.tolist() == [False] * first + [True] * (9 - first)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("name", BLOCK_CAUSAL)
+@torch.no_grad()
+def test_blocks_over_a_cache_are_the_full_pass(models, tokens, name, padded) -> None:
+    """Block after block over what was kept: exactly the full pass, and nothing else is run. Left
+    padding of a whole block keeps the rows' blocks in line."""
+    model, ids, cache = models[name], tokens(2, 9), KeyValueCache()
+    mask = torch.arange(9) >= torch.tensor([[0], [3]]) if padded else None
+    full = model.encode(ids, mask)
+    for start in (0, 3, 6):
+        part = model.encode(ids, mask, window=(start, start + 3), cache=cache)
+        # A shifted block's first token is known: its state stands in the block before.
+        first = int(model.shifted and start > 0)
+        rows = slice(1) if padded and start == 0 else slice(2)
+        expected = full[rows, start + first : start + 3]
+        close(part[rows, first:], expected, atol=1e-5, rtol=1e-4)
+        assert all(k[:, :, start + 3 :].eq(0).all() for k, _ in cache.layers)
+
+
+@torch.no_grad()
+def test_the_state_behind_a_block_predicts_the_next_ones_first_token(models, tokens) -> None:
+    """Shifted and block-causal: position 6, asked of the window [3, 6), is read from position 5."""
+    model, ids, cache = models["fast_dllm_v2"], tokens(2, 9), KeyValueCache()
+    model.encode(ids, window=(0, 3), cache=cache)
+    behind = torch.full((2, 1), 6)
+    state = model.encode(ids, window=(3, 6), cache=cache, positions=behind)
+    close(state, model.encode(ids)[:, 6:7], atol=1e-5, rtol=1e-4)
 
 
 def test_a_shifted_state_moves_right_and_the_first_real_one_stays() -> None:
@@ -88,7 +135,7 @@ def test_a_shifted_state_moves_right_and_the_first_real_one_stays() -> None:
 
 def test_rotary_positions_turn_pairs_by_their_angle() -> None:
     """Two channels at position 1 turn by 1 radian: (1, 0) -> (cos 1, sin 1)."""
-    cos, sin = rotary_angles(torch.tensor([[1]]), head_dim=2, theta=10_000.0)
+    cos, sin = rotary_angles(torch.tensor([[1]]), width=2, theta=10_000.0)
     turned = rotate(torch.tensor([[[[1.0, 0.0]]]]), cos, sin).flatten()
     close(turned, torch.tensor([0.5403023, 0.8414710]))
 
@@ -103,7 +150,7 @@ def padding_mask(padded: bool) -> torch.Tensor | None:
 
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("window", [(3, 6), (3, 9), (0, 4)])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FULL)
 @torch.no_grad()
 def test_a_filled_cache_gives_the_same_window(models, tokens, name, window, padded) -> None:
     """On the canvas that filled it, a window on the cache equals that window of the full pass."""
@@ -116,7 +163,7 @@ def test_a_filled_cache_gives_the_same_window(models, tokens, name, window, padd
     close(part, full[:, slice(*window)], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FULL)
 @torch.no_grad()
 def test_a_window_renews_its_own_keys_and_keeps_the_others(native, tokens, name) -> None:
     """In a one-block model keys depend on their own token alone, so a cached window over changed
@@ -146,7 +193,7 @@ def test_gradient_checkpointing_changes_no_gradient(native, tokens, name) -> Non
         model = native(name)
         model.gradient_checkpointing = recompute
         model(tokens(2, 6)).square().mean().backward()
-        gradients.append([p.grad for p in model.parameters()])
+        gradients.append([p.grad for p in model.parameters() if p.requires_grad])
     for plain, recomputed in zip(*gradients, strict=True):
         assert plain is not None
         close(recomputed, plain)

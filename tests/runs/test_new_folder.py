@@ -29,12 +29,14 @@ def test_a_full_or_closed_disk_leaves_the_old_folder(tmp_path: Path, number: int
     folder = tmp_path / "export"
     folder.mkdir()
     (folder / "weights").write_text("old")
-    with (
-        pytest.raises(RunError, match=r"cannot write .*export: .*start the same command again"),
-        durable.new_folder(folder) as partial,
-    ):
-        (partial / "weights").write_text("half")
-        raise OSError(number, os.strerror(number))
+
+    def fill() -> None:
+        with durable.new_folder(folder) as partial:
+            (partial / "weights").write_text("half")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(RunError, match=r"cannot write .*export: .*start the same command again"):
+        fill()
     assert (folder / "weights").read_text() == "old"
     assert os.listdir(tmp_path) == ["export"]
 

@@ -11,6 +11,7 @@ from igpo_lightning.diffusion.masked_inputs import (
     MaskedInputs,
     draw_masked_inputs,
 )
+from igpo_lightning.diffusion.paired_inputs import encode_noised
 from igpo_lightning.models.backbone import Backbone
 
 __all__ = [
@@ -104,7 +105,8 @@ def token_scores(
             prompt = apply_masks(prompt_ids, inputs.prompt_masks[:, n], model.mask_token_id)
         noised = apply_masks(completion_ids, inputs.masks[:, n], model.mask_token_id)
         canvas = torch.cat((prompt, noised), dim=1)
-        hidden = model.encode(canvas, attention_mask, window=window)  # [B, C, D]
+        clean = torch.cat((prompt, completion_ids), dim=1)
+        hidden = encode_noised(model, canvas, clean, attention_mask, window)  # [B, C, D]
         logp, entropy = _head_scores(
             model, hidden[scored], completion_ids[scored], completion_ids.numel(), with_entropy
         )
@@ -143,7 +145,8 @@ def packed_token_scores(
     logps = []
     for masks, scored in zip(inputs.masks.unbind(dim=1), used.unbind(dim=1), strict=True):
         noised = flat.index_fill(0, places[masks & real], model.mask_token_id).view_as(canvas_ids)
-        hidden = model.encode(noised, sequence_numbers).flatten(0, 1)  # [K L, D]
+        hidden = encode_noised(model, noised, canvas_ids, sequence_numbers)  # [K, L, D]
+        hidden = hidden.flatten(0, 1)
         # Ranks have equally many canvases of one width, but not equally many tokens to score.
         most = canvas_ids.numel()
         logp, _ = _head_scores(model, hidden[places[scored]], tokens[scored], most, False)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from igpo_lightning.diffusion import block_masks, estimators, ordered_masks
 from igpo_lightning.diffusion.noise import fold, uniform
+from igpo_lightning.diffusion.paired_inputs import steps_within_blocks
 from igpo_lightning.settings import LikelihoodConfig
 
 _ESTIMATOR, _PROMPT = 0, 1  # independent streams of one row key
@@ -166,6 +167,7 @@ def draw_masked_inputs(
     unmask_step: Tensor | None = None,
     prompt_mask: Tensor | None = None,
     advantages: Tensor | None = None,
+    block_size: int | None = None,
 ) -> MaskedInputs:
     """Draw the masked inputs of a rollout.
 
@@ -183,6 +185,7 @@ def draw_masked_inputs(
             "trajectory".
         prompt_mask: [B, P], True at real prompt tokens; for prompt masking.
         advantages: [B]; for the kinds with an upper bound.
+        block_size: Of a block-causal model: "trajectory" then follows the order within blocks.
 
     Raises:
         ValueError: The estimator needs an argument that is None.
@@ -190,6 +193,10 @@ def draw_masked_inputs(
     free = torch.ones_like(completion_ids, dtype=torch.bool)  # hints are masked like all tokens
     if settings.live_only:
         free = free & live_mask
+    if settings.kind == "trajectory" and block_size is not None:
+        steps = _required(unmask_step, "unmask_step", "likelihood kind 'trajectory'")
+        prompt = _required(prompt_mask, "prompt_mask", "a trajectory within blocks")
+        unmask_step = steps_within_blocks(steps, prompt.sum(dim=1), block_size)
     drawing = Drawing(settings, fold(keys, _ESTIMATOR), free, unmask_step)
     masks, weights = KINDS[settings.kind](drawing)
     if settings.live_only:

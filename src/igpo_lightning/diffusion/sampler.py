@@ -15,6 +15,8 @@ positions a step commits, and which). `cache.py` runs the model for a step.
 import torch
 from torch import Tensor
 
+from igpo_lightning.diffusion.block_causal import check_block_causal, lay_out
+from igpo_lightning.diffusion.block_causal import fill as fill_blocks
 from igpo_lightning.diffusion.cache import Passes
 from igpo_lightning.diffusion.canvas import (
     HINTED,
@@ -24,6 +26,7 @@ from igpo_lightning.diffusion.canvas import (
     leave_finished,
 )
 from igpo_lightning.diffusion.compilation import compiled_encode
+from igpo_lightning.diffusion.growing import denoise_growing
 from igpo_lightning.diffusion.step import Step, refreshes, run_step
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.diffusion.unmasking import commit_schedule
@@ -99,6 +102,15 @@ def denoise(
         attention_mask = torch.cat((prompt_mask.bool(), torch.ones_like(free)), dim=1)
     if keys is None and config.random:
         keys = _random_keys(prompt_ids.shape[0], generator, prompt_ids.device)
+    if config.canvas == "growing" and getattr(model, "block_size", None) is None:
+        return denoise_growing(
+            denoise, model, prompt_ids, config, prompt_mask, hint_ids, keys, ranks
+        )
+    if getattr(model, "block_size", None) is not None:
+        real = torch.ones_like(prompt_ids, dtype=torch.bool) if prompt_mask is None else prompt_mask
+        return _denoise_blocks(
+            model, prompt_ids, real.bool(), completion, free, config, keys, ranks
+        )
     canvas = Canvas(
         ids=torch.cat((prompt_ids, completion), dim=1),
         hint_mask=~free,
@@ -124,6 +136,42 @@ def denoise(
         canvas.ids[:, prompt_ids.shape[1] :],
         canvas.hint_mask,
         canvas.unmask_step,
+        work.forward_passes,
+        work.head_positions,
+        work.body_tokens,
+        work.canvas_tokens,
+    )
+
+
+def _denoise_blocks(
+    model: Backbone,
+    prompt_ids: Tensor,
+    real: Tensor,
+    completion: Tensor,
+    free: Tensor,
+    config: SamplerConfig,
+    keys: Tensor | None,
+    ranks: Lockstep,
+) -> DenoiseOutput:
+    """`denoise` for a block-causal model."""
+    check_block_causal(model, config)
+    canvas, first = lay_out(
+        model,
+        config,
+        _token_rules(config, model),
+        ranks,
+        prompt_ids,
+        real,
+        completion,
+        free,
+        keys if config.random else None,
+    )
+    fill_blocks(canvas, first, model.eos_token_id)
+    columns, work = canvas.columns(config.completion_length), canvas.work
+    return DenoiseOutput(
+        canvas.ids.gather(1, columns),
+        ~free,
+        canvas.unmask_step.gather(1, columns),
         work.forward_passes,
         work.head_positions,
         work.body_tokens,

@@ -74,7 +74,13 @@ def topk_margin(candidates: Candidates) -> Tensor:
     return _margin(candidates.filtered)
 
 
+def sequential(candidates: Candidates) -> Tensor:
+    """The same score [M] for all: equal scores go to the earlier position (SDAR)."""
+    return torch.zeros_like(candidates.tokens, dtype=torch.float32)
+
+
 STRATEGIES: dict[str, Callable[[Candidates], Tensor]] = {
+    "sequential": sequential,
     "low_confidence": low_confidence,
     "random": random,
     "entropy": entropy,

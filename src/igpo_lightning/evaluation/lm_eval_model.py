@@ -253,9 +253,11 @@ class DiffusionLM(LM):
         )
         scores = token_scores(self.backbone, prompt_ids, target_ids, inputs)
         bound = scores.logp.double().sum(dim=1).mean().item()
-        greedy = SamplerConfig(length, length, length)
+        width = self.backbone.block_size or length
+        whole = -(-length // width) * width
+        greedy = SamplerConfig(whole, width, whole)
         output = denoise(self.backbone, prompt_ids[:1], greedy, keys=keys[:1])
-        return bound, bool(torch.equal(output.completion_ids[0], target_ids[0]))
+        return bound, bool(torch.equal(output.completion_ids[0, :length], target_ids[0]))
 
     def _rows(self, ids: list[int], rows: int) -> Tensor:
         """[rows, len(ids)], all the same."""

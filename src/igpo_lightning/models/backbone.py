@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from igpo_lightning.models.special_tokens import TokenIds
 
@@ -25,6 +26,20 @@ class KeyValueCache:
     layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where tokens stand and what they see, in passes that are not one sequence a row.
+
+    Attributes:
+        positions: [B or 1, L], each token's position within its sequence.
+        visible: [B or 1, L, L], True where the query (second axis) sees the key (third), or the
+            same as FlexAttention takes it.
+    """
+
+    positions: Tensor
+    visible: Tensor | BlockMask
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A bidirectional token model with **aligned** logits: `logits[:, i]` predicts token i.
@@ -33,7 +48,10 @@ class Backbone(Protocol):
     result at a real token depends neither on how much padding its row has nor on the other rows.
     With `supports_packing`, whole numbers tell the sequences apart that share a row: 1 at the
     tokens of the first, 2 at those of the second, and so on. Each sees itself alone, and its
-    positions begin anew: its result is what it would be in a row of its own. With
+    positions begin anew: its result is what it would be in a row of its own. With a `block_size`
+    attention is block-causal: a token sees its own block, counted from its sequence's first token,
+    and the blocks before, so that finished blocks keep their keys and values for good; if it is
+    `shifted`, the state that predicts a block's first token stands in the block before. With
     `finishes_passes` a pass without gradient that runs out of memory goes through all blocks before
     it raises, so that of ranks that share the weights one may try again with fewer rows.
     """
@@ -42,6 +60,8 @@ class Backbone(Protocol):
     eos_token_id: int
     pad_token_id: int
     vocab_size: int
+    block_size: int | None
+    shifted: bool
     supports_cache: bool
     supports_packing: bool
     supports_positions: bool
@@ -59,6 +79,7 @@ class Backbone(Protocol):
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
         positions: Tensor | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """Hidden states that the head reads: the body without the head.
 
@@ -69,10 +90,14 @@ class Backbone(Protocol):
                 `project(encode(...)[:, i])` predicts token `start + i`.
             cache: An empty one is filled by a full pass. A filled one makes the pass cheap: only
                 the window is run, it attends to the kept keys and values of every position
-                outside it, and its own are renewed. Needs `supports_cache`.
+                outside it, and its own are renewed. Needs `supports_cache`. A block-causal model
+                never runs what lies behind the window, which has to end with a block: it sees
+                nothing of it.
             positions: [B, m], each row's own positions to return, all of them in the window; None
                 for the whole of it. Never given to a model without `supports_positions`, which
                 may leave the argument out.
+            layout: Positions and visible keys in place of what `attention_mask` gives. Given to a
+                block-causal model alone, without cache; others may leave the argument out.
 
         Returns:
             [B, L, D]; with a window [B, stop - start, D]; with positions [B, m, D].
@@ -99,6 +124,8 @@ class BackboneModule(nn.Module):
         raw_config: The content of config.json, kept as it was read so that exports carry it on.
         hidden_size: D, channels of what `encode` returns.
         eot_token_id: Ends a turn; None where the model has no such token.
+        block_size: Tokens of a block of block-causal attention; None for full attention.
+        shifted: Whether the checkpoint's logits at i - 1 predict token i; hidden from callers.
         gradient_checkpointing: Recompute each block in the backward pass.
         linear_names: Last names of the blocks' linear layers, which LoRA adapts by default.
         source: The folder or hub id that it was loaded from; None for one made from scratch.
@@ -106,6 +133,8 @@ class BackboneModule(nn.Module):
     """
 
     linear_names: ClassVar[tuple[str, ...]]
+    block_size: int | None = None
+    shifted: bool = False
     supports_cache = False
     supports_packing = False
     supports_positions = False
@@ -155,9 +184,17 @@ class BackboneModule(nn.Module):
         for block in self.blocks:
             block.compile()
 
+    def checkpoint_name(self, name: str) -> str:
+        """What the original checkpoint calls a parameter of this module."""
+        return name
+
     def checkpoint_names(self, state: Mapping[str, Weight]) -> dict[str, Weight]:
         """The weights of a state dict under the names of the original checkpoint."""
-        return dict(state)
+        return {self.checkpoint_name(name): tensor for name, tensor in state.items()}
+
+    def copies(self) -> Mapping[str, str]:
+        """Names in a checkpoint that may repeat a parameter, and that parameter's own name."""
+        return {}
 
     @abstractmethod
     def encode(
@@ -168,6 +205,7 @@ class BackboneModule(nn.Module):
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
         positions: Tensor | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """Hidden states before the head; arguments as in `Backbone.encode`."""
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from igpo_lightning import distributed
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.configuration import find_file
 from igpo_lightning.models.cpu_memory import available_bytes
 from igpo_lightning.models.lazy_tensor import LazyTensor
@@ -102,12 +103,13 @@ def place(model: nn.Module, name: str, tensor: Tensor, device: str | torch.devic
     module = model.get_submodule(path)
     parameter = quantized_parameter(module, tensor, device)
     if parameter is None:
-        parameter = nn.Parameter(tensor.to(device))
+        trained = getattr(module, leaf).requires_grad
+        parameter = nn.Parameter(tensor.to(device), requires_grad=trained)
     setattr(module, leaf, parameter)
 
 
 def load_weights(
-    model: nn.Module,
+    model: BackboneModule,
     source: str,
     dtype: torch.dtype,
     device: str | torch.device,
@@ -119,13 +121,17 @@ def load_weights(
     Raises:
         ConfigError: Weights are missing, unexpected or of the wrong shape; it names them.
     """
-    expected: Mapping[str, Tensor] = dict(model.named_parameters())
+    own_names = {model.checkpoint_name(name): name for name, _ in model.named_parameters()}
+    expected: Mapping[str, Tensor] = model.checkpoint_names(dict(model.named_parameters()))
+    copies, held = model.copies(), dict[str, Tensor]()
     seen: set[str] = set()
     unexpected: list[str] = []
     misshapen: list[str] = []
     for file in weight_files(source):
         for name, tensor in read_tensors(file):
-            if name not in expected:
+            if name in copies:
+                held[name] = tensor.to(dtype, copy=True)
+            elif name not in expected:
                 unexpected.append(name)
             elif tensor.shape != expected[name].shape:
                 seen.add(name)
@@ -134,8 +140,14 @@ def load_weights(
                 )
             else:
                 seen.add(name)
-                place(model, name, tensor.to(dtype, copy=True), device)
+                place(model, own_names[name], tensor.to(dtype, copy=True), device)
     report_misfits(source, set(expected) - seen, unexpected, misshapen)
+    for name, copy in held.items():
+        if not torch.equal(model.get_parameter(copies[name]).cpu(), copy):
+            raise ConfigError(
+                f"model.path={source}: config.json ties {name} to {copies[name]}, but they "
+                "differ in the file; set tie_word_embeddings to false"
+            )
 
 
 def report_misfits(

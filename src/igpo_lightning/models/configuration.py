@@ -61,6 +61,26 @@ def read_config(source: str) -> dict[str, Any]:
     return raw
 
 
+def read_generation_config(source: str) -> dict[str, Any]:
+    """The content of generation_config.json, whose EOS may be another; nothing where there is none.
+
+    Raises:
+        ConfigError: It is no JSON object.
+    """
+    path = find_file(source, "generation_config.json")
+    if path is None:
+        return {}
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"model.path={source}: generation_config.json is no JSON: {error}"
+        ) from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"model.path={source}: generation_config.json is no JSON object")
+    return raw
+
+
 def entry(raw: Mapping[str, Any], key: str) -> Any:
     """A required entry of config.json.
 

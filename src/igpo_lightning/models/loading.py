@@ -8,19 +8,20 @@ from typing import Any, TypeVar
 import torch
 
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.models import dream, llada, masked_lm, tiny
+from igpo_lightning.models import masked_lm, tiny
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.checkpoint import load_weights
-from igpo_lightning.models.configuration import read_config, resolve
+from igpo_lightning.models.configuration import read_config, read_generation_config, resolve
+from igpo_lightning.models.decoder import DecoderBackbone
+from igpo_lightning.models.families import FAMILIES, SHIFT_KEY, family_of, read_decoder
 from igpo_lightning.models.quantization import quantize_blocks, require_bitsandbytes
-from igpo_lightning.models.special_tokens import token_ids
+from igpo_lightning.models.special_tokens import TokenIds, token_ids
 from igpo_lightning.models.tokenizer_files import load_tokenizer, tokenizer_ids
 
-# model_type of config.json -> (reader of its sizes, class). A new native architecture is one line.
+# model_type of config.json -> (reader of its sizes, class). A decoder is a line in families.py.
 NATIVE: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[..., BackboneModule]]] = {
     tiny.MODEL_TYPE: (tiny.TinyConfig.read, tiny.TinyBackbone),
-    llada.MODEL_TYPE: (llada.LladaConfig.read, llada.LladaBackbone),
-    dream.MODEL_TYPE: (dream.DreamConfig.read, dream.DreamBackbone),
+    **dict.fromkeys(FAMILIES, (read_decoder, DecoderBackbone)),
 }
 ARCHITECTURES = Path(__file__).parent / "architectures"  # config.json of public models, by name
 VOCABULARY_MULTIPLE = 64  # a grown embedding keeps the head's matrix product aligned
@@ -75,8 +76,8 @@ def load_backbone(
             leaves an id as the model has it.
         mask_token: Text of the mask token for a model that has none; added to the vocabulary if
             it is new. `load_tokenizer` takes the same.
-        shifted: Whether a decoder's logits at i - 1 predict token i; None for what is known of
-            its type.
+        shifted: Whether a decoder's logits at i - 1 predict token i; None for what config.json says
+            or else is known of its type.
         trust_remote_code: Run the code that a checkpoint of an unknown type brings.
         quantization: "none", "8bit" or "4bit": of the blocks' linear layers.
 
@@ -85,17 +86,16 @@ def load_backbone(
             are missing, unexpected or of the wrong shape; it names them.
     """
     source = resolve(path_or_hub_id)
-    raw = bundled_config(architecture) if random_init and architecture else read_config(source)
+    bundled = random_init and architecture is not None
+    raw = bundled_config(str(architecture)) if bundled else read_config(source)
     if raw["model_type"] not in NATIVE:
         check_supported(path_or_hub_id, raw, trust_remote_code)
     if quantization != "none":
         require_bitsandbytes(quantization)
-    known = [token_overrides or {}, raw]
-    if mask_token is not None or raw["model_type"] not in NATIVE:
-        known.append(_tokenizer_ids(source, mask_token))
-    if mask_token is not None:
-        known.insert(0, {"mask_token_id": known[-1]["mask_token_id"]})
-    tokens = token_ids(path_or_hub_id, *known)
+    if shifted is not None:
+        raw = raw | {SHIFT_KEY: shifted}
+    files = None if bundled and mask_token is None else source
+    tokens = _special_tokens(path_or_hub_id, raw, files, token_overrides or {}, mask_token)
     if raw["model_type"] in NATIVE:
         read, build = NATIVE[raw["model_type"]]
         with torch.device("meta"):
@@ -106,26 +106,103 @@ def load_backbone(
             if quantization != "none":
                 quantize_blocks(model, quantization, compute_dtype=dtype)
             load_weights(model, source, dtype, device)
+        if isinstance(model, DecoderBackbone):
+            _complete_decoder(model, mask_token)
     else:
-        with torch.random.fork_rng(devices=[]), torch.device("meta" if device == "meta" else "cpu"):
-            torch.manual_seed(seed)
-            body = masked_lm.load_transformers(
-                source, raw, dtype, random_init, trust_remote_code, quantization
-            )
-            size = body.get_input_embeddings().weight.shape[0]
-            if mask_token is not None and tokens.mask >= size:
-                grown = -(-(tokens.mask + 1) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
-                masked_lm.grow_vocabulary(body, grown)
-                raw = raw | {"vocab_size": grown}
-        if shifted is None:
-            default = masked_lm.DECODERS.get(raw["model_type"], ("", False))[1]
-            shifted = raw.get(masked_lm.SHIFT_KEY, default)
-        if raw["model_type"] in masked_lm.DECODERS:
-            raw = raw | {masked_lm.SHIFT_KEY: shifted, "mask_token_id": tokens.mask}
-        model = masked_lm.TransformersBackbone(body, raw, tokens, bool(shifted)).to(device)
+        model = _load_transformers(
+            source,
+            raw,
+            tokens,
+            dtype,
+            random_init,
+            seed,
+            device,
+            mask_token,
+            trust_remote_code,
+            quantization,
+        )
     model.source = source
     _check_range(path_or_hub_id, model)
     return model.eval()
+
+
+def _special_tokens(
+    name: str,
+    raw: Mapping[str, Any],
+    files: str | None,
+    overrides: Mapping[str, int | None],
+    mask_token: str | None,
+) -> TokenIds:
+    """Special tokens from all that names them; `files` is where there may be a tokenizer."""
+    family = family_of(raw)
+    known = {} if files is None else _tokenizer_ids(files, mask_token)
+    decisions = {key: value for key, value in overrides.items() if value is not None}
+    named = known.get("mask_token_id")
+    if mask_token is not None and named is not None:
+        decisions["mask_token_id"] = named
+    found: dict[str, Mapping[str, Any]] = {}
+    if family is not None and family.chat and known.get("eot_token_id") is not None:
+        turn = {"eos_token_id": known["eot_token_id"]}
+        found["the chat template, whose end of turn ends a row"] = turn
+    found["config.json"] = raw
+    found["generation_config.json"] = {} if files is None else read_generation_config(files)
+    found["the tokenizer"] = known
+    public = {} if family is None else family.tokens
+    found["the public checkpoints"] = {
+        key: value
+        for key, value in public.items()
+        if all(content.get(key) is None for content in found.values())
+    }
+    # What a setting decides, files need not agree about.
+    undecided = {
+        source: {key: value for key, value in content.items() if key not in decisions}
+        for source, content in found.items()
+    }
+    return token_ids(name, {"the settings": decisions, **undecided})
+
+
+def _complete_decoder(model: DecoderBackbone, mask_token: str | None) -> None:
+    """Give a decoder's new mask token a row, and its config.json what public ones do not say."""
+    if mask_token is not None and model.mask_token_id >= model.vocab_size:
+        model.grow_vocabulary(_grown(model.mask_token_id))
+    family = family_of(model.raw_config)
+    if family is not None and family.converted:
+        model.raw_config = model.raw_config | {
+            SHIFT_KEY: model.shifted,
+            "mask_token_id": model.mask_token_id,
+        }
+
+
+def _grown(mask_token_id: int) -> int:
+    """Rows of an embedding that has one for the mask token."""
+    return -(-(mask_token_id + 1) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+
+def _load_transformers(
+    source: str,
+    raw: dict[str, Any],
+    tokens: TokenIds,
+    dtype: torch.dtype,
+    random_init: bool,
+    seed: int,
+    device: str | torch.device,
+    mask_token: str | None,
+    trust_remote_code: bool,
+    quantization: str,
+) -> BackboneModule:
+    """A model of transformers behind the interface; arguments as in `load_backbone`."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if device == "meta" else "cpu"):
+        torch.manual_seed(seed)
+        body = masked_lm.load_transformers(
+            source, raw, dtype, random_init, trust_remote_code, quantization
+        )
+        if mask_token is not None and tokens.mask >= body.get_input_embeddings().weight.shape[0]:
+            masked_lm.grow_vocabulary(body, _grown(tokens.mask))
+            raw = raw | {"vocab_size": _grown(tokens.mask)}
+    shifted = bool(raw.get(SHIFT_KEY, masked_lm.GPT2.get(raw["model_type"], False)))
+    if raw["model_type"] in masked_lm.GPT2:
+        raw = raw | {SHIFT_KEY: shifted, "mask_token_id": tokens.mask}
+    return masked_lm.TransformersBackbone(body, raw, tokens, shifted).to(device)
 
 
 def bundled_config(name: str) -> dict[str, Any]:
@@ -144,9 +221,9 @@ def bundled_config(name: str) -> dict[str, Any]:
 def check_supported(name: str, raw: Mapping[str, Any], trust_remote_code: bool) -> None:
     """Raise a ConfigError that lists what is supported, unless the model is."""
     model_type = raw["model_type"]
-    if model_type in masked_lm.DECODERS or masked_lm.is_masked_lm(model_type):
+    if model_type in masked_lm.GPT2 or masked_lm.is_masked_lm(model_type):
         return
-    own = ", ".join(sorted([*NATIVE, *masked_lm.DECODERS]))
+    own = ", ".join(sorted([*NATIVE, *masked_lm.GPT2]))
     if not raw.get("auto_map"):
         raise ConfigError(
             f"model.path={name} has model_type={model_type!r}; supported: {own}, every type that "

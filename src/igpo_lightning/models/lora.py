@@ -46,7 +46,11 @@ def add_lora(model: BackboneModule, settings: LoraConfig, seed: int) -> None:
     targets = [
         path
         for path, part in model.named_modules()
-        if id(part) in inside and path.rpartition(".")[2] in names and hasattr(part, "weight")
+        if id(part) in inside
+        and path.rpartition(".")[2] in names
+        and hasattr(part, "weight")
+        # Routed experts are narrow and many: an adapter for each would outweigh them.
+        and ".experts." not in path
     ]
     config = peft.LoraConfig(
         r=settings.rank,

@@ -1,8 +1,8 @@
-"""Architectures of transformers as backbones: masked LMs, and decoders turned bidirectional.
+"""Architectures of transformers as backbones: masked LMs, and GPT-2 turned bidirectional.
 
 transformers computes the body; this file takes the head apart from it, gives padded rows their
-own positions, and hides the shift of decoders. Remote code is run by `load_transformers` alone, and
-only when told to.
+own positions, and hides GPT-2's shift. Remote code is run by `load_transformers` alone, and only
+when told to.
 """
 
 from collections.abc import Mapping
@@ -21,26 +21,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.pytorch_utils import Conv1D
 
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.models.backbone import BackboneModule, KeyValueCache, Weight
+from igpo_lightning.models.backbone import BackboneModule, KeyValueCache, Layout, Weight
 from igpo_lightning.models.checkpoint import report_misfits
 from igpo_lightning.models.special_tokens import TokenIds
 from igpo_lightning.models.transformer import align_shifted
 
-# Decoders that are right with a full mask: model_type -> (the type of transformers that computes
-# it, whether the checkpoint's logits at i - 1 predict token i). A causal model's do; the public
-# sampler of the A2D conversions does not shift. A config.json may say otherwise (`shifted_logits`).
-DECODERS: dict[str, tuple[str, bool]] = {
-    "gpt2": ("gpt2", True),
-    "llama": ("llama", True),
-    "qwen2": ("qwen2", True),
-    "qwen3": ("qwen3", True),
-    "a2d-gpt2": ("gpt2", False),
-    "a2d-llama": ("llama", False),
-    "a2d-qwen2": ("qwen2", False),
-    "a2d-qwen3": ("qwen3", False),
-}
+# model_type -> whether the checkpoint's logits at i - 1 predict token i. A causal model's do; the
+# public sampler of the A2D conversions does not shift. A config.json may say otherwise.
+GPT2: dict[str, bool] = {"gpt2": True, "a2d-gpt2": False}
 POSITION_TABLES = ("position_embeddings", "wpe")  # learned positions: BERT and kin, GPT-2
-SHIFT_KEY = "shifted_logits"  # of config.json: written by exports of decoders
 # Weights of heads that a masked LM's checkpoint carries beside its own (BERT's first objective).
 OTHER_HEADS = ("cls.seq_relationship.", "bert.pooler.", "roberta.pooler.")
 
@@ -73,11 +62,10 @@ def load_transformers(
         ConfigError: Weights are missing, unexpected or of the wrong shape; it names them.
     """
     model_type = raw["model_type"]
-    known = DECODERS.get(model_type, (model_type, False))[0]
-    if model_type in DECODERS or is_masked_lm(model_type):
+    if model_type in GPT2 or is_masked_lm(model_type):
         entries = {k: v for k, v in raw.items() if k not in ("model_type", "auto_map")}
-        config = AutoConfig.for_model(known, **entries)
-        auto: Any = AutoModelForCausalLM if model_type in DECODERS else AutoModelForMaskedLM
+        config = AutoConfig.for_model("gpt2" if model_type in GPT2 else model_type, **entries)
+        auto: Any = AutoModelForCausalLM if model_type in GPT2 else AutoModelForMaskedLM
         trust_remote_code = False
     else:
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
@@ -87,8 +75,8 @@ def load_transformers(
     for key, value in config.to_dict().items():
         if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
             setattr(config, key, 0.0)
-    if model_type in DECODERS:
-        make_bidirectional(config)
+    if model_type in GPT2:
+        config.is_causal, config.use_cache = False, False
     if random_init:
         model = auto.from_config(config, trust_remote_code=trust_remote_code)
         return model.to(dtype)
@@ -123,21 +111,6 @@ def _quantization_config(kind: str, compute_dtype: torch.dtype) -> Any:
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute_dtype
     )
-
-
-def make_bidirectional(config: Any) -> None:
-    """Let a decoder's configuration ask for full attention in every layer.
-
-    Raises:
-        ConfigError: A layer looks at a sliding window, which no full mask can widen.
-    """
-    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
-        raise ConfigError(
-            f"config.json of the {config.model_type} model has layer_types={config.layer_types}; "
-            "supported: full_attention alone (use_sliding_window: false)"
-        )
-    config.is_causal = False
-    config.use_cache = False
 
 
 def grow_vocabulary(model: Any, size: int) -> None:
@@ -223,13 +196,14 @@ class TransformersBackbone(BackboneModule):
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
         positions: Tensor | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """Hidden states before the head; arguments as in `Backbone.encode`.
 
         Raises:
             ValueError: A cache is given, or the canvas has more positions than the model.
         """
-        if cache is not None:
+        if cache is not None or layout is not None:
             raise ValueError(
                 f"the {self.raw_config['model_type']} backbone keeps no key-values; use cache=none"
             )

@@ -13,6 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from igpo_lightning.models.backbone import BackboneModule
+from igpo_lightning.models.experts import Experts
 from igpo_lightning.models.lora import is_lora
 from igpo_lightning.models.quantization import quantized_bytes
 
@@ -68,8 +69,11 @@ class Counts:
         trainable_bytes: Of the trained weights.
         block_parameters: Of the largest block.
         block_bytes: Of the largest block.
+        active: Parameters that a token meets: with a mixture of experts, its own experts' alone.
+        active_blocks: Those of them that are in blocks.
         layers: Blocks.
         width: Channels of the hidden states.
+        attention_width: Channels of a block's queries, all heads together.
         kept_channels: What a block keeps of a token for its backward pass; see `kept_channels`.
         vocab_size: V.
     """
@@ -80,8 +84,11 @@ class Counts:
     trainable_bytes: int
     block_parameters: int
     block_bytes: int
+    active: int
+    active_blocks: int
     layers: int
     width: int
+    attention_width: int
     kept_channels: int
     vocab_size: int
 
@@ -130,6 +137,8 @@ def count(model: BackboneModule, quantization: str = "none") -> Counts:
     trained = [p for p in parameters if p.requires_grad]
     blocks = [list(block.parameters()) for block in model.blocks]
     largest = max(blocks, key=_bytes)
+    idle = sum(_idle_parameters(block) for block in model.blocks)
+    heads = getattr(model, "heads", None)
     spared = sum(_bytes(block) - _block_bytes(block, quantization) for block in blocks)
     return Counts(
         parameters=sum(p.numel() for p in parameters),
@@ -138,22 +147,34 @@ def count(model: BackboneModule, quantization: str = "none") -> Counts:
         trainable_bytes=_bytes(trained),
         block_parameters=sum(p.numel() for p in largest),
         block_bytes=_block_bytes(largest, quantization),
+        active=sum(p.numel() for p in parameters) - idle,
+        active_blocks=sum(p.numel() for block in blocks for p in block) - idle,
         layers=len(blocks),
         width=model.hidden_size,
+        attention_width=model.hidden_size if heads is None else heads.queries * heads.width,
         kept_channels=kept_channels(model),
         vocab_size=model.vocab_size,
+    )
+
+
+def _idle_parameters(block: nn.Module) -> int:
+    """Of the experts that a token of a block does not go to."""
+    return sum(
+        round(sum(p.numel() for p in part.experts.parameters()) * (1 - part.active_share))
+        for part in block.modules()
+        if isinstance(part, Experts)
     )
 
 
 def forward_flops(counts: Counts, canvas: int) -> float:
     """FLOPs of a token in a forward pass: two for each weight, and full attention.
 
-    Attention costs 2 L D for the scores and 2 L D for the mixture in each block: every position
-    sees all L, where a causal model sees half.
+    Attention costs 2 L D for the scores and 2 L D for the mixture in each block, D the channels of
+    its queries: every position sees all L, where a causal model sees half.
     """
     head = counts.vocab_size * counts.width
-    weights = counts.layers * counts.block_parameters + head
-    return 2.0 * weights + 4.0 * counts.layers * canvas * counts.width
+    weights = counts.active_blocks + head
+    return 2.0 * weights + 4.0 * counts.layers * canvas * counts.attention_width
 
 
 def train_flops(counts: Counts, canvas: int, recompute: bool) -> float:
@@ -175,16 +196,28 @@ def kept_channels(model: BackboneModule) -> int:
     twice (before and after its heads are joined), and of the feed-forward part the gate before
     and after SiLU, the other branch and their product. In terms of its linear layers that is what
     they put out, 6 D and 2 I more.
-    Adapters keep their inputs, which dropout made their own.
+    Adapters keep their inputs, which dropout made their own. Of experts a token meets some alone.
     """
-    sizes = [
-        _sizes(layer)
-        for path, layer in next(iter(model.blocks)).named_modules()
-        if path.rpartition(".")[2] in model.linear_names and "lora_" not in path
+    block = list(model.blocks)[-1]  # the first may have no experts
+    share = {
+        id(part.experts): part.active_share for part in block.modules() if type(part) is Experts
+    }
+    inside = {
+        id(layer): share[id(part)]
+        for part in block.modules()
+        if id(part) in share
+        for layer in part.modules()
+    }
+    names = model.linear_names
+    layers = [
+        (layer, inside.get(id(layer), 1.0))
+        for path, layer in block.named_modules()
+        if path.rpartition(".")[2] in names and "lora_" not in path
     ]
-    inputs, outputs = [size[0] for size in sizes], [size[1] for size in sizes]
+    inputs = [_sizes(layer)[0] * active for layer, active in layers]
+    outputs = [_sizes(layer)[1] * active for layer, active in layers]
     kept = sum(outputs) + 6 * model.hidden_size + 2 * max(inputs)
-    return kept + (sum(inputs) if is_lora(model) else 0)
+    return round(kept + (sum(inputs) if is_lora(model) else 0))
 
 
 def _sizes(layer: nn.Module) -> tuple[int, int]:

@@ -1,10 +1,14 @@
 """Ids of the special tokens: the first source that knows one decides; none is an error."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from igpo_lightning.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,28 +28,35 @@ class TokenIds:
     eot: int | None = None
 
 
-def _first(value: Any) -> int | None:
-    """One id of a config's entry, which may be a list or absent."""
-    if isinstance(value, list):
-        value = value[0] if value else None
-    return None if value is None else int(value)
+def _ids(value: Any) -> list[int]:
+    """The ids of a config's entry, which may be a list or absent."""
+    values = value if isinstance(value, list) else [value]
+    return [int(each) for each in values if each is not None]
 
 
-def token_ids(name: str, *sources: Mapping[str, Any]) -> TokenIds:
-    """Special tokens from the first source that knows them.
+def token_ids(name: str, sources: Mapping[str, Mapping[str, Any]]) -> TokenIds:
+    """Special tokens from the first source that knows them; disagreement is logged, once.
 
     Args:
-        name: Of the model, for the error.
-        sources: Mappings with `mask_token_id`, `eos_token_id`, `pad_token_id`, `eot_token_id`,
-            the most binding first: overrides, config.json, the tokenizer.
+        name: Of the model, for messages.
+        sources: By name, mappings with `mask_token_id`, `eos_token_id`, `pad_token_id` and
+            `eot_token_id`; the most binding first.
 
     Raises:
         ConfigError: No source has a mask or EOS token.
     """
     found: dict[str, int | None] = {}
     for kind in ("mask", "eos", "pad", "eot"):
-        values = (_first(source.get(f"{kind}_token_id")) for source in sources)
-        found[kind] = next((value for value in values if value is not None), None)
+        key = f"{kind}_token_id"
+        known = {source: _ids(content.get(key)) for source, content in sources.items()}
+        known = {source: ids for source, ids in known.items() if ids}
+        found[kind] = next((ids[0] for ids in known.values()), None)
+        others = [f"{s} has {ids}" for s, ids in known.items() if found[kind] not in ids]
+        if others:
+            report_disagreement(
+                f"model.path={name}: {key} is {found[kind]}, from {next(iter(known))}, which comes "
+                f"first; {', '.join(others)}. Set model.{key} to use another"
+            )
     for kind in ("mask", "eos"):
         if found[kind] is None:
             raise ConfigError(
@@ -58,3 +69,9 @@ def token_ids(name: str, *sources: Mapping[str, Any]) -> TokenIds:
     assert eos is not None
     pad = eos if found["pad"] is None else found["pad"]
     return TokenIds(mask=mask, eos=eos, pad=pad, eot=found["eot"])
+
+
+@lru_cache
+def report_disagreement(message: str) -> None:
+    """Log a message the first time that it comes up."""
+    log.warning(message)

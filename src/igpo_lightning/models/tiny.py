@@ -14,9 +14,10 @@ from transformers import AutoConfig, AutoModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from igpo_lightning.models.attention import Frame, Heads, attend
 from igpo_lightning.models.cpu_first_layer import once_a_token
 from igpo_lightning.models.special_tokens import TokenIds, token_ids
-from igpo_lightning.models.transformer import Frame, Heads, NativeBackbone, attend
+from igpo_lightning.models.transformer import NativeBackbone
 
 MODEL_TYPE = "igpo_tiny"
 
@@ -105,7 +106,7 @@ class TinyBackbone(NativeBackbone, PreTrainedModel):  # type: ignore[no-untyped-
     ) -> None:
         super().__init__(
             raw_config or config.to_diff_dict(),
-            tokens or token_ids(MODEL_TYPE, config.to_dict()),
+            tokens or token_ids(MODEL_TYPE, {"config.json": config.to_dict()}),
             config.vocab_size,
             config.hidden_size,
             Heads(

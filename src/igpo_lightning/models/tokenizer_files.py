@@ -10,8 +10,9 @@ from igpo_lightning.models.configuration import find_file, read_config, resolve
 
 # Checkpoints without a tokenizer.json whose own class is remote code: the class that reads the
 # same vocab.json and merges.txt.
-EQUIVALENT: dict[str, Any] = {"Dream": Qwen2Tokenizer}
-END_OF_TURN = ("<|eot_id|>", "<|im_end|>")  # Llama's and LLaDA's, Qwen's and Dream's
+EQUIVALENT: dict[str, Any] = dict.fromkeys(
+    ("Dream", "Fast_dLLM_Qwen", "sdar", "sdar_moe"), Qwen2Tokenizer
+)
 
 
 def load_tokenizer(path_or_hub_id: str, mask_token: str | None = None) -> PreTrainedTokenizerFast:
@@ -32,7 +33,7 @@ def load_tokenizer(path_or_hub_id: str, mask_token: str | None = None) -> PreTra
     if model_type in TOKENIZER_MAPPING_NAMES:
         # Old checkpoints leave their special tokens to the class.
         cls: Any = AutoTokenizer
-    elif find_file(source, "tokenizer.json") is None and model_type in EQUIVALENT:
+    elif model_type in EQUIVALENT and _has_only_merges(source):
         cls = EQUIVALENT[model_type]
     else:
         cls = PreTrainedTokenizerFast
@@ -57,13 +58,27 @@ def load_tokenizer(path_or_hub_id: str, mask_token: str | None = None) -> PreTra
     return tokenizer  # type: ignore[no-any-return]
 
 
+def _has_only_merges(source: str) -> bool:
+    return find_file(source, "tokenizer.json") is None and bool(find_file(source, "merges.txt"))
+
+
 def tokenizer_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
     """The special tokens that a tokenizer knows, under the names of a config.json."""
-    vocabulary = tokenizer.get_vocab()
-    turns = (vocabulary[token] for token in END_OF_TURN if token in vocabulary)
     return {
         "mask_token_id": tokenizer.mask_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        "eot_token_id": next(turns, None),
+        "eot_token_id": end_of_turn(tokenizer),
     }
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """The special token with which the chat template ends an answer; None where there is none."""
+    if tokenizer.chat_template is None:
+        return None
+    answer = "answer"
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
+    text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    behind = tokenizer(text.rpartition(answer)[2], add_special_tokens=False)["input_ids"]
+    special = tokenizer.added_tokens_decoder
+    return next((index for index in behind if index in special and special[index].special), None)

@@ -1,117 +1,28 @@
-"""What the native backbones share: rotary positions, attention with kept keys, the block loop.
+"""What the native backbones share: windows, caches, the hidden shift, the loop over the blocks.
 
-An architecture (tiny.py, llada.py, dream.py) brings its parameter names and its block; everything
-that must be right under padding, windows and caches is written here, once.
+An architecture (tiny.py, decoder.py) brings its parameter names and its block; everything that must
+be right under padding, windows, caches and block-causal attention is written here and in
+attention.py, once.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from torch.utils.checkpoint import checkpoint
 
-from igpo_lightning.models.backbone import BackboneModule, KeyValueCache
+from igpo_lightning.models.attention import (
+    Frame,
+    Heads,
+    earlier_blocks,
+    rotary_angles,
+    visible_keys,
+)
+from igpo_lightning.models.backbone import BackboneModule, KeyValueCache, Layout
 from igpo_lightning.models.special_tokens import TokenIds
-
-
-@dataclass(frozen=True)
-class Heads:
-    """Attention heads of a block: `queries` heads share `keys` key-value heads evenly."""
-
-    queries: int
-    keys: int
-    width: int  # channels a head
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What every block of one pass sees beside the hidden states; n of L positions are run.
-
-    Attributes:
-        cos: [B or 1, 1, n, head_dim], float32.
-        sin: Like `cos`.
-        key_mask: [B, 1, 1 or n, L], True at keys that may be seen; None where all may.
-        start: First position that is run.
-        kept: Keys and values of this block at all L positions, renewed in place where the pass
-            runs; None without a cache.
-        wanted: Which of the n positions the block's output is needed at: a stretch, or each row's
-            own [B, m]; None for all.
-        tokens: [B, n], for the first block alone, whose inputs are their embeddings.
-    """
-
-    cos: Tensor
-    sin: Tensor
-    key_mask: Tensor | None
-    start: int = 0
-    kept: tuple[Tensor, Tensor] | None = None
-    wanted: slice | Tensor | None = None
-    tokens: Tensor | None = None
-
-    def narrow(self, x: Tensor) -> Tensor:
-        """The wanted positions of x [B, n, D] or [B or 1, 1, n, D].
-
-        They are all that queries and the MLP have to be run at.
-        """
-        if self.wanted is None:
-            return x
-        if isinstance(self.wanted, slice):
-            return x[..., self.wanted, :]
-        index = self.wanted[:, :, None] if x.dim() == 3 else self.wanted[:, None, :, None]
-        return x.take_along_dim(index, dim=-2)
-
-
-def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine [B, 1, n, head_dim] of rotary positions [B, n], in float32."""
-    exponents = torch.arange(0, head_dim, 2, device=positions.device) / head_dim
-    angles = positions[:, None, :, None].float() * theta**-exponents  # [B, 1, n, head_dim / 2]
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply rotary positions (Su et al., 2021) to queries or keys [B, heads, n, head_dim]."""
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((-second, first), dim=-1)
-    return (x * cos + turned * sin).to(x.dtype)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: Heads, frame: Frame) -> Tensor:
-    """Full attention of the positions that are run over all positions.
-
-    Args:
-        query: [B, m, queries * width] at the wanted positions, before rotary positions.
-        key: [B, n, keys * width], before rotary positions.
-        value: [B, n, keys * width].
-        heads: How the channels split.
-        frame: Positions, mask and kept keys of the pass.
-
-    Returns:
-        [B, m, queries * width].
-    """
-    batch, length, _ = key.shape
-    query = query.view(batch, -1, heads.queries, heads.width).transpose(1, 2)
-    key = key.view(batch, length, heads.keys, heads.width).transpose(1, 2)
-    value = value.view(batch, length, heads.keys, heads.width).transpose(1, 2)
-    query = rotate(query, frame.narrow(frame.cos), frame.narrow(frame.sin))
-    key = rotate(key, frame.cos, frame.sin)
-    if frame.kept is not None:
-        inside = slice(frame.start, frame.start + key.shape[2])
-        kept_keys, kept_values = frame.kept
-        kept_keys[:, :, inside] = key
-        kept_values[:, :, inside] = value
-        key, value = kept_keys, kept_values
-    if heads.keys != heads.queries:
-        # Not enable_gqa: with a mask it has no memory-efficient kernel.
-        share = heads.queries // heads.keys
-        key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
-    mask = frame.key_mask
-    if mask is not None and mask.shape[2] > 1:
-        mask = frame.narrow(mask)
-    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return mixed.transpose(1, 2).flatten(2)
 
 
 def align_shifted(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
@@ -128,27 +39,6 @@ def align_shifted(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
     return torch.where((before == attention_mask)[..., None], moved, hidden)
 
 
-def visible_keys(attention_mask: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    """Which keys the positions [start, stop) see, and their rotary positions.
-
-    Args:
-        attention_mask: [B, L], as in `Backbone`: bool, or whole numbers where rows may hold several
-            sequences.
-        start: First position that is run.
-        stop: One past the last.
-
-    Returns:
-        [B, 1, 1 or n, L], True at visible keys, and [B, n].
-    """
-    if attention_mask.dtype == torch.bool:
-        # Counting real tokens only gives a row the same positions however far it is padded.
-        positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
-        return attention_mask[:, None, None, :], positions[:, start:stop]
-    # Padding sees padding: a softmax over nothing would be NaN.
-    own = attention_mask[:, start:stop, None] == attention_mask[:, None, :]  # [B, n, L]
-    return own[:, None], own.tril(start).sum(dim=2) - 1
-
-
 def shifted_positions(positions: Tensor, attention_mask: Tensor | None) -> Tensor:
     """Where the states stand that predict `positions` [B, m]: what `align_shifted` does to them."""
     before = (positions - 1).clamp(min=0)
@@ -163,10 +53,9 @@ class NativeBackbone(BackboneModule):
     Attributes:
         heads: Attention heads of every block.
         rope_theta: Base of the rotary positions.
-        shifted: Whether the checkpoint's logits at i - 1 predict token i; hidden from callers.
+        rotary_width: Channels of a head that rotate.
     """
 
-    shifted: ClassVar[bool] = False
     supports_cache = True
     supports_packing = True
     supports_positions = True
@@ -186,6 +75,7 @@ class NativeBackbone(BackboneModule):
         super().__init__(raw_config, tokens, vocab_size, hidden_size, *of_other_base)
         self.heads = heads
         self.rope_theta = rope_theta
+        self.rotary_width = heads.width
         self.initializer_std = initializer_std
 
     @property
@@ -229,24 +119,32 @@ class NativeBackbone(BackboneModule):
         window: tuple[int, int] | None = None,
         cache: KeyValueCache | None = None,
         positions: Tensor | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
         """Hidden states before the head; arguments as in `Backbone.encode`."""
         length = input_ids.shape[1]
         first, last = window or (0, length)
         start, stop = 0, length  # what is run
         # The state that predicts the window's first token stands one place before it, if shifted.
-        seen = max(0, first - int(self.shifted)), last
-        if cache is not None and cache.layers and window is not None:
-            start, stop = seen
+        # Block-causal samplers know a block's first token, and the state before it is final.
+        final = self.block_size is not None and cache is not None
+        seen = max(0, first - int(self.shifted and not final)), last
+        if cache is not None and window is not None and (cache.layers or final):
+            start, stop = (seen[0] if cache.layers else 0), (last if final else seen[1])
         if cache is not None and not cache.layers:
             cache.layers = self._empty_layers(input_ids)
+        context = (attention_mask, layout, start, stop)
         if positions is not None:
             at = shifted_positions(positions, attention_mask) if self.shifted else positions
-            return self._run_blocks(input_ids, attention_mask, start, stop, at - start, cache)
+            return self._run_blocks(input_ids, *context, (at - start).clamp(min=0), cache)
         wanted = slice(seen[0] - start, seen[1] - start)
-        hidden = self._run_blocks(input_ids, attention_mask, start, stop, wanted, cache)
+        hidden = self._run_blocks(input_ids, *context, wanted, cache)
         if not self.shifted:
             return hidden
+        if layout is not None:
+            moved = align_shifted(hidden, None)
+            begins = layout.positions[:, slice(*seen)] == 0
+            return torch.where(begins[..., None], hidden, moved)[:, first - seen[0] :]
         real = None if attention_mask is None else attention_mask[:, slice(*seen)]
         return align_shifted(hidden, real)[:, first - seen[0] :]
 
@@ -265,7 +163,7 @@ class NativeBackbone(BackboneModule):
             message = str(error)
         # Only here the traceback, and with it the tensors of the attempt, are gone.
         x = self.embedding(input_ids[:1, :1])
-        cos, sin = rotary_angles(torch.zeros_like(input_ids[:1, :1]), self.heads.width, 1.0)
+        cos, sin = rotary_angles(torch.zeros_like(input_ids[:1, :1]), self.rotary_width, 1.0)
         for block in self.blocks[len(reached) :]:
             x = block(x, Frame(cos, sin, None))
         raise torch.OutOfMemoryError(message)
@@ -275,6 +173,7 @@ class NativeBackbone(BackboneModule):
         reached: list[int],
         input_ids: Tensor,
         attention_mask: Tensor | None,
+        layout: Layout | None,
         start: int,
         stop: int,
         wanted: slice | Tensor,
@@ -285,12 +184,9 @@ class NativeBackbone(BackboneModule):
         `wanted` counts from `start`. The last block gives keys and values at all positions, and
         everything else at the wanted ones alone. Blocks that are done are noted in `reached`.
         """
-        if attention_mask is None:
-            key_mask = None
-            positions = torch.arange(start, stop, device=input_ids.device)[None]
-        else:
-            key_mask, positions = visible_keys(attention_mask, start, stop)
-        cos, sin = rotary_angles(positions, self.heads.width, self.rope_theta)
+        key_mask, positions = self._visible(input_ids, attention_mask, layout, start, stop)
+        cos, sin = rotary_angles(positions, self.rotary_width, self.rope_theta)
+        late = isinstance(key_mask, BlockMask)  # its queries are all positions
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         tokens = input_ids[:, start:stop]
         x = self.embedding(tokens)
@@ -303,12 +199,34 @@ class NativeBackbone(BackboneModule):
                 key_mask,
                 start,
                 kept,
-                wanted if last else None,
+                wanted if last and not late else None,
                 tokens if i == 0 else None,
             )
             x = checkpoint(block, x, frame, use_reentrant=False) if recompute else block(x, frame)
             reached.append(i)
-        return self.final_norm(x)
+        return self.final_norm(Frame(cos, sin, None, wanted=wanted).narrow(x) if late else x)
+
+    def _visible(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        layout: Layout | None,
+        start: int,
+        stop: int,
+    ) -> tuple[Tensor | BlockMask | None, Tensor]:
+        """The mask of the keys [B or 1, 1, 1 or n, L] and the positions [B or 1, n] of a pass."""
+        if layout is not None:
+            visible = layout.visible
+            masks = visible[:, None] if isinstance(visible, Tensor) else visible
+            return masks, layout.positions
+        if attention_mask is not None:
+            return visible_keys(attention_mask, start, stop, self.block_size)
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        if self.block_size is None:
+            return None, places[:, start:stop]
+        return earlier_blocks(places[:, start:stop], places, self.block_size)[:, None], places[
+            :, start:stop
+        ]
 
     def _empty_layers(self, input_ids: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Room for the keys and values of a whole canvas, one pair a block."""

@@ -101,7 +101,7 @@ class Scorer:
         objective = self.settings.objective
         kind, epsilon = objective.advantage, objective.advantage_epsilon
         if kind == "normalize_then_sum":
-            factors = torch.tensor(list(self.settings.reward_weights.values()))
+            factors = torch.tensor(list(self.settings.reward.weights.values()))
             parts = rollout.grouped(rollout.reward_parts * factors.to(rollout.reward_parts))
             return _over_ranks(parts, lambda values: summed_advantages(values, epsilon))
         rewards = rollout.grouped(rollout.rewards)
@@ -191,6 +191,7 @@ class Scorer:
             unmask_step=rollout.unmask_step,
             prompt_mask=rollout.prompt_mask,
             advantages=advantages,
+            block_size=self.policy.block_size,
         )
 
     def weights(

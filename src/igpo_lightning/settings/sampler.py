@@ -6,9 +6,10 @@ from igpo_lightning.settings.rules import above_zero, at_least, choice, require,
 
 # Strategies whose scores are probabilities in [0, 1]: parallel rules need one of them.
 PROBABILITIES = ("low_confidence", "margin", "topk_margin")
-REMASKING = (*PROBABILITIES, "random", "entropy")
+REMASKING = (*PROBABILITIES, "random", "entropy", "sequential")
 SCHEDULES = ("fixed", "linear", "cosine")
 EOS_RULES = ("free", "last", "never")
+CANVASES = ("whole", "growing")
 CACHES = ("none", "prefix", "dual")
 COMPILE_MODES = ("none", "default", "cuda_graphs")
 
@@ -21,7 +22,8 @@ class SamplerConfig:
     block_length: int = 32  # tokens; divides C, and is C for full diffusion (the paper: 32)
     steps: int = 128  # denoising steps over all blocks, a multiple of their number (the paper: 128)
     temperature: float = 0.0  # of the Gumbel-max draw; 0 is greedy (the paper's rollouts: 1.2)
-    remasking: str = "low_confidence"  # what commits first; or random, entropy, margin, topk_margin
+    remasking: str = "low_confidence"  # or random, entropy, margin, topk_margin, sequential
+    canvas: str = "whole"  # whole | growing: blocks are appended until EOS, unseen before (iLLaDA)
     cfg_scale: float = 0.0  # w of guidance, logits = u + (w + 1)(c - u); above 0 doubles the work
     cache: str = "none"  # none (exact) | prefix | dual (approximate, Fast-dLLM, arXiv 2505.22618)
     confidence_threshold: float | None = None  # in [0, 1]: commit all above, steps as needed
@@ -51,6 +53,7 @@ class SamplerConfig:
             remasking=REMASKING,
             schedule=SCHEDULES,
             eos=EOS_RULES,
+            canvas=CANVASES,
             cache=CACHES,
             compile=COMPILE_MODES,
         )

@@ -11,6 +11,7 @@ from igpo_lightning.data.datamodules import TraceData
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.data.synthetic import arithmetic_sft_example
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.models import BackboneModule
 from igpo_lightning.reporting.plots import CURVES_FILE, plot_sft_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_sft_table
@@ -46,7 +47,7 @@ def completion_length(config: Settings) -> int:
     return config.sampler.completion_length if length is None else length
 
 
-def trace_layout(config: Settings, tokenizer: PreTrainedTokenizerFast) -> TraceLayout:
+def trace_layout(config: Settings, backbone: BackboneModule) -> TraceLayout:
     """How rows of different length become batches."""
     stage = sft_stage(config)
     # A generated stream grows harder on the way: its order says something. Packing saves what
@@ -55,8 +56,8 @@ def trace_layout(config: Settings, tokenizer: PreTrainedTokenizerFast) -> TraceL
     length = completion_length(config)
     return TraceLayout(
         completion_length=length,
-        pad_id=tokenizer.pad_token_id,
-        eos_id=tokenizer.eos_token_id,
+        pad_id=backbone.pad_token_id,
+        eos_id=backbone.eos_token_id,
         padding=stage.padding,
         eos_tail=stage.eos_tail,
         canvas_length=config.prompt.max_length + length,  # the longest that a sequence may be
@@ -110,7 +111,7 @@ def run(config: Settings) -> dict[str, Any]:
         raise ConfigError(
             f"stage.padding=packed: {config.model.path} is a {type(backbone).__name__}, whose "
             "sequences would see each other in one row; use stage.padding=longest, or a model of "
-            "type tiny, llada or dream"
+            "this project's own (docs/models.md)"
         )
     module = SFTModule(backbone, tokenizer, config)
     pace = build.Pace(
@@ -129,7 +130,7 @@ def run(config: Settings) -> dict[str, Any]:
         stage.steps,
         stage.batch_size,
         stage.train_batch_size,
-        trace_layout(config, tokenizer),
+        trace_layout(config, backbone),
     )
     trainer.fit(module, datamodule=traces, ckpt_path=resume.checkpoint, weights_only=True)
     after, steps = None, trainer.global_step  # which the module of the evaluation does not count

@@ -78,6 +78,7 @@ def _show(config: Settings, work: Workload, plan: Plan) -> None:
     console.print(
         f"  parameters     {counts.parameters:,}, of which trained "
         f"{counts.trainable if work.train_rows else 0:,}"
+        + (f"; a token meets {counts.active:,}" if counts.active < counts.parameters else "")
     )
     console.print(
         f"  FLOPs a token  {plan.forward_flops:.3g} forward"

@@ -1,0 +1,110 @@
+"""Noised and clean tokens in one row, [x_t | x_0]: block-causal training in a single pass.
+
+Block diffusion (BD3-LM, arXiv 2503.09573, section 3.2): a block's noised tokens see the clean
+tokens of the blocks before, as they will when the sampler reaches the block. With both halves in
+one row and a mask that says who sees whom, one pass scores all blocks.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask
+
+from igpo_lightning.models.backbone import Backbone, Layout
+
+
+def sequence_positions(sequences: Tensor) -> Tensor:
+    """Position [B, L] of each token within its sequence, for sequence numbers [B, L]."""
+    own = sequences[:, :, None] == sequences[:, None, :]
+    return own.tril().sum(dim=2) - 1
+
+
+def paired_layout(sequences: Tensor, block_size: int) -> Layout:
+    """Who sees whom in [x_t | x_0].
+
+    A noised token sees its own noised block and the clean blocks before it; a clean token sees its
+    own clean block and those before. Both halves have the same positions.
+
+    Args:
+        sequences: [B, L], True at real tokens, or whole numbers where rows hold several sequences.
+        block_size: Tokens of a block, counted from each sequence's first token.
+
+    Returns:
+        A layout of 2 L tokens: a mask on CPUs, FlexAttention's on GPUs, which skips what is hidden.
+    """
+    sequences = sequences.long()
+    positions = sequence_positions(sequences)
+    blocks = (positions // block_size).repeat(1, 2)  # [B, 2 L]
+    numbers = sequences.repeat(1, 2)
+    batch, length = sequences.shape
+    noised = torch.arange(2 * length, device=sequences.device) < length
+
+    def sees(row: Tensor, _: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        own = numbers[row, query] == numbers[row, key]
+        at, other = blocks[row, query], blocks[row, key]
+        of_noised = torch.where(noised[key], other == at, other < at)
+        of_clean = ~noised[key] & (other <= at)
+        return own & torch.where(noised[query], of_noised, of_clean)
+
+    if sequences.device.type == "cuda":
+        size = 2 * length
+        mask = create_block_mask(sees, batch, None, size, size, device=sequences.device.type)
+        return Layout(positions.repeat(1, 2), mask)
+    places = torch.arange(2 * length, device=sequences.device)
+    rows = torch.arange(batch, device=sequences.device)[:, None, None]
+    visible = sees(rows, rows, places[None, :, None], places[None, None, :])
+    return Layout(positions.repeat(1, 2), visible)
+
+
+def encode_noised(
+    model: Backbone,
+    noised: Tensor,
+    clean: Tensor,
+    attention_mask: Tensor | None,
+    window: tuple[int, int] | None = None,
+) -> Tensor:
+    """Hidden states of noised rows, in one pass whatever the model's attention.
+
+    With full attention the noised row is all that is seen. A block-causal model sees noise in its
+    own block alone, and the clean tokens of the blocks before.
+
+    Args:
+        model: The backbone.
+        noised: [B, L].
+        clean: [B, L], the same tokens without noise.
+        attention_mask: [B, L], or None where nothing is padded.
+        window: Positions [start, stop) to return; None for all.
+
+    Returns:
+        [B, L, D]; with a window [B, stop - start, D].
+    """
+    block_size = getattr(model, "block_size", None)
+    if block_size is None:
+        return model.encode(noised, attention_mask, window=window)
+    real = torch.ones_like(noised) if attention_mask is None else attention_mask
+    layout = paired_layout(real, block_size)
+    both = torch.cat((noised, clean), dim=1)
+    return model.encode(both, window=window or (0, noised.shape[1]), layout=layout)
+
+
+def steps_within_blocks(unmask_step: Tensor, prompt_lengths: Tensor, block_size: int) -> Tensor:
+    """Order of commits within each token's own block, in place of that over the whole row.
+
+    What stands in other blocks is either clean or not seen, so that as many inputs as a block has
+    steps replay a whole trajectory (TraceRL, arXiv 2509.06949).
+
+    Args:
+        unmask_step: [B, C], steps over all blocks; -1 for hints, which come first.
+        prompt_lengths: [B], real tokens of the prompts: blocks are counted from their start.
+        block_size: Tokens of a block.
+
+    Returns:
+        [B, C], from 0; equal steps of a block stay equal.
+    """
+    places = prompt_lengths[:, None] + torch.arange(unmask_step.shape[1], device=unmask_step.device)
+    block = places // block_size  # [B, C]
+    same = block[:, :, None] == block[:, None, :]
+    earlier = same & (unmask_step[:, None, :] < unmask_step[:, :, None])
+    # Of tokens that share an earlier step, one counts: the first in the row.
+    equal = same & (unmask_step[:, None, :] == unmask_step[:, :, None])
+    leads = ~equal.tril(-1).any(dim=2)  # [B, C]
+    return (earlier & leads[:, None, :]).sum(dim=2)

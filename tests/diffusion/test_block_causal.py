@@ -1,0 +1,135 @@
+"""Block-causal sampling: exact over the cache, row by row, around hints."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from igpo_lightning.diffusion import SamplerConfig, denoise
+from igpo_lightning.errors import ConfigError
+from tests.small_backbones import VOCAB, build_native
+
+NAMES = ["sdar", "fast_dllm_v2", "llada2"]  # blocks of 3
+MODELS = {name: build_native(name) for name in NAMES}
+CONFIG = SamplerConfig(completion_length=9, block_length=3, steps=9)
+
+
+def prompts(lengths: list[int], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random prompts of these lengths, padded on the left to a width."""
+    ids = torch.full((len(lengths), width), 2)
+    real = torch.zeros_like(ids, dtype=torch.bool)
+    for row, length in enumerate(lengths):
+        drawn = torch.Generator().manual_seed(row)
+        ids[row, width - length :] = torch.randint(3, VOCAB, (length,), generator=drawn)
+        real[row, width - length :] = True
+    return ids, real
+
+
+def uncached(model, prompt: torch.Tensor, length: int) -> list[int]:
+    """The greedy loop in whole passes, a token a step: what a cache must not change.
+
+    `prompt` is [p] without padding. Within a block the most confident mask goes first; the first
+    token of a shifted model's block is read once the block before is whole.
+    """
+    width, mask = model.block_size, model.mask_token_id
+    total = -(-(len(prompt) + length) // width) * width
+    canvas = torch.full((1, total), mask)
+    canvas[0, : len(prompt)] = prompt
+    for start in range(len(prompt) // width * width, total, width):
+        block = slice(start, start + width)
+        while bool((canvas[0, block] == mask).any()):
+            with torch.no_grad():
+                logits = model(canvas)[0, block]
+            logits[:, mask] = -torch.inf
+            best = logits.softmax(dim=-1).max(dim=-1)
+            confidence = best.values.masked_fill(canvas[0, block] != mask, -1)
+            first = model.shifted and start > 0 and canvas[0, start] == mask
+            at = 0 if first else int(confidence.argmax())
+            canvas[0, start + at] = best.indices[at]
+    return canvas[0, len(prompt) : len(prompt) + length].tolist()
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 6, 7])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_cache_changes_no_token(name: str, length: int) -> None:
+    ids, _ = prompts([length], length)
+    out = denoise(MODELS[name], ids, CONFIG)
+    assert out.completion_ids[0].tolist() == uncached(MODELS[name], ids[0], 9)
+    assert out.body_tokens < out.canvas_tokens
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(NAMES),
+    st.lists(st.integers(1, 7), min_size=1, max_size=4),
+    st.integers(0, 2),
+    st.sampled_from([0.0, 1.0]),
+    st.sampled_from([None, 0.1]),
+    st.integers(0, 3),
+)
+def test_a_row_depends_on_its_prompt_hints_and_key_alone(
+    name, lengths, more, temperature, threshold, hinted
+) -> None:
+    ids, real = prompts(lengths, max(lengths) + more)
+    config = SamplerConfig(
+        completion_length=9,
+        block_length=3,
+        steps=9,
+        temperature=temperature,
+        confidence_threshold=threshold,
+    )
+    hints = torch.full((len(lengths), 9), -1)
+    for row in range(len(lengths)):
+        hints[row, (row + torch.arange(hinted) * 2) % 9] = 5 + row
+    keys = torch.arange(len(lengths)) + 11
+    together = denoise(MODELS[name], ids, config, real, hints, keys=keys)
+    assert torch.equal(together.hint_mask, hints != -1)
+    assert torch.equal(together.completion_ids[hints != -1], hints[hints != -1])
+    assert not together.completion_ids.eq(MODELS[name].mask_token_id).any()
+    for row, length in enumerate(lengths):
+        alone = denoise(
+            MODELS[name],
+            ids[row : row + 1, -length:],
+            config,
+            hint_ids=hints[row : row + 1],
+            keys=keys[row : row + 1],
+        )
+        assert torch.equal(alone.completion_ids[0], together.completion_ids[row])
+        assert torch.equal(alone.unmask_step[0], together.unmask_step[row])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hint_is_seen_once_its_block_is_reached(name: str) -> None:
+    """A hint in block 2 of the completion changes nothing before it, whatever its token."""
+    ids, _ = prompts([6], 6)
+    made = []
+    for token in (7, 8):
+        hints = torch.full((1, 9), -1)
+        hints[0, 7] = token
+        made.append(denoise(MODELS[name], ids, CONFIG, hint_ids=hints).completion_ids[0])
+    assert torch.equal(made[0][:6], made[1][:6])
+    assert made[0][7] == 7
+    assert made[1][7] == 8
+
+
+def test_tokens_leave_in_the_order_that_the_strategy_names() -> None:
+    """Sequential: one token a step from left to right, all nine in nine steps."""
+    config = SamplerConfig(completion_length=9, block_length=3, steps=9, remasking="sequential")
+    out = denoise(MODELS["sdar"], prompts([6], 6)[0], config)
+    assert out.unmask_step[0].tolist() == list(range(9))
+    # One pass for the prompt, three steps a block, and one clean pass after each but the last.
+    assert out.forward_passes == 1 + 3 * 3 + 2
+
+
+@pytest.mark.parametrize(
+    ("change", "fix"),
+    [
+        ({"block_length": 9}, r"block_length=9: the model's blocks have 3 tokens"),
+        ({"cache": "dual"}, r"cache=dual: .* exact cache; set sampler\.cache=none"),
+        ({"cfg_scale": 1.0}, r"cfg_scale=1\.0"),
+    ],
+)
+def test_settings_without_meaning_are_refused(change, fix) -> None:
+    config = SamplerConfig(**({"completion_length": 9, "block_length": 3, "steps": 9} | change))
+    with pytest.raises(ConfigError, match=fix):
+        denoise(MODELS["sdar"], prompts([6], 6)[0], config)

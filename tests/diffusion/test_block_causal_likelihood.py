@@ -1,0 +1,129 @@
+"""Likelihoods of block-causal models in one pass, against block after block by hand."""
+
+import pytest
+import torch
+
+from igpo_lightning.diffusion import SamplerConfig, denoise, draw_masked_inputs, token_scores
+from igpo_lightning.diffusion.likelihood import packed_token_scores
+from igpo_lightning.diffusion.paired_inputs import steps_within_blocks
+from igpo_lightning.settings import LikelihoodConfig
+from tests.small_backbones import VOCAB, build_native
+
+NAMES = ["sdar", "llada2"]  # blocks of 3, not shifted
+close = torch.testing.assert_close
+
+
+def rows(lengths: list[int], completion: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Prompts padded on the left, which of their tokens are real, and completions."""
+    drawn = torch.Generator().manual_seed(0)
+    width = max(lengths)
+    ids = torch.randint(3, VOCAB, (len(lengths), width), generator=drawn)
+    real = torch.arange(width) >= torch.tensor([[width - length] for length in lengths])
+    return ids, real, torch.randint(3, VOCAB, (len(lengths), completion), generator=drawn)
+
+
+def inputs_of(kind: str, completion: torch.Tensor, real: torch.Tensor, **options):
+    everything = torch.ones_like(completion, dtype=torch.bool)
+    steps = options.pop("unmask_step", None)
+    return draw_masked_inputs(
+        LikelihoodConfig(kind=kind, **options),
+        completion,
+        keys=torch.arange(len(completion)),
+        hint_mask=~everything,
+        live_mask=everything,
+        unmask_step=steps,
+        prompt_mask=real,
+        block_size=3,
+    )
+
+
+def by_hand(model, prompt: torch.Tensor, completion: torch.Tensor, mask: torch.Tensor) -> list:
+    """log p of each token of one row [C] in an input: its block is noised, what is before clean."""
+    clean = torch.cat((prompt, completion))
+    noised = torch.cat((prompt, completion.masked_fill(mask, model.mask_token_id)))
+    made = []
+    for place in range(len(prompt), len(clean)):
+        start = place // 3 * 3
+        row = torch.cat((clean[:start], noised[start : start + 3]))
+        with torch.no_grad():
+            logp = model(row[None])[0, place].float().log_softmax(dim=-1)
+        made.append(logp[clean[place]].item())
+    return made
+
+
+@pytest.mark.parametrize("kind", ["mean_field", "elbo", "strata"])
+@pytest.mark.parametrize("name", NAMES)
+def test_one_pass_scores_what_block_after_block_does(name: str, kind: str) -> None:
+    """Rows of 6, 4 and 1 prompt tokens in one batch, so that blocks begin in different columns."""
+    model, lengths = build_native(name), [6, 4, 1]
+    prompts, real, completion = rows(lengths, 7)
+    inputs = inputs_of(kind, completion, real)
+    with torch.no_grad():
+        scores = token_scores(model, prompts, completion, inputs, real)
+    for row, length in enumerate(lengths):
+        expected = torch.zeros(7)
+        for n in range(inputs.masks.shape[1]):
+            logp = by_hand(model, prompts[row, -length:], completion[row], inputs.masks[row, n])
+            expected += inputs.weights[row, n] * torch.tensor(logp)
+        close(scores.logp[row], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "fast_dllm_v2"])
+def test_a_row_is_scored_alone_as_among_others(name: str) -> None:
+    model, lengths = build_native(name), [6, 4, 1]
+    prompts, real, completion = rows(lengths, 7)
+    inputs = inputs_of("elbo", completion, real)
+    together = token_scores(model, prompts, completion, inputs, real).logp
+    for row, length in enumerate(lengths):
+        part = slice(row, row + 1)
+        alone = token_scores(
+            model, prompts[part, -length:], completion[part], inputs.rows(part)
+        ).logp
+        close(alone[0], together[row], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "fast_dllm_v2"])
+def test_packed_rows_are_scored_as_in_rows_of_their_own(name: str) -> None:
+    model = build_native(name)
+    prompts, real, completion = rows([4, 4], 5)
+    inputs = inputs_of("elbo", completion, real)
+    apart = token_scores(model, prompts, completion, inputs).logp
+    canvas = torch.cat((prompts, completion), dim=1).view(1, -1)
+    numbers = torch.tensor([[1] * 9 + [2] * 9])
+    places = torch.stack((torch.arange(4, 9), torch.arange(13, 18)))
+    packed = packed_token_scores(model, canvas, numbers, places, inputs)
+    close(packed, apart, atol=1e-5, rtol=1e-4)
+
+
+def test_steps_are_counted_within_blocks() -> None:
+    """A prompt of 4: the completion's blocks of 3 are [0, 1], [2, 3, 4], [5, 6]."""
+    steps = torch.tensor([[1, 0, 4, 2, 4, 9, -1]])
+    assert steps_within_blocks(steps, torch.tensor([4]), 3).tolist() == [[1, 0, 1, 0, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_trajectory_is_replayed_in_as_many_passes_as_a_block_has_steps(name: str) -> None:
+    """Greedy sampling, a token a step: each token was the most probable one when it was committed,
+    and three inputs score all nine of them so."""
+    model = build_native(name)
+    prompts, real, _ = rows([6, 3], 9)
+    out = denoise(model, prompts, SamplerConfig(9, 3, 9), prompt_mask=real)
+    inputs = inputs_of(
+        "trajectory", out.completion_ids, real, unmask_step=out.unmask_step, slices=3
+    )
+    assert inputs.masks.shape[1] == 3
+    scores = token_scores(model, prompts, out.completion_ids, inputs, real).logp
+    for row, length in enumerate([6, 3]):
+        prompt = prompts[row, -length:]
+        for place in range(9):
+            later = out.unmask_step[row] >= out.unmask_step[row, place]
+            logp = by_hand(model, prompt, out.completion_ids[row], later)[place]
+            assert scores[row, place].item() == pytest.approx(logp, abs=1e-4)
+            noised = out.completion_ids[row].masked_fill(later, model.mask_token_id)
+            start = (length + place) // 3 * 3
+            seen = torch.cat((prompt, out.completion_ids[row]))[:start]
+            block = torch.cat((prompt, noised))[start : start + 3]
+            with torch.no_grad():
+                logits = model(torch.cat((seen, block))[None])[0, length + place]
+            logits[model.mask_token_id] = -torch.inf
+            assert logits.argmax() == out.completion_ids[row, place]

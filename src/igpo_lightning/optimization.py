@@ -1,7 +1,7 @@
-"""AdamW with linear warm-up and an optional linear decay, for both training stages."""
+"""AdamW and its learning rate over the steps, for both training stages."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
@@ -12,12 +12,44 @@ from igpo_lightning import distributed
 from igpo_lightning.settings import OptimizerConfig
 
 
-def lr_factor(step: int, total_steps: int, warmup_steps: int, decay_share: float) -> float:
-    """Factor on the learning rate at optimizer step `step`, counted from 0."""
-    warm = min(1.0, (step + 1) / (warmup_steps + 1))
-    decay_steps = decay_share * total_steps
+def trapezoid(step: int, total_steps: int, settings: OptimizerConfig) -> float:
+    """Linear warm-up from above 0, a plateau, and linear decay over `decay_share` of all steps."""
+    warm = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+    decay_steps = settings.decay_share * total_steps
     left = (total_steps - step) / decay_steps if decay_steps else 1.0
     return min(warm, max(0.0, min(1.0, left)))
+
+
+def linear(step: int, total_steps: int, settings: OptimizerConfig) -> float:
+    """Linear warm-up from 0 at the first step, then linear to 0 (transformers' "linear")."""
+    if step < settings.warmup_steps:
+        return step / settings.warmup_steps
+    return _left(step, total_steps, settings)
+
+
+def cosine(step: int, total_steps: int, settings: OptimizerConfig) -> float:
+    """Linear warm-up from 0, then a half cosine to a tenth (transformers' with a least rate)."""
+    if step < settings.warmup_steps:
+        return step / settings.warmup_steps
+    done = 1 - _left(step, total_steps, settings)
+    return 0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2
+
+
+def _left(step: int, total_steps: int, settings: OptimizerConfig) -> float:
+    """Share of the steps after warm-up that is left, in [0, 1]."""
+    return max(0.0, (total_steps - step) / max(1, total_steps - settings.warmup_steps))
+
+
+SCHEDULES: dict[str, Callable[[int, int, OptimizerConfig], float]] = {
+    "trapezoid": trapezoid,
+    "linear": linear,
+    "cosine": cosine,
+}
+
+
+def lr_factor(step: int, total_steps: int, settings: OptimizerConfig) -> float:
+    """Factor on the learning rate at optimizer step `step`, counted from 0."""
+    return SCHEDULES[settings.schedule](step, total_steps, settings)
 
 
 def build_optimizer(
@@ -32,7 +64,7 @@ def build_optimizer(
     )
     scheduler = LambdaLR(
         optimizer,
-        lambda step: lr_factor(step, total_steps, settings.warmup_steps, settings.decay_share),
+        lambda step: lr_factor(step, total_steps, settings),
     )
     return {
         "optimizer": optimizer,

@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 from igpo_lightning.diffusion.estimators import (
     elbo_masks,
     mean_field_masks,
-    order_credit,
     quadrature_masks,
-    step_order,
     strata_masks,
-    trajectory_masks,
 )
+from igpo_lightning.diffusion.ordered_masks import step_order, trajectory_masks
 from igpo_lightning.settings import LikelihoodConfig
 from igpo_lightning.settings.likelihood import COUPLINGS
 
@@ -190,22 +188,6 @@ def test_step_order_counts_distinct_steps_of_the_chosen_tokens():
     )
     assert places[0, [0, 2, 3]].tolist() == [1, 1, 0]
     assert steps.tolist() == [[2]]
-
-
-def test_credit_falls_from_the_first_step_to_the_last():
-    """s = 0.5, steps 0, 4, 9: raw 1.5, 1.0, 0.5 (places, not times, are what counts), mean 1.
-    The last token does not count and keeps 1."""
-    steps, counted = torch.tensor([[9, 0, 4, 2]]), torch.tensor([[True, True, True, False]])
-    assert order_credit(steps, counted, 0.5)[0].tolist() == pytest.approx([0.5, 1.5, 1.0, 1.0])
-    assert order_credit(steps, counted, -0.5)[0].tolist() == pytest.approx([1.5, 0.5, 1.0, 1.0])
-
-
-def test_credit_has_mean_one_whatever_the_sizes_of_the_steps():
-    """s = 1, steps 0, 0, 1: raw 2, 2, 0, mean 4/3, so 1.5, 1.5, 0. One step alone: all 1."""
-    credit = order_credit(torch.tensor([[0, 0, 1]]), torch.ones(1, 3, dtype=torch.bool), 1.0)
-    assert credit[0].tolist() == pytest.approx([1.5, 1.5, 0])
-    credit = order_credit(torch.tensor([[3, 3, 3]]), torch.ones(1, 3, dtype=torch.bool), 1.0)
-    assert credit[0].tolist() == pytest.approx([1, 1, 1])
 
 
 # ---- bias and variance on the 3-token, 4-word model -----------------------------------------

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from igpo_lightning.checks import validate
+from igpo_lightning.diffusion.masked_inputs import KINDS
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import LikelihoodConfig
 from igpo_lightning.settings.likelihood import ESTIMATORS
@@ -24,7 +25,7 @@ def test_every_file_is_an_estimator(name):
 
 def test_every_kind_has_a_file():
     kinds = {composed(f"likelihood={name}").likelihood.kind for name in NAMES}
-    assert kinds == set(ESTIMATORS)
+    assert kinds == set(ESTIMATORS) == set(KINDS)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,6 @@ def test_every_kind_has_a_file():
         ("likelihood.nodes=0", "likelihood.nodes=0"),
         ("likelihood.upper_beta=0.5", "likelihood.upper_beta=0.5"),
         ("likelihood.prompt_mask_rate=2", "likelihood.prompt_mask_rate=2"),
-        ("likelihood.credit_strength=-3", "likelihood.credit_strength=-3"),
     ],
 )
 def test_a_bad_value_is_named_with_its_key(override, message):
@@ -50,25 +50,14 @@ def test_antithetic_masks_need_pairs():
     validate(composed("likelihood=quadrature", "likelihood.coupling=antithetic"))  # nodes pair
 
 
-@pytest.mark.parametrize(
-    ("preset", "kind", "ratio", "kl"),
-    [
-        ("espo", "elbo", "sequence", "k2"),
-        ("gdpo", "quadrature", "sequence", "k2"),
-        ("spg", "sandwich", None, None),
-        ("coupled_grpo", "strata", "token", "k3"),
-        ("daca_grpo", "strata", "token", "k3"),
-        ("tracerl", "trajectory", "token", "k3"),
-    ],
-)
-def test_the_presets_of_related_work_pair_an_estimator_with_an_objective(preset, kind, ratio, kl):
-    """Weights of 1/t meet no token ratio and no exponential KL estimate."""
-    on_cpu = ("model=tiny", "data=arithmetic", "trainer=cpu")
-    config = composed(f"experiment={preset}", *on_cpu)
-    validate(config)
-    assert config.likelihood.kind == kind
-    if ratio is None:  # no ratio at all
-        assert config.objective.loss == "log_likelihood"
-        assert config.objective.beta == 0
-    else:
-        assert (config.objective.ratio, config.objective.kl) == (ratio, kl)
+def test_a_subsample_of_positions_needs_a_sum() -> None:
+    """Each position left out is stood for by those drawn; a mean has no such weight."""
+    fitting = ("experiment=just_grpo", "model=tiny", "data=arithmetic", "likelihood.positions=4")
+    validate(composed(*fitting))
+    with pytest.raises(ConfigError, match=r"likelihood.positions=4: stands for a sum"):
+        validate(composed(*fitting, "objective.normalization=sequence"))
+
+
+def test_merged_steps_need_a_fixed_number_of_steps() -> None:
+    with pytest.raises(ConfigError, match=r"likelihood.shrink=8: merges a fixed number"):
+        validate(composed("likelihood=tracerl", "sampler.confidence_threshold=0.9"))

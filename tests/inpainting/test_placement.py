@@ -25,23 +25,23 @@ def test_compressed_chunks_that_fill_the_completion_leave_no_gaps():
 
 
 def test_gaps_are_stretched_up_to_the_limit():
-    """Given 10 of 20 tokens, completion 100, tail 30: (100 - 30 - 10) / 10 = 6, at most 1.5.
+    """A trace of 20 tokens, room 70: 70 / 20 = 3.5, at most 1.5.
 
     Gaps 4 and 6 become 6 and 9: places 6 and 6 + 5 + 9 = 20.
     """
-    assert stretched_positions([(4, 9), (15, 20)], 20, 100, 1.5, 100, 30) == [6, 20]
+    assert stretched_positions([(4, 9), (15, 20)], 20, 70, 1.5, 100) == [6, 20]
 
 
 def test_gaps_are_never_shrunk():
-    """Given 10 of 40 tokens in 45 - 30 places: the factor would be 5 / 30; it stays 1."""
-    assert stretched_positions([(10, 15), (35, 40)], 40, 45, 1.5, 100, 30) == [10, 35]
+    """A trace of 40 tokens in 15 places: the factor would be 15 / 40; it stays 1."""
+    assert stretched_positions([(10, 15), (35, 40)], 40, 15, 1.5, 100) == [10, 35]
 
 
-def test_the_factor_fills_the_room_before_the_tail():
-    """Given 10 of 30 tokens, completion 64, tail 30: (64 - 30 - 10) / 20 = 1.2."""
-    assert stretched_positions([(10, 15), (25, 30)], 30, 64, 1.5, 100, 30) == [12, 29]
+def test_the_factor_spreads_the_whole_trace_over_the_room():
+    """A trace of 30 tokens, room 36: 1.2. Gaps 10 and 10 become 12 and 12."""
+    assert stretched_positions([(10, 15), (25, 30)], 30, 36, 1.5, 100) == [12, 29]
 
 
-def test_a_gap_is_cut_to_its_limit():
-    """A gap of 90 stretched by 1.5 is 135, cut to 100."""
-    assert stretched_positions([(90, 95)], 95, 400, 1.5, 100, 30) == [100]
+def test_a_gap_between_chunks_is_cut_to_its_limit():
+    """The first chunk stands at 90 * 1.5 = 135; the gap of 90 after it is 135 too, cut to 100."""
+    assert stretched_positions([(90, 95), (185, 190)], 190, 370, 1.5, 100) == [135, 240]

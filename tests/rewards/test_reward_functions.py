@@ -16,7 +16,7 @@ from igpo_lightning.rewards.functions import (
     reward_parts,
 )
 
-TAGGED = "<reasoning>3+4</reasoning><answer>7</answer>"
+TAGGED = "<reasoning>\n3+4</reasoning><answer>\n\\boxed{7}</answer>"
 
 
 def graded(text: str = "", right: bool = True, tokens: int = 8) -> Graded:
@@ -28,10 +28,12 @@ def graded(text: str = "", right: bool = True, tokens: int = 8) -> Graded:
     [
         (graded(TAGGED), 1.0, 0.75, 0.25),
         (graded("7", right=False, tokens=32), 0.0, 0.0, 1.0),
-        # Three of four tags once: 0.75 * 3 / 4.
-        (graded(TAGGED.replace("</answer>", "")), 1.0, 0.5625, 0.25),
-        # A tag that stands twice does not count.
-        (graded("<answer>" + TAGGED), 1.0, 0.5625, 0.25),
+        # Three of four tags once, and a box: 3 * 0.125 + 0.25.
+        (graded(TAGGED.replace("</answer>", "")), 1.0, 0.625, 0.25),
+        # A tag that stands twice does not count, nor an opening one without a line break.
+        (graded("<answer>\n" + TAGGED), 1.0, 0.625, 0.25),
+        (graded(TAGGED.replace("\n", "")), 1.0, 0.5, 0.25),
+        (graded(TAGGED.replace("boxed", "text")), 1.0, 0.5, 0.25),
     ],
 )
 def test_each_reward_by_hand(item, correctness, format_tags, length):

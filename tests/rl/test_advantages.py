@@ -6,8 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igpo_lightning.rl import group_advantages
-from igpo_lightning.rl.advantages import informative_groups
-from igpo_lightning.settings.objective import ADVANTAGES
+from igpo_lightning.rl.advantages import (
+    ADVANTAGES,
+    accuracy_within,
+    informative_groups,
+    summed_advantages,
+)
+from igpo_lightning.settings import objective
+
+# Those that sum to 0 over a group and compare it with nothing else.
+KINDS = tuple(kind for kind in ADVANTAGES if kind not in ("batch", "wd1_positive"))
 
 rewards_of_groups = st.integers(2, 8).flatmap(
     lambda size: st.lists(
@@ -85,3 +93,44 @@ def test_groups_are_informative_when_their_rewards_differ():
 def test_an_unknown_kind_is_named():
     with pytest.raises(ValueError, match="'median' is unknown"):
         group_advantages(torch.zeros(1, 2), "median")
+
+
+@pytest.mark.parametrize("kind", ["mean", "std", "z_score", "batch", "loo", "wd1"])
+@pytest.mark.parametrize("reward", [0.1, 1 / 3, 3.3, 1e-3])
+def test_equal_rewards_have_no_advantage_whatever_float32_makes_of_their_mean(kind, reward):
+    """Eight times 0.1 have the mean 0.1 + 1.5e-9: a deviation of that size would make it 1."""
+    for size in (3, 5, 7, 8, 16):
+        advantages = group_advantages(torch.full((1, size), reward), kind)
+        assert torch.equal(advantages, torch.zeros(1, size))
+
+
+def test_the_population_z_score():
+    """Rewards 1, 0, 0, 0: mean 1/4, variance 3/16, so 3/4 over sqrt(3)/4 and -1/4 over it."""
+    advantages = group_advantages(torch.tensor([[1.0, 0, 0, 0]]), "z_score")
+    root = 3**0.5
+    torch.testing.assert_close(advantages, torch.tensor([[root, *([-1 / root] * 3)]]))
+
+
+def test_batch_scaling_divides_by_the_deviation_of_all_rewards():
+    """Rewards 2, 0 and 1, 1: their mean is 1, the squares 1 + 1 over 3, deviation sqrt(2/3)."""
+    advantages = group_advantages(torch.tensor([[2.0, 0], [1, 1]]), "batch", epsilon=0.0)
+    scale = (2 / 3) ** -0.5
+    torch.testing.assert_close(advantages, torch.tensor([[scale, -scale], [0.0, 0.0]]))
+
+
+def test_normalize_then_sum_gives_each_reward_the_same_say():
+    """One reward is 0 or 100, one 0 or 1: of two samples with one each, neither is ahead."""
+    parts = torch.tensor([[[100.0, 0.0], [0.0, 1.0], [0.0, 0.0], [100.0, 1.0]]])
+    advantages = summed_advantages(parts, epsilon=0.0)[0]
+    torch.testing.assert_close(advantages[0], advantages[1])
+    assert advantages[2] < advantages[0] < advantages[3]
+
+
+def test_accuracy_within_counts_its_ends():
+    """Of ten answers 0, 1, 2, 8 and 9 right: 2 and 8 lie within 0.2 and 0.8."""
+    correct = torch.arange(10) < torch.tensor([0, 1, 2, 8, 9])[:, None]
+    assert accuracy_within(correct, 0.2, 0.8).tolist() == [False, False, True, True, False]
+
+
+def test_the_settings_know_every_kind():
+    assert (*ADVANTAGES, "normalize_then_sum") == objective.ADVANTAGES

@@ -7,14 +7,17 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.rl import group_advantages, policy_loss
+from igpo_lightning.rl.normalization import NORMALIZATIONS, normalized_weights
 from igpo_lightning.rl.objectives import (
+    KL_ESTIMATES,
     OBJECTIVES,
+    RATIO_LENGTHS,
     TokenTerms,
     importance_ratio,
     kl_estimate,
-    normalized_weights,
     register_objective,
 )
+from igpo_lightning.settings import objective
 
 ALL = torch.ones(1, 2, dtype=torch.bool)
 
@@ -392,7 +395,10 @@ def test_a_new_objective_is_one_function():
 @pytest.mark.parametrize(
     ("option", "match"),
     [
-        ({"loss": "hope"}, "objective 'hope' is unknown; use one of clip, log_likelihood"),
+        (
+            {"loss": "hope"},
+            "objective 'hope' is unknown; use one of clip, linear_clip, cispo, sapo, log_like",
+        ),
         ({"ratio": "word"}, "objective.ratio=word: use one of"),
         ({"normalization": "never"}, "objective.normalization=never: use one of"),
         ({"kl": "k9", "beta": 0.1}, "objective.kl=k9: use one of"),
@@ -403,3 +409,118 @@ def test_unknown_names_are_named(option, match):
     new = logs([0.25, 0.25])
     with pytest.raises(ValueError, match=match):
         policy_loss(new, new, torch.tensor([1.0]), ALL, ref_logp=new, **option)
+
+
+# ---- what single methods add --------------------------------------------------------------------
+
+ONE, TWO = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 2, dtype=torch.bool)
+
+
+def gain(ratio: float, advantage: float, **options: object) -> tuple[float, float]:
+    """Loss of one token with a given ratio, and its derivative to log p."""
+    logp = torch.tensor([[math.log(ratio)]], requires_grad=True)
+    loss, _ = policy_loss(logp, torch.zeros(1, 1), torch.tensor([advantage]), ONE, **options)
+    loss.backward()
+    return -loss.item(), -logp.grad.item()
+
+
+def test_the_dual_clip_bounds_what_a_bad_sample_can_cost():
+    """Ratio 5, A = -1: the surrogate is -5 and grows with the ratio; dual-clipped it is -3."""
+    assert gain(5.0, -1.0) == (pytest.approx(-5.0), pytest.approx(-5.0))
+    assert gain(5.0, -1.0, clip_dual=3.0) == (pytest.approx(-3.0), 0.0)
+    assert gain(2.0, -1.0, clip_dual=3.0) == (pytest.approx(-2.0), pytest.approx(-2.0))
+
+
+def test_the_linearised_ratio_is_finite_far_below_the_old_policy():
+    """log ratio -4: 1 + log ratio is -3, whose logarithm (the published code) is NaN."""
+    value, slope = gain(math.exp(-4.0), 1.0, loss="linear_clip")
+    assert (value, slope) == (pytest.approx(-3.0), pytest.approx(1.0))
+    value, slope = gain(math.exp(-0.1), -1.0, loss="linear_clip")  # A < 0: the ratio itself
+    assert value == pytest.approx(-math.exp(-0.1))
+    assert slope == pytest.approx(-math.exp(-0.1))
+
+
+def test_cispo_weighs_the_log_likelihood_and_keeps_the_gradient_of_clipped_tokens():
+    """Ratio 3, bound 1.2: the gradient of log p is 1.2 A, where the surrogate's is 0."""
+    assert gain(3.0, 1.0)[1] == 0.0
+    assert gain(3.0, 1.0, loss="cispo")[1] == pytest.approx(1.2)
+    assert gain(0.5, 1.0, loss="cispo")[1] == pytest.approx(0.5)
+
+
+def test_sapo_is_the_policy_gradient_at_ratio_one():
+    """4 / T sigmoid'(0) T = 1, whatever the temperature; at ratio 3 the gate has almost shut."""
+    assert gain(1.0, 1.0, loss="sapo")[1] == pytest.approx(1.0)
+    assert gain(1.0, -1.0, loss="sapo")[1] == pytest.approx(-1.0)
+    assert 0 < gain(6.0, 1.0, loss="sapo")[1] < 0.2
+
+
+def test_a_ratio_over_whole_likelihoods():
+    """Ratios 2 and 4: their product is 8, with ratio_length=one."""
+    ratio = importance_ratio(logs([0.4, 0.8]), logs([0.2, 0.2]), TWO, "sequence", "one")
+    torch.testing.assert_close(ratio, torch.full((1, 2), 8.0))
+
+
+def test_a_ratio_may_cover_tokens_that_do_not_count():
+    """The released code: a dropped hint has no term, but its log p moves the row's ratio."""
+    logp = torch.zeros(1, 2, requires_grad=True)
+    kept = torch.tensor([[True, False]])
+    for ratio_mask, slope in ((None, 0.0), (TWO, -0.5)):
+        logp.grad = None
+        loss, _ = policy_loss(
+            logp, torch.zeros(1, 2), torch.ones(1), kept, ratio="sequence", ratio_mask=ratio_mask
+        )
+        loss.backward()
+        assert logp.grad[0, 1].item() == slope
+
+
+def test_a_sequences_divergence_is_that_of_the_summed_log_probabilities():
+    """Differences 1 and 2: k2 of the sequence is 9 / 2, of the tokens 1/2 + 4/2."""
+    logp, ref = torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2)
+
+    def penalty(**options: object) -> float:
+        _, stats = policy_loss(
+            logp, logp, torch.zeros(1), TWO, ref_logp=ref, beta=1.0, kl="k2", **options
+        )
+        return stats["kl"].item()
+
+    assert penalty() == pytest.approx((1 / 2 + 4 / 2) / 2)
+    assert penalty(kl_level="sequence") == pytest.approx(9 / 2 / 2)  # a token
+    assert penalty(kl_level="sequence", kl_normalization="sum") == pytest.approx(9 / 2)
+
+
+def test_a_penalty_may_refer_to_the_old_policy():
+    logp, old = torch.tensor([[1.0]]), torch.tensor([[0.5]])
+    _, stats = policy_loss(
+        logp, old, torch.zeros(1), ONE, beta=1.0, kl="k1", kl_target="old", ref_logp=None
+    )
+    assert stats["kl"].item() == pytest.approx(0.5)
+
+
+def test_k1_as_a_loss_has_no_expected_gradient():
+    """The gradient of sum p log(p/q) is not that of the sample mean of log p - log q: it is 0."""
+    logits = torch.tensor([0.3, -0.2, 1.0], requires_grad=True)
+    logp, q = logits.log_softmax(0), torch.tensor([0.2, 0.3, 0.5])
+    (kl_estimate(logp, q.log(), "k1") * logp.detach().exp()).sum().backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(3), atol=1e-6, rtol=0)
+
+
+def test_micro_batches_weigh_alike_whatever_they_hold():
+    """Rows of 2, 1 and 3 tokens one a micro-batch: each row weighs 1/3."""
+    mask = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
+    weights = normalized_weights(mask, "micro_batch", micro_batch=1)
+    torch.testing.assert_close(weights.sum(dim=1), torch.full((3,), 1 / 3))
+    weights = normalized_weights(mask[:2], "micro_batch", micro_batch=2)
+    torch.testing.assert_close(weights, mask[:2] / 3)
+
+
+def test_a_rows_mean_may_divide_by_more_tokens_than_count():
+    """Two of four live tokens count: each weighs 1/4 of the row."""
+    live, kept = torch.ones(1, 4), torch.tensor([[True, True, False, False]])
+    weights = normalized_weights(kept, denominators=live)
+    torch.testing.assert_close(weights, torch.tensor([[0.25, 0.25, 0.0, 0.0]]))
+
+
+def test_the_settings_know_every_normalization_and_estimate():
+    assert tuple(NORMALIZATIONS) == objective.NORMALIZATIONS
+    assert (*KL_ESTIMATES, "none") == objective.KL_ESTIMATES
+    assert tuple(RATIO_LENGTHS) == objective.RATIO_LENGTHS

@@ -46,6 +46,24 @@ def check_inpaint(settings: Settings) -> None:
     )
 
 
+def check_likelihood(settings: Settings) -> None:
+    """The estimator fits the sampler and the normalisation."""
+    likelihood, sampler = settings.likelihood, settings.sampler
+    require(
+        likelihood.shrink is None or (sampler.confidence_threshold or sampler.factor) is None,
+        "likelihood.shrink",
+        likelihood.shrink,
+        "merges a fixed number of sampler steps; leave sampler.confidence_threshold and "
+        "sampler.factor null, or take likelihood=trajectory",
+    )
+    require(
+        likelihood.positions is None or settings.objective.normalization in ("constant", "sum"),
+        "likelihood.positions",
+        likelihood.positions,
+        "stands for a sum over all tokens; use it with objective.normalization=constant or sum",
+    )
+
+
 def check_names(settings: Settings) -> None:
     """Objective and rewards are registered here or by a plugin."""
     names = known_names(settings, "objective")

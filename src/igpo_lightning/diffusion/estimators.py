@@ -12,10 +12,10 @@ from torch import Tensor
 
 from igpo_lightning.diffusion.noise import fold, uniform
 
-_NOISE, _COUNT = 0, 1  # independent streams of one row key
+_NOISE, COUNT = 0, 1  # independent streams of one row key
 
 
-def _noise(keys: Tensor, draws: int, length: int) -> Tensor:
+def mask_noise(keys: Tensor, draws: int, length: int) -> Tensor:
     """Uniform noise [B, draws, C] of row keys [B]."""
     draw = torch.arange(draws, device=keys.device)
     position = torch.arange(length, device=keys.device)
@@ -23,7 +23,7 @@ def _noise(keys: Tensor, draws: int, length: int) -> Tensor:
     return uniform(fold(draw_keys[..., None], position))
 
 
-def _ranks(values: Tensor, chosen: Tensor) -> Tensor:
+def ranks_among(values: Tensor, chosen: Tensor) -> Tensor:
     """Rank [..., C] of each chosen value among the chosen ones of its row, smallest first.
 
     Values that are not chosen rank behind all others.
@@ -36,6 +36,16 @@ def mean_field_masks(free: Tensor) -> tuple[Tensor, Tensor]:
     """Everything masked at once (diffu-GRPO, arXiv 2504.12216; IGPO): `free` [B, C], N = 1."""
     masks = free[:, None]
     return masks, masks.float()
+
+
+def bound_weights(masks: Tensor, total: Tensor) -> Tensor:
+    """Weights F / (l N) of the lower bound, for masks [B, N, C] of l of F = `total` [B] tokens.
+
+    Random counts l ~ U{1, ..., F}, or t = l / F: LLaDA, SPG and BGPO.
+    """
+    counts = masks.sum(dim=2)  # l, [B, N]
+    weights = total[:, None] / (counts.clamp(min=1) * masks.shape[1])
+    return masks * weights[..., None].float()
 
 
 def elbo_masks(
@@ -64,14 +74,78 @@ def elbo_masks(
     source = {"independent": index, "shared": 0 * index, "antithetic": index // 2}[coupling]
     second = (index % 2 == 1) & paired  # [N]
 
-    ranks = _ranks(_noise(keys, draws, free.shape[1]), free[:, None])[:, source]  # [B, N, C]
-    drawn = uniform(fold(fold(keys, _COUNT)[:, None], index // 2 if paired else index))  # [B, N]
+    ranks = ranks_among(mask_noise(keys, draws, free.shape[1]), free[:, None])[
+        :, source
+    ]  # [B, N, C]
+    drawn = uniform(fold(fold(keys, COUNT)[:, None], index // 2 if paired else index))  # [B, N]
     counts = (drawn * count_free).long() + 1
     counts = torch.where(second, count_free + 1 - counts, counts)
     ranks = torch.where(second[:, None], count_free[..., None] - 1 - ranks, ranks)
     masks = (ranks < counts[..., None]) & free[:, None]
-    weights = count_free / (counts.clamp(min=1) * samples)  # [B, N]
-    return masks, masks * weights[..., None].float()
+    return masks, bound_weights(masks, count_free[:, 0])
+
+
+def pair_weights(masks: Tensor, free: Tensor) -> Tensor:
+    """Weights (F + 1) / (l N) of complementary pairs of masks [B, N, C]; see `pair_masks`."""
+    counts = masks.sum(dim=2).clamp(min=1)  # [B, N]
+    weights = (free.sum(dim=1)[:, None] + 1) / (counts * masks.shape[1])
+    return masks * weights[..., None].float()
+
+
+def pair_masks(keys: Tensor, free: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
+    """Complementary pairs of masks for the lower bound (ESPO, arXiv 2512.03759), N = 2 `pairs`.
+
+    The first mask of a pair hides l ~ U{0, ..., F} random tokens, the second all others. A token
+    weighs (F + 1) / (l N) in a mask of l tokens: each mask alone is unbiased for the bound, since
+    an empty one is drawn with probability 1 / (F + 1). ESPO spreads the counts of a micro-batch
+    evenly; here each row draws its own.
+    """
+    count_free = free.sum(dim=1)[:, None]  # F, [B, 1]
+    ranks = ranks_among(mask_noise(keys, pairs, free.shape[1]), free[:, None])  # [B, pairs, C]
+    index = torch.arange(pairs, device=free.device)
+    drawn = uniform(fold(fold(keys, COUNT)[:, None], index))  # [B, pairs]
+    first = ranks < (drawn * (count_free + 1)).long()[..., None]
+    masks = torch.stack((first, ~first), dim=2).flatten(1, 2) & free[:, None]
+    return masks, pair_weights(masks, free)
+
+
+def spread_masks(keys: Tensor, free: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """Masks whose counts are spread evenly over 1, ..., F (BGPO, arXiv 2510.11683), N = `samples`.
+
+    Mask n hides 1 + (l + floor(n F / N)) mod F tokens with one random l a row, each mask its own.
+    Every count is equally probable in each mask: the bound's estimate of `elbo_masks` with less
+    variance between masks.
+    """
+    count_free = free.sum(dim=1)[:, None]  # F, [B, 1]
+    index = torch.arange(samples, device=free.device)
+    start = (uniform(fold(keys, COUNT))[:, None] * count_free).long()
+    counts = (start + index * count_free // samples) % count_free.clamp(min=1) + 1  # [B, N]
+    ranks = ranks_among(mask_noise(keys, samples, free.shape[1]), free[:, None])
+    masks = (ranks < counts[..., None]) & free[:, None]
+    return masks, bound_weights(masks, count_free[:, 0])
+
+
+def coupled_weights(masks: Tensor, times: Tensor) -> Tensor:
+    """Weights [B, 3, C] of the masks of `coupled_masks`, drawn with probability `times` [B]."""
+    weights = torch.stack((torch.ones_like(times), 1 / times, 1 / (1 - times)), dim=1) / 2
+    return masks * weights[..., None].float()
+
+
+def coupled_masks(keys: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """Everything; each token with probability t ~ U(0.2, 0.8); the rest (DiffuCoder, 2506.20639).
+
+    A token's estimate is the mean of its score in the first and of 1 / t, or 1 / (1 - t), times
+    its score in the second or third. DiffuCoder draws one t for a batch; here each row has its own.
+    """
+    times = 0.2 + 0.6 * uniform(fold(keys, COUNT))
+    below = mask_noise(keys, 1, free.shape[1])[:, 0] < times[:, None]
+    masks = torch.stack((free, below & free, ~below & free), dim=1)
+    return masks, coupled_weights(masks, times)
+
+
+def quadrature_weights(masks: Tensor, times: Tensor, shares: Tensor) -> Tensor:
+    """Weights w / t of masks [B, N, C] at times t [N] with quadrature weights w [N] on [0, 1]."""
+    return masks * (shares / times).float()[:, None]
 
 
 def quadrature_masks(
@@ -81,6 +155,7 @@ def quadrature_masks(
     samples: int,
     coupling: str = "independent",
     fixed_counts: bool = False,
+    round_down: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The lower bound with fixed times: Gauss-Legendre nodes in t (GDPO, arXiv 2510.08554).
 
@@ -100,6 +175,7 @@ def quadrature_masks(
         fixed_counts: Mask t_m F tokens, rounded at random to a whole number, instead of each token
             by itself. The probability of each token is the same, the number no longer spreads:
             much less variance, for a bias that vanishes with the length.
+        round_down: With fixed counts: always round down, as GDPO's code does. More bias.
     """
     points, node_weights = leggauss(nodes)  # on [-1, 1], symmetric
     times = torch.tensor((points + 1) / 2, device=free.device)
@@ -111,15 +187,17 @@ def quadrature_masks(
 
     draws = nodes * samples if coupling == "independent" else samples
     source = torch.arange(draws, device=free.device).repeat_interleave(nodes * samples // draws)
-    noise = _noise(keys, draws, free.shape[1])
+    noise = mask_noise(keys, draws, free.shape[1])
     if fixed_counts:
-        rounding = uniform(fold(fold(keys, _COUNT)[:, None], source))  # [B, N]
+        rounding = uniform(fold(fold(keys, COUNT)[:, None], source))  # [B, N]
+        if round_down:  # the small term keeps 0.5 * 12 from becoming 5
+            rounding = torch.full_like(rounding, 1e-9)
         counts = (lower * free.sum(dim=1)[:, None] + rounding).floor()
-        below = _ranks(noise, free[:, None])[:, source] < counts[..., None]
+        below = ranks_among(noise, free[:, None])[:, source] < counts[..., None]
     else:
         below = noise[:, source] < lower[:, None]
     masks = (below ^ mirrored[:, None]) & free[:, None]
-    return masks, masks * (share / times).float()[:, None]
+    return masks, quadrature_weights(masks, times, share)
 
 
 def strata_masks(
@@ -127,12 +205,12 @@ def strata_masks(
 ) -> tuple[Tensor, Tensor]:
     """Complementary masks: input j masks the j-th of k random, equally large strata.
 
-    Each token is scored once, with all other strata visible (DACA-GRPO, arXiv 2605.16342; k = 2:
+    Each token is scored once, with all other strata visible (k = 2:
     the coupled masks of DiffuCoder, arXiv 2506.20639). With `full_pass` one more input, the first,
     masks everything, and a token's estimate is the mean of its two scores: DiffuCoder's estimate
     with one pair. N = k or k + 1.
     """
-    ranks = _ranks(_noise(keys, 1, free.shape[1])[:, 0], free)
+    ranks = ranks_among(mask_noise(keys, 1, free.shape[1])[:, 0], free)
     stratum = ranks * strata // free.sum(dim=1, keepdim=True).clamp(min=1)  # [B, C]
     index = torch.arange(strata, device=free.device)[:, None]
     masks = (stratum[:, None] == index) & free[:, None]
@@ -140,58 +218,3 @@ def strata_masks(
         return masks, masks.float()
     masks = torch.cat((free[:, None], masks), dim=1)
     return masks, masks.float() / 2
-
-
-def step_order(unmask_step: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Place of each chosen token's step among the distinct steps of its row.
-
-    Args:
-        unmask_step: [B, C], the step that committed the token; steps need not be consecutive.
-        chosen: [B, C].
-
-    Returns:
-        Places [B, C], 0 for the earliest step (meaningless where not chosen), and the number of
-        distinct steps [B, 1].
-    """
-    last = torch.iinfo(unmask_step.dtype).max
-    ordered, order = unmask_step.masked_fill(~chosen, last).sort(dim=1)
-    is_new = torch.ones_like(chosen)
-    is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    places = torch.empty_like(order).scatter_(1, order, is_new.cumsum(dim=1) - 1)
-    return places, (is_new & (ordered != last)).sum(dim=1, keepdim=True)
-
-
-def trajectory_masks(unmask_step: Tensor, free: Tensor, slices: int) -> tuple[Tensor, Tensor]:
-    """The order in which the sampler committed tokens, in k slices (TraceRL, arXiv 2509.06949).
-
-    The steps of a row are grouped in order into k slices of equally many steps. Input j shows the
-    slices before j, masks slice j and all later ones, and scores slice j. With as many slices as
-    steps this is what the sampler really saw. Hints that are not held visible carry step -1 and
-    thus belong to the first slice. N = k.
-    """
-    places, steps = step_order(unmask_step, free)
-    slice_of = places * slices // steps.clamp(min=1)  # [B, C]
-    index = torch.arange(slices, device=free.device)[:, None]
-    masks = (slice_of[:, None] >= index) & free[:, None]
-    return masks, ((slice_of[:, None] == index) & free[:, None]).float()
-
-
-def order_credit(unmask_step: Tensor, counted: Tensor, strength: float) -> Tensor:
-    """Per-token credit [B, C] from the denoising order, with mean 1 over a row's counted tokens.
-
-    The earliest step gets 1 + s, the latest 1 - s, linearly between them: early tokens shape all
-    that follow. After DACA-GRPO (arXiv 2605.16342), which weighs tokens by how the intermediate
-    predictions approach the result; here the order alone decides. Tokens that are not counted
-    get 1.
-
-    Args:
-        unmask_step: [B, C].
-        counted: [B, C], live tokens that the sampler generated.
-        strength: s in [-1, 1]; negative favours late tokens.
-    """
-    places, steps = step_order(unmask_step, counted)
-    progress = places / (steps - 1).clamp(min=1)  # 0 at the first step, 1 at the last
-    raw = torch.where(steps > 1, 1 + strength * (1 - 2 * progress), 1.0)
-    total = (raw * counted).sum(dim=1, keepdim=True)
-    mean = total / counted.sum(dim=1, keepdim=True).clamp(min=1)
-    return torch.where(counted, raw / mean.clamp(min=1e-12), 1.0).float()

@@ -16,6 +16,7 @@ from igpo_lightning.models.backbone import Backbone
 __all__ = [
     "MaskedInputs",
     "TokenScores",
+    "combine_scores",
     "draw_masked_inputs",
     "packed_token_scores",
     "token_scores",
@@ -37,11 +38,12 @@ class TokenScores:
     entropy: Tensor | None
 
 
-def _combine(logp: Tensor, used: Tensor, inputs: MaskedInputs) -> Tensor:
+def combine_scores(logp: Tensor, used: Tensor, inputs: MaskedInputs) -> Tensor:
     """Estimates [B, C] from log-probabilities [B, N, C] in each input, 0 where `used` is False.
 
     The lower bound is the weighted sum. The upper bound of SPG (arXiv 2510.09541), up to a constant
-    that does not depend on the model, is log(sum_n w_n p_n^beta) / beta for each token.
+    that does not depend on the model, is the mean of log(sum_n w_n p_n^beta) / beta over the tokens
+    that some mask hid, times the number of tokens that the lower bound stands for.
     """
     lower = (inputs.weights * logp).sum(dim=1)
     if inputs.upper_share is None:
@@ -49,8 +51,10 @@ def _combine(logp: Tensor, used: Tensor, inputs: MaskedInputs) -> Tensor:
     seen = used.any(dim=1)  # [B, C]; a token that is masked nowhere has no log to take
     exponents = inputs.weights.clamp(min=1e-30).log() + inputs.upper_beta * logp
     exponents = exponents.masked_fill(~used & seen[:, None], -torch.inf)
-    upper = exponents.logsumexp(dim=1) / inputs.upper_beta
-    return torch.lerp(lower, torch.where(seen, upper, 0.0), inputs.upper_share[:, None])
+    upper = torch.where(seen, exponents.logsumexp(dim=1) / inputs.upper_beta, 0.0)
+    # The weights of a row add up to its tokens, of which those that no mask hid have no term.
+    total = inputs.weights.sum(dim=(1, 2)) / (inputs.weights > 0).any(dim=1).sum(dim=1).clamp(min=1)
+    return torch.lerp(lower, upper * total[:, None], inputs.upper_share[:, None])
 
 
 def _head_scores(
@@ -108,7 +112,7 @@ def token_scores(
         logps.append(empty.masked_scatter(scored, logp))
         if entropy is not None:
             entropies.append(empty.masked_scatter(scored, entropy))
-    estimate = _combine(torch.stack(logps, dim=1), used, inputs)
+    estimate = combine_scores(torch.stack(logps, dim=1), used, inputs)
     if not with_entropy:
         return TokenScores(logp=estimate, entropy=None)
     times_scored = used.sum(dim=1).clamp(min=1)
@@ -145,4 +149,4 @@ def packed_token_scores(
         logp, _ = _head_scores(model, hidden[places[scored]], tokens[scored], most, False)
         empty = torch.zeros(scored.shape, device=scored.device)
         logps.append(empty.masked_scatter(scored, logp))
-    return _combine(torch.stack(logps, dim=1), used, inputs)
+    return combine_scores(torch.stack(logps, dim=1), used, inputs)

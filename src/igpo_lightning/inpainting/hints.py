@@ -1,7 +1,7 @@
 """Hints from a ground-truth trace (arXiv 2509.10396, Algorithm 1, lines on chunking)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -36,10 +36,15 @@ def chunk_trace(
 
     The last chunk takes what is left and may be shorter than `min_size`: no token is lost.
     """
-    chunks = []
+    return chunks_of(iter(lambda: _randint(min_size, max_size, generator), None), length)
+
+
+def chunks_of(sizes: Iterator[int], length: int) -> list[Chunk]:
+    """Cut [0, length) into chunks of the given sizes, of which only as many as needed are taken."""
+    chunks: list[Chunk] = []
     start = 0
     while start < length:
-        end = min(start + _randint(min_size, max_size, generator), length)
+        end = min(start + next(sizes), length)
         chunks.append((start, end))
         start = end
     return chunks
@@ -115,8 +120,8 @@ def choose_hints(
         generator: All randomness comes from it.
         answer_span: Tokens [start, end) of the trace that give the final answer away; they are
             left out before chunking.
-        options: Other choices than the paper's, each documented there. A chosen chunk that would
-            not fit (into the free tail, past the end) is left out.
+        options: Other choices than the paper's, each documented there. A chunk that reaches into
+            the free tail of the stretched placement is cut there.
         uncertainty: [C], the policy's entropy at each completion position; "uncertain" needs it.
 
     Returns:
@@ -127,47 +132,69 @@ def choose_hints(
     span = answer_span if options.exclude_answer else None
     if len(trace) > completion_length and options.long_traces == "skip":
         return hint_ids
+    whole = trace
     if options.long_traces != "compress":
-        trace = trace[:completion_length]
+        trace = trace[: _room(completion_length, options)]
     chunks = [
         (start + offset, end + offset)
         for offset, stop in _outside(len(trace), span)
         for start, end in chunk_trace(stop - offset, min_size, max_size, generator)
-        if not (options.drop_short_chunk and end - start < min_size)
+        if long_enough(start, end, min_size, options)
     ]
-    # The small term keeps 0.29 * 100 from becoming 28.
-    count = math.floor(ratio * len(chunks) + 1e-9)
-    budget = completion_length
-    chosen: list[Chunk] = []
-    for index in _ranked(chunks, options.choice, uncertainty, len(trace), generator)[:count]:
-        size = chunks[index][1] - chunks[index][0]
-        if size <= budget:
-            chosen.append(chunks[index])
-            budget -= size
-    chosen.sort()
-    places = _positions(chosen, trace, hint_ids, options)
-    for (start, end), place in zip(chosen, places, strict=True):
-        stop = place + end - start
-        free_until = completion_length - (options.tail if options.placement == "stretched" else 0)
-        if stop <= free_until:
-            hint_ids[place:stop] = trace[start:end]
+    ranked = _ranked(chunks, options.choice, uncertainty, len(trace), generator)
+    chosen = [chunks[index] for index in given_chunks(ranked, ratio, options)]
+    hint_ids = place_chunks(sorted(chosen), whole, completion_length, options)
     if options.noise:
         vocabulary = sorted({t for a, b in _outside(len(trace), span) for t in trace[a:b].tolist()})
         hint_ids = _corrupt(hint_ids, vocabulary, options.noise, generator)
     return hint_ids
 
 
+def long_enough(start: int, end: int, min_size: int, options: InpaintConfig) -> bool:
+    """Whether a chunk may be given: one that is too short is dropped, where that is asked for."""
+    return not (options.drop_short_chunk and end - start < min_size)
+
+
+def given_chunks(ranked: Sequence[int], ratio: float, options: InpaintConfig) -> list[int]:
+    """Which of N chunks are given: the first ones of `ranked`, as many as the ratio eta says."""
+    number = len(ranked)
+    # The small terms keep 0.29 * 100 from becoming 28.
+    if options.round_up:
+        count = number - math.floor((1 - ratio) * number + 1e-9)
+    else:
+        count = math.floor(ratio * number + 1e-9)
+    given = list(ranked[:count])
+    if options.always_last and number and number - 1 not in given:
+        given.append(number - 1)
+    return given
+
+
+def place_chunks(
+    chosen: list[Chunk], trace: Tensor, completion_length: int, options: InpaintConfig
+) -> Tensor:
+    """Hint ids [C] with the chosen chunks of a whole trace at their places, -1 where free."""
+    hint_ids = torch.full((completion_length,), FREE, dtype=torch.int64)
+    room = _room(completion_length, options)
+    places = _positions(chosen, len(trace), room, options)
+    for (start, end), place in zip(chosen, places, strict=True):
+        stop = min(place + end - start, room)  # what reaches past the room is cut off
+        hint_ids[place:stop] = trace[start : start + max(0, stop - place)]
+    return hint_ids
+
+
+def _room(completion_length: int, options: InpaintConfig) -> int:
+    """Positions that may be given: all, or without the free tail of the stretched placement."""
+    return completion_length - (options.tail if options.placement == "stretched" else 0)
+
+
 def _positions(
-    chosen: list[Chunk], trace: Tensor, hint_ids: Tensor, options: InpaintConfig
+    chosen: list[Chunk], trace_length: int, room: int, options: InpaintConfig
 ) -> list[int]:
-    length = len(hint_ids)
     if options.placement == "stretched":
-        return stretched_positions(
-            chosen, len(trace), length, options.stretch, options.gap_limit, options.tail
-        )
+        return stretched_positions(chosen, trace_length, room, options.stretch, options.gap_limit)
     if options.placement != "own":
         known = ", ".join(PLACEMENTS)
         raise ValueError(f"placement {options.placement!r} is unknown; use one of {known}")
-    if len(trace) > length:
-        return compressed_positions(chosen, len(trace), length)
+    if trace_length > room and options.long_traces == "compress":
+        return compressed_positions(chosen, trace_length, room)
     return own_positions(chosen)

@@ -32,28 +32,28 @@ def compressed_positions(chunks: list[Chunk], trace_length: int, length: int) ->
 
 
 def stretched_positions(
-    chunks: list[Chunk], trace_length: int, length: int, stretch: float, gap_limit: int, tail: int
+    chunks: list[Chunk], trace_length: int, room: int, stretch: float, gap_limit: int
 ) -> list[int]:
-    """The released code's placement: wider gaps, a bound on each, and a free tail.
+    """The released code's placement: gaps widened by one factor, and a bound on each.
 
-    The gaps (before the first chunk and between chunks) are multiplied by one factor: what would
-    fill the room before the tail, at least 1 and at most `stretch`; then each is cut to
-    `gap_limit`. A chunk that would reach into the tail may come out; see `choose_hints`.
+    The factor is what would spread the whole trace over the room, at least 1 and at most
+    `stretch`. The first chunk stands at its own start times the factor, each later one after the
+    end of the chunk before it and the gap between both times the factor, at most `gap_limit`. A
+    chunk may come out past the room; see `choose_hints`.
 
     Args:
         chunks: Chosen chunks in the order of the trace.
-        trace_length: T.
-        length: C.
+        trace_length: T, before the trace is cut to the room.
+        room: Positions that may be given: the completion without its free tail.
         stretch: Largest factor on a gap (released: 1.5).
-        gap_limit: Largest gap in tokens (released: 100).
-        tail: Positions at the end of the completion that stay free (released: 30).
+        gap_limit: Largest gap between two chunks in tokens (released: 100).
     """
-    given = sum(end - start for start, end in chunks)
-    factor = (length - tail - given) / max(1, trace_length - given)
-    factor = min(stretch, max(1.0, factor))
-    positions, cursor, previous_end = [], 0, 0
+    factor = min(stretch, max(1.0, room / max(1, trace_length)))
+    positions: list[int] = []
+    cursor, previous_end = 0, 0
     for start, end in chunks:
-        cursor += min(math.floor(factor * (start - previous_end)), gap_limit)
+        gap = math.floor(factor * (start - previous_end))
+        cursor += min(gap, gap_limit) if positions else gap
         positions.append(cursor)
         cursor += end - start
         previous_end = end

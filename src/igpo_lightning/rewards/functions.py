@@ -36,7 +36,7 @@ class Graded:
 Reward = Callable[[Graded], float]
 
 _REWARDS: dict[str, Reward] = {}
-_TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
+_TAGS = ("<reasoning>\n", "</reasoning>", "<answer>\n", "</answer>")
 
 
 def register_reward(name: str) -> Callable[[Reward], Reward]:
@@ -92,12 +92,13 @@ def correctness(graded: Graded) -> float:
 
 @register_reward("format_tags")
 def format_tags(graded: Graded) -> float:
-    """Up to 0.75 for the tags of the prompt's format (the paper's released code).
+    r"""Up to 0.75 for the form that the prompt asks for (the paper's released code).
 
-    A quarter of 0.75 for each of `<reasoning>`, `</reasoning>`, `<answer>` and `</answer>` that
-    stands exactly once.
+    0.125 for each of `<reasoning>` and `<answer>`, both with a line break after them,
+    `</reasoning>` and `</answer>` that stands exactly once, and 0.25 for any `\boxed{`.
     """
-    return 0.75 * sum(graded.text.count(tag) == 1 for tag in _TAGS) / len(_TAGS)
+    tags = sum(graded.text.count(tag) == 1 for tag in _TAGS)
+    return 0.125 * tags + 0.25 * ("\\boxed{" in graded.text)
 
 
 @register_reward("length")

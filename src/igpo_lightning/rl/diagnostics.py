@@ -28,7 +28,7 @@ def step_measures(
             reward_measures(first, experience.rollout, reward_names),
             rollout_measures(experience, eos_token_id),
             advantage_measures(
-                experience.advantages, experience.loss_mask, experience.rollout.hint_mask
+                experience.advantages, experience.kept, experience.rollout.hint_mask
             ),
             {"group/dropped": share(~experience.counted_rows)},
         ]
@@ -77,7 +77,7 @@ def reward_measures(first: Rollout, final: Rollout, names: Sequence[str]) -> Mea
 def rollout_measures(experience: Experience, eos_token_id: int) -> Measures:
     """Length, end, entropy and hint tokens of the rows that are trained on."""
     rollout, live = experience.rollout, experience.live
-    loss_mask, entropy = experience.loss_mask, experience.old.entropy
+    loss_mask, entropy = experience.kept, experience.entropy
     assert entropy is not None
     rows = len(rollout.texts)
     hinted = rollout.hint_mask & live

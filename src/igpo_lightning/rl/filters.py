@@ -8,17 +8,18 @@ from torch import Tensor
 from igpo_lightning.settings import FilterConfig
 
 
-def top_entropy(entropy: Tensor, candidates: Tensor, keep_fraction: float) -> Tensor:
+def top_entropy(
+    entropy: Tensor, candidates: Tensor, keep_fraction: float, round_down: bool = False
+) -> Tensor:
     """The most uncertain candidates of each row, all [B, C].
 
-    Of n candidates ceil(keep_fraction * n) are kept, at least one where there are any; among equal
-    entropies the earlier position wins.
+    Of n candidates ceil(keep_fraction * n) are kept (floor with `round_down`), at least one where
+    there are any; among equal entropies the earlier position wins.
     """
-    counts = [
-        # The small term keeps 0.2 * 15 from becoming 4.
-        min(n, max(1, math.ceil(keep_fraction * n - 1e-9)))
-        for n in candidates.sum(dim=1).tolist()
-    ]
+    # The small terms keep 0.2 * 15 from becoming 4, and from becoming 2.
+    shares = [keep_fraction * n for n in candidates.sum(dim=1).tolist()]
+    kept = [math.floor(s + 1e-9) if round_down else math.ceil(s - 1e-9) for s in shares]
+    counts = [min(n, max(1, k)) for n, k in zip(candidates.sum(dim=1).tolist(), kept, strict=True)]
     ranked = entropy.masked_fill(~candidates, -torch.inf)
     order = ranked.sort(dim=1, descending=True, stable=True).indices
     rank = torch.empty_like(order)
@@ -27,7 +28,11 @@ def top_entropy(entropy: Tensor, candidates: Tensor, keep_fraction: float) -> Te
 
 
 def entropy_filter(
-    entropy: Tensor, hint_mask: Tensor, live_mask: Tensor, keep_fraction: float
+    entropy: Tensor,
+    hint_mask: Tensor,
+    live_mask: Tensor,
+    keep_fraction: float,
+    round_down: bool = False,
 ) -> Tensor:
     """Keep the most uncertain hint tokens (arXiv 2509.10396, entropy-based gradient filtering).
 
@@ -40,11 +45,12 @@ def entropy_filter(
         live_mask: [B, C], True up to and including the first EOS.
         keep_fraction: tau in [0, 1]. Of the n live hint tokens of a row ceil(tau * n) are kept, and
             at least one where there are any.
+        round_down: Keep floor(tau * n) instead.
 
     Returns:
         Loss mask [B, C]: every live token that was generated, and the kept hints.
     """
-    kept_hints = top_entropy(entropy, hint_mask & live_mask, keep_fraction)
+    kept_hints = top_entropy(entropy, hint_mask & live_mask, keep_fraction, round_down)
     return (live_mask & ~hint_mask) | kept_hints
 
 
@@ -53,9 +59,11 @@ def filter_tokens(
 ) -> Tensor:
     """Loss mask [B, C] by the configured filter; arguments as in `entropy_filter`."""
     if settings.kind == "entropy":
-        return entropy_filter(entropy, hint_mask, live_mask, settings.keep_fraction)
+        return entropy_filter(
+            entropy, hint_mask, live_mask, settings.keep_fraction, settings.round_down
+        )
     if settings.kind == "entropy_all":
-        return top_entropy(entropy, live_mask, settings.keep_fraction)
+        return top_entropy(entropy, live_mask, settings.keep_fraction, settings.round_down)
     if settings.kind == "threshold":
         return live_mask & (~hint_mask | (entropy >= settings.threshold))
     return live_mask

@@ -18,7 +18,6 @@ from igpo_lightning.models.lora import build_reference
 from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.optimization import build_optimizer, clipped_step
 from igpo_lightning.reporting.rollout_samples import log_sample_table
-from igpo_lightning.rl.advantages import group_advantages
 from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.diagnostics import step_measures, update_measures
 from igpo_lightning.rl.inpainter import Inpainter
@@ -86,9 +85,7 @@ class RLModule(lightning.LightningModule):
         self.cost.clear()
         first = self.sampler.groups(batch)  # 1. G completions a prompt, graded
         rollout, hints = self.inpainter.inpaint(batch, first)  # 2. hints where all are wrong
-        advantages = group_advantages(  # 3. relative to the updated group
-            rollout.grouped(rollout.rewards), self.settings.objective.advantage
-        ).flatten()
+        advantages = self.scorer.advantages(rollout)  # 3. relative to the updated group
         experience = self.scorer.experience(batch, rollout, advantages)
         updates = [  # 4. mu updates on the tokens that the filter keeps
             self.update(experience) for _ in range(self.settings.inner_updates)
@@ -99,29 +96,31 @@ class RLModule(lightning.LightningModule):
         """One optimizer step on the objective, in micro-batches."""
         optimizer, objective = self.optimizer, self.settings.objective
         reference, hint_mask = experience.reference, experience.rollout.hint_mask
+        row_of, covered, kl_weights = (
+            experience.row_of,
+            experience.ratio_mask,
+            experience.kl_weights,
+        )
         parts: list[Measures] = []
         total = torch.zeros((), device=self.device)
         with self.cost.phase("update"):
             optimizer.zero_grad()
-            for rows in self.scorer.micro_batches(len(experience.advantages)):
+            for rows in self.scorer.micro_batches(len(row_of)):
                 loss, stats = policy_loss(  # Eq. 3
                     self.scorer.trained_logp(experience, rows),
                     experience.old.logp[rows],
-                    experience.advantages[rows],
+                    experience.advantages[row_of[rows]],
                     experience.loss_mask[rows],
-                    clip_low=objective.clip_low,
-                    clip_high=objective.clip_high,
-                    ratio=objective.ratio,
                     ref_logp=None if reference is None else reference.logp[rows],
-                    beta=objective.beta,
-                    kl=objective.kl,
-                    loss=objective.loss,
-                    ratio_length=objective.ratio_length,
                     weights=experience.weights[rows],
+                    kl_weights=None if kl_weights is None else kl_weights[rows],
+                    ratio_mask=None if covered is None else covered[rows],
+                    settings=objective,
                 )
                 self.manual_backward(loss)
                 total += loss.detach()
-                parts.append(update_measures(stats, experience.loss_mask[rows], hint_mask[rows]))
+                shown = hint_mask[row_of[rows]]
+                parts.append(update_measures(stats, experience.loss_mask[rows], shown))
             norm, skipped = clipped_step(
                 optimizer,
                 self.lr_schedulers(),

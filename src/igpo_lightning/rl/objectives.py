@@ -5,18 +5,15 @@ names, and one YAML file in conf/objective or in a config folder of your own.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from igpo_lightning.rl.normalization import normalized_weights
 from igpo_lightning.settings import ObjectiveConfig
-from igpo_lightning.settings.objective import (
-    KL_ESTIMATES,
-    NORMALIZATIONS,
-    RATIO_LENGTHS,
-    RATIOS,
-)
+from igpo_lightning.settings.objective import RATIOS
 
 
 @dataclass(frozen=True)
@@ -55,19 +52,69 @@ def register_objective(name: str) -> Callable[[Objective], Objective]:
     return add
 
 
+def _k1(difference: Tensor) -> Tensor:
+    """-d. Unbiased, but of no use as a loss: the expectation of its gradient is 0."""
+    return -difference
+
+
+def _k2(difference: Tensor) -> Tensor:
+    """d^2 / 2. Biased in value; its gradient is the divergence's own."""
+    return difference.square() / 2
+
+
+def _k3(difference: Tensor) -> Tensor:
+    """exp(d) - 1 - d. Unbiased and never negative."""
+    return difference.exp() - 1 - difference
+
+
+KL_ESTIMATES: dict[str, Callable[[Tensor], Tensor]] = {"k1": _k1, "k2": _k2, "k3": _k3}
+KL_KINDS = (*KL_ESTIMATES, "none")
+
+
 def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str = "k3") -> Tensor:
     """Per-token estimate of KL(policy || reference) from samples of the policy (Schulman, 2020).
 
-    With d = ref_logp - logp: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - 1 - d.
+    With d = ref_logp - logp: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - 1 - d. As a loss k1 does nothing
+    but add noise: the gradient of log p has expectation 0 under the policy itself.
     """
-    difference = ref_logp - logp
-    if kind == "k1":
-        return -difference
-    if kind == "k2":
-        return difference.square() / 2
-    if kind == "k3":
-        return difference.exp() - 1 - difference
-    raise ValueError(f"KL estimate {kind!r} is unknown; use one of {', '.join(KL_ESTIMATES)}")
+    if kind not in KL_ESTIMATES:
+        raise ValueError(f"KL estimate {kind!r} is unknown; use one of {', '.join(KL_KINDS)}")
+    return KL_ESTIMATES[kind](ref_logp - logp)
+
+
+def kl_terms(
+    settings: ObjectiveConfig, logp: Tensor, other_logp: Tensor, loss_mask: Tensor
+) -> Tensor:
+    """The penalty at each token, [B, C]: its own estimate, or an equal share of its row's.
+
+    Of a row's estimate every counted token gets one part in n, so that a row's mean over tokens is
+    the divergence a token, and its sum the divergence of the row.
+    """
+    # Positions that do not count may hold any value: they must not reach the loss as nan.
+    here, there = (torch.where(loss_mask, values, 0.0) for values in (logp, other_logp))
+    if settings.kl_level == "token":
+        return kl_estimate(here, there, settings.kl)
+    whole = kl_estimate(here.sum(dim=1), there.sum(dim=1), settings.kl)
+    return (whole / loss_mask.sum(dim=1).clamp(min=1))[:, None].expand_as(logp)
+
+
+# What the sequence ratio's sum of log-ratios is divided by: mask of its tokens [B, C] -> [B] or 1.
+RATIO_LENGTHS: dict[str, Callable[[Tensor], Tensor | int]] = {
+    "counted": lambda mask: mask.sum(dim=1).clamp(min=1),  # its tokens (GSPO, IGPO)
+    "full": lambda mask: mask.shape[1],  # the completion's length C (released, ESPO, GDPO, BGPO)
+    "one": lambda mask: 1,  # nothing: the ratio of the sequences' likelihoods (EBPO)
+}
+
+
+def sequence_log_ratio(
+    logp: Tensor, old_logp: Tensor, mask: Tensor, ratio_length: str = "counted"
+) -> Tensor:
+    """Normalised log-ratio [B] of each row's tokens in `mask` [B, C]; see `RATIO_LENGTHS`."""
+    if ratio_length not in RATIO_LENGTHS:
+        known = ", ".join(RATIO_LENGTHS)
+        raise ValueError(f"ratio length {ratio_length!r} is unknown; use one of {known}")
+    log_ratio = torch.where(mask, logp - old_logp, 0.0)
+    return log_ratio.sum(dim=1) / RATIO_LENGTHS[ratio_length](mask)
 
 
 def importance_ratio(
@@ -80,21 +127,28 @@ def importance_ratio(
     """Importance ratio [B, C] of the new to the old policy.
 
     "token": each token's own (GRPO). "sequence": the exponential of the row's mean log-ratio over
-    its counted tokens, the same at every token (GSPO, arXiv 2507.18071; IGPO). With
-    `ratio_length` "full" the sum over counted tokens is divided by C instead of their number.
+    its counted tokens, the same at every token (GSPO, arXiv 2507.18071; IGPO). `ratio_length`
+    names another divisor of the sum.
     """
-    # Positions that do not count may hold any value: they must not reach the result as nan.
-    log_ratio = torch.where(loss_mask, logp - old_logp, 0.0)
     if ratio == "token":
-        return log_ratio.exp()
+        # Positions that do not count may hold any value: they must not reach the result as nan.
+        return torch.where(loss_mask, logp - old_logp, 0.0).exp()
     if ratio == "sequence":
-        if ratio_length not in RATIO_LENGTHS:
-            known = ", ".join(RATIO_LENGTHS)
-            raise ValueError(f"ratio length {ratio_length!r} is unknown; use one of {known}")
-        counted = loss_mask.sum(dim=1).clamp(min=1)
-        length = counted if ratio_length == "counted" else logp.shape[1]
-        return (log_ratio.sum(dim=1) / length)[:, None].expand_as(logp).exp()
+        mean = sequence_log_ratio(logp, old_logp, loss_mask, ratio_length)
+        return mean[:, None].expand_as(logp).exp()
     raise ValueError(f"importance ratio {ratio!r} is unknown; use one of {', '.join(RATIOS)}")
+
+
+def surrogate(ratio: Tensor, advantages: Tensor, settings: ObjectiveConfig) -> TokenTerms:
+    """min(ratio A, clip(ratio) A), and at least clip_dual A where A is negative."""
+    bounded = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+    gain = torch.minimum(ratio * advantages, bounded * advantages)
+    clipped = bounded * advantages < ratio * advantages
+    if settings.clip_dual is not None:
+        floor = settings.clip_dual * advantages
+        too_low = (advantages < 0) & (gain < floor)
+        gain, clipped = torch.where(too_low, floor, gain), clipped | too_low
+    return TokenTerms(gain, ratio, clipped)
 
 
 @register_objective("clip")
@@ -107,9 +161,58 @@ def clipped_ratio(
 ) -> TokenTerms:
     """min(ratio A, clip(ratio) A): PPO's surrogate, of GRPO, GSPO, DAPO and IGPO (Eq. 3)."""
     ratio = importance_ratio(logp, old_logp, loss_mask, settings.ratio, settings.ratio_length)
-    bounded = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
-    gain = torch.minimum(ratio * advantages, bounded * advantages)
-    return TokenTerms(gain, ratio, bounded * advantages < ratio * advantages)
+    return surrogate(ratio, advantages, settings)
+
+
+@register_objective("linear_clip")
+def linearized_ratio(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    loss_mask: Tensor,
+    settings: ObjectiveConfig,
+) -> TokenTerms:
+    """The surrogate with 1 + log ratio for the ratio where A is positive (BGPO, arXiv 2510.11683).
+
+    A lower bound of the objective that is linear in the lower bound of the likelihood. The
+    published code takes the logarithm of it and becomes NaN at a log ratio below -1; this does not.
+    """
+    mean = sequence_log_ratio(logp, old_logp, loss_mask, settings.ratio_length)[:, None]
+    ratio = torch.where(advantages > 0, 1 + mean, mean.exp())
+    return surrogate(ratio.expand_as(logp), advantages, settings)
+
+
+@register_objective("cispo")
+def clipped_weight(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    loss_mask: Tensor,
+    settings: ObjectiveConfig,
+) -> TokenTerms:
+    """min(ratio, 1 + clip_high) A log p, the ratio without gradient: CISPO (arXiv 2506.13585).
+
+    Every token keeps its gradient; the ratio only weighs it. `clip_high` is the bound less 1.
+    """
+    ratio = importance_ratio(logp, old_logp, loss_mask, settings.ratio, settings.ratio_length)
+    weight = ratio.detach().clamp(max=1 + settings.clip_high)
+    gain = weight * advantages * torch.where(loss_mask, logp, 0.0)
+    return TokenTerms(gain, ratio, (ratio > 1 + settings.clip_high) & (advantages > 0))
+
+
+@register_objective("sapo")
+def soft_gate(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    loss_mask: Tensor,
+    settings: ObjectiveConfig,
+) -> TokenTerms:
+    """4 / T sigmoid(T (ratio - 1)) A: SAPO's smooth gate in place of a clip (arXiv 2511.20347)."""
+    ratio = importance_ratio(logp, old_logp, loss_mask, settings.ratio, settings.ratio_length)
+    temperature = torch.where(advantages > 0, settings.sapo_positive, settings.sapo_negative)
+    gain = torch.sigmoid(temperature * (ratio - 1)) * 4 / temperature * advantages
+    return TokenTerms(gain, ratio, torch.zeros_like(loss_mask))
 
 
 @register_objective("log_likelihood")
@@ -130,42 +233,7 @@ def weighted_log_likelihood(
     return TokenTerms(gain, ratio, torch.zeros_like(loss_mask))
 
 
-def normalized_weights(
-    loss_mask: Tensor,
-    normalization: str = "sequence",
-    *,
-    length: int | None = None,
-    rows: float | None = None,
-    tokens: float | None = None,
-) -> Tensor:
-    """Weight [B, C] of each token in the loss; the loss is the weighted sum.
-
-    "sequence": mean over each row's counted tokens, then over rows (Eq. 3; GRPO). "batch": mean
-    over all counted tokens (DAPO). "constant": sum over tokens divided by `length`, then mean over
-    rows (Dr. GRPO).
-
-    Args:
-        loss_mask: [B, C], True at counted tokens. A row without any adds 0 to the mean.
-        normalization: One of the three.
-        length: The constant; None for C.
-        rows: Rows of the mean; None for B. Given where these rows are a part of a larger batch.
-        tokens: Counted tokens of the whole batch; None for those of `loss_mask`.
-
-    Raises:
-        ValueError: The normalisation is unknown.
-    """
-    counted = loss_mask.float()
-    # Where nothing counts all weights are 0, whatever they are divided by.
-    rows = (loss_mask.shape[0] if rows is None else rows) or 1.0
-    tokens = (float(counted.sum()) if tokens is None else tokens) or 1.0
-    if normalization == "sequence":
-        return counted / counted.sum(dim=1, keepdim=True).clamp(min=1) / rows
-    if normalization == "batch":
-        return counted / tokens
-    if normalization == "constant":
-        return counted / (length or loss_mask.shape[1]) / rows
-    known = ", ".join(NORMALIZATIONS)
-    raise ValueError(f"normalization {normalization!r} is unknown; use one of {known}")
+_TOKEN_RATIO = ObjectiveConfig(ratio="token", beta=0.0)
 
 
 def policy_loss(
@@ -174,17 +242,12 @@ def policy_loss(
     advantages: Tensor,
     loss_mask: Tensor,
     *,
-    clip_low: float = 0.2,
-    clip_high: float = 0.2,
-    ratio: str = "token",
     ref_logp: Tensor | None = None,
-    beta: float = 0.0,
-    kl: str = "k3",
-    loss: str = "clip",
-    ratio_length: str = "counted",
-    normalization: str = "sequence",
-    normalization_length: int | None = None,
     weights: Tensor | None = None,
+    kl_weights: Tensor | None = None,
+    ratio_mask: Tensor | None = None,
+    settings: ObjectiveConfig = _TOKEN_RATIO,
+    **options: Any,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss that training minimises (arXiv 2509.10396, Eq. 3): -sum of weights (gain - beta KL).
 
@@ -193,18 +256,13 @@ def policy_loss(
         old_logp: [B, C], under the policy that sampled.
         advantages: [B].
         loss_mask: [B, C], True at counted tokens. A row without any adds 0 to the mean.
-        clip_low: epsilon below 1 (the paper: 0.2).
-        clip_high: epsilon above 1 (the paper: 0.2).
-        ratio: "token" or "sequence", see `importance_ratio`.
-        ref_logp: [B, C], under the reference policy; needed when beta is not 0.
-        beta: Weight of the KL penalty (the paper: 0.01).
-        kl: Estimator of the penalty, see `kl_estimate`; "none" for no penalty.
-        loss: Name of a registered objective.
-        ratio_length: See `importance_ratio`.
-        normalization: See `normalized_weights`.
-        normalization_length: Its constant; None for C.
+        ref_logp: [B, C], under the reference policy; needed for a penalty that refers to it.
         weights: [B, C], of each token, where these rows are a part of a larger batch; None for
-            `normalized_weights` of these rows alone, by the two arguments before.
+            `normalized_weights` of these rows alone, by the settings.
+        kl_weights: Likewise for the penalty; None for those of the loss, or by the settings' own.
+        ratio_mask: [B, C], tokens that the sequence ratio covers; None for `loss_mask`.
+        settings: What is maximised; by default one clipped ratio a token and no penalty.
+        options: Single fields of the settings: clip_low, clip_high, ratio, beta, kl, ...
 
     Returns:
         The loss, and detached statistics. Scalars: "ratio_mean", "ratio_max", "clip_fraction"
@@ -214,33 +272,27 @@ def policy_loss(
     Raises:
         ValueError: beta without a reference, or an unknown kind.
     """
-    settings = ObjectiveConfig(
-        loss=loss,
-        ratio=ratio,
-        ratio_length=ratio_length,
-        clip_low=clip_low,
-        clip_high=clip_high,
-        beta=beta,
-        kl=kl,
-        normalization=normalization,
-        normalization_length=normalization_length,
-    )
-    if loss not in OBJECTIVES:
-        raise ValueError(f"objective {loss!r} is unknown; use one of {', '.join(OBJECTIVES)}")
-    terms = OBJECTIVES[loss](logp, old_logp, advantages[:, None], loss_mask, settings)
+    settings = replace(settings, **options)
+    if settings.loss not in OBJECTIVES:
+        known = ", ".join(OBJECTIVES)
+        raise ValueError(f"objective {settings.loss!r} is unknown; use one of {known}")
+    covered = loss_mask if ratio_mask is None else ratio_mask
+    terms = OBJECTIVES[settings.loss](logp, old_logp, advantages[:, None], covered, settings)
     if weights is None:
-        weights = normalized_weights(loss_mask, normalization, length=normalization_length)
+        weights = token_weights(settings, loss_mask)
     value = -(terms.gain * weights).sum()
     penalty, counted = torch.zeros_like(value), loss_mask.sum().clamp(min=1)
     stats = {"token_ratio": terms.ratio, "token_clipped": terms.clipped}
-    if settings.needs_reference:
-        if ref_logp is None:
-            raise ValueError(f"beta={beta} needs ref_logp")
-        # Positions that do not count may hold any value: they must not reach the loss as nan.
-        here, there = (torch.where(loss_mask, values, 0.0) for values in (logp, ref_logp))
-        stats["token_kl"] = kl_estimate(here, there, kl)
-        penalty = (stats["token_kl"] * weights).sum()
-        value = value + beta * penalty
+    if settings.has_penalty:
+        other = old_logp if settings.kl_target == "old" else ref_logp
+        if other is None:
+            raise ValueError(f"beta={settings.beta} needs ref_logp")
+        if kl_weights is None:
+            own = settings.kl_normalization
+            kl_weights = weights if own is None else token_weights(settings, loss_mask, own)
+        stats["token_kl"] = kl_terms(settings, logp, other, loss_mask)
+        penalty = (stats["token_kl"] * kl_weights).sum()
+        value = value + settings.beta * penalty
     stats |= {
         "ratio_mean": (terms.ratio * loss_mask).sum() / counted,
         "ratio_max": terms.ratio.masked_fill(~loss_mask, 0).max(),
@@ -248,3 +300,25 @@ def policy_loss(
         "kl": penalty,
     }
     return value, {name: statistic.detach() for name, statistic in stats.items()}
+
+
+def token_weights(
+    settings: ObjectiveConfig,
+    loss_mask: Tensor,
+    normalization: str | None = None,
+    **batch: Any,
+) -> Tensor:
+    """`normalized_weights` [B, C] by the settings, or by another normalisation.
+
+    Args:
+        settings: The normalisation and its parameters.
+        loss_mask: [B, C], True at counted tokens.
+        normalization: In place of the settings' own.
+        batch: What is known of the whole batch: rows, tokens, micro_batch, denominators.
+    """
+    return normalized_weights(
+        loss_mask,
+        normalization or settings.normalization,
+        length=settings.normalization_length,
+        **{"micro_batch": settings.normalization_rows} | batch,
+    )

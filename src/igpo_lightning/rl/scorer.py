@@ -1,6 +1,8 @@
 """A rollout made ready for its updates: masks, old and reference scores, and what counts."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,10 +20,15 @@ from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.evaluation.answer import without_dropout
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.lora import reference_policy
-from igpo_lightning.rl.advantages import informative_groups
+from igpo_lightning.rl.advantages import (
+    accuracy_within,
+    group_advantages,
+    informative_groups,
+    summed_advantages,
+)
 from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.filters import filter_tokens
-from igpo_lightning.rl.objectives import normalized_weights
+from igpo_lightning.rl.objectives import token_weights
 from igpo_lightning.rl.rollout import Rollout, repeated, row_seeds
 from igpo_lightning.rl.settings import RLSettings
 
@@ -30,28 +37,41 @@ from igpo_lightning.rl.settings import RLSettings
 class Experience:
     """A rollout with all that its mu updates share.
 
+    The loss has R rows: one for each of the N completions, or, where the likelihood is `separate`,
+    one for each of their masked inputs.
+
     Attributes:
         rollout: N rows.
         advantages: [N].
-        inputs: The masks under which every policy is scored.
-        old: Scores under the policy that sampled.
-        reference: Scores under the reference policy; None without a KL penalty.
         live: [N, C], True up to and including the first EOS (everywhere, where tokens after it
             count).
+        entropy: [N, C], under the policy that sampled.
+        kept: [N, C], True at tokens that count.
         counted_rows: [N], False in dropped groups.
-        loss_mask: [N, C], True at tokens that count.
-        weights: [N, C], of each token in the loss, so that the mean over ranks is over all rows.
+        row_of: [R], the completion that a row of the loss belongs to.
+        inputs: The masks of the R rows, under which every policy is scored.
+        old: Scores of the R rows under the policy that sampled.
+        reference: Scores under the reference policy; None without a penalty that needs them.
+        loss_mask: [R, C], True at tokens that count.
+        ratio_mask: [R, C], tokens that the sequence ratio covers; None for `loss_mask`.
+        weights: [R, C], of each token in the loss, so that the mean over ranks is over all rows.
+        kl_weights: [R, C], likewise for a penalty with its own normalisation; None without one.
     """
 
     rollout: Rollout
     advantages: Tensor
+    live: Tensor
+    entropy: Tensor
+    kept: Tensor
+    counted_rows: Tensor
+    row_of: Tensor
     inputs: MaskedInputs
     old: TokenScores
     reference: TokenScores | None
-    live: Tensor
-    counted_rows: Tensor
     loss_mask: Tensor
+    ratio_mask: Tensor | None
     weights: Tensor
+    kl_weights: Tensor | None
 
 
 class Scorer:
@@ -73,6 +93,19 @@ class Scorer:
     ) -> None:
         self.policy, self.reference, self.settings, self.cost = policy, reference, settings, cost
 
+    def advantages(self, rollout: Rollout) -> Tensor:
+        """[N], relative to each group, or to the groups of all ranks where the kind asks for it."""
+        objective = self.settings.objective
+        kind, epsilon = objective.advantage, objective.advantage_epsilon
+        if kind == "normalize_then_sum":
+            factors = torch.tensor(list(self.settings.reward_weights.values()))
+            parts = rollout.grouped(rollout.reward_parts * factors.to(rollout.reward_parts))
+            return _over_ranks(parts, lambda values: summed_advantages(values, epsilon))
+        rewards = rollout.grouped(rollout.rewards)
+        if kind == "batch":
+            return _over_ranks(rewards, lambda values: group_advantages(values, kind, epsilon))
+        return group_advantages(rewards, kind, epsilon).flatten()
+
     @torch.no_grad()
     def experience(self, batch: PromptBatch, rollout: Rollout, advantages: Tensor) -> Experience:
         """Old and reference log-probabilities, and which tokens count by how much."""
@@ -81,36 +114,73 @@ class Scorer:
         if objective.count_after_eos:
             live = torch.ones_like(live)
         inputs = self.draw_masks(batch, rollout, advantages, live)
+        number = 1
+        if settings.likelihood.separate:
+            number = inputs.masks.shape[1]
+            inputs = inputs.separated(settings.likelihood.partitions)
+        row_of = torch.arange(len(live), device=live.device).repeat_interleave(number)
+        scored = live[row_of] & inputs.scored
         with self.cost.phase("update"):
-            old = self.score(self.policy, rollout, inputs, live, with_entropy=True)
+            old = self.score(self.policy, rollout, row_of, inputs, scored, with_entropy=True)
             assert old.entropy is not None
-            scored = live & inputs.scored
-            loss_mask = filter_tokens(settings.filter, old.entropy, rollout.hint_mask, scored)
-            counted_rows = torch.ones_like(rollout.correct)
-            if objective.drop_uniform_groups:
-                informative = informative_groups(rollout.grouped(rollout.rewards))
-                counted_rows = informative.repeat_interleave(rollout.group_size)
-                loss_mask = loss_mask & counted_rows[:, None]
+            entropy = old.entropy
+            if number > 1:
+                used = (inputs.weights > 0).any(dim=1) & scored
+                entropy = _mean_over_inputs(entropy, used, number)
+            any_scored = scored.view(-1, number, live.shape[1]).any(dim=1)
+            kept = filter_tokens(settings.filter, entropy, rollout.hint_mask, any_scored)
+            counted_rows = self.counted_rows(rollout)
+            kept = kept & counted_rows[:, None]
+            loss_mask = kept[row_of] & inputs.scored
             reference = None
             if objective.needs_reference:
                 with reference_policy(self.policy, self.reference) as model:
-                    reference = self.score(model, rollout, inputs, loss_mask)
-        weights = self.weights(counted_rows, loss_mask)
+                    reference = self.score(model, rollout, row_of, inputs, loss_mask)
+        rows = counted_rows[row_of]
+        if number > 1:  # an input that scores nothing is no row
+            rows = rows & loss_mask.any(dim=1)
+        weights, kl_weights = self.weights(counted_rows, rows, loss_mask, scored)
         if inputs.credit is not None:
             weights = weights * inputs.credit
+            kl_weights = None if kl_weights is None else kl_weights * inputs.credit
         return Experience(
-            rollout, advantages, inputs, old, reference, live, counted_rows, loss_mask, weights
+            rollout=rollout,
+            advantages=advantages,
+            live=live,
+            entropy=entropy,
+            kept=kept,
+            counted_rows=counted_rows,
+            row_of=row_of,
+            inputs=inputs,
+            old=old,
+            reference=reference,
+            loss_mask=loss_mask,
+            ratio_mask=scored if objective.ratio_tokens == "live" else None,
+            weights=weights,
+            kl_weights=kl_weights,
         )
+
+    def counted_rows(self, rollout: Rollout) -> Tensor:
+        """[N], False in groups that the objective drops."""
+        objective = self.settings.objective
+        correct = rollout.grouped(rollout.correct)
+        counted = accuracy_within(correct, objective.accuracy_low, objective.accuracy_high)
+        if objective.drop_uniform_groups:
+            counted = counted & informative_groups(rollout.grouped(rollout.rewards))
+        return counted.repeat_interleave(rollout.group_size)
 
     def draw_masks(
         self, batch: PromptBatch, rollout: Rollout, advantages: Tensor, live: Tensor
     ) -> MaskedInputs:
         """The masks under which old, new and reference policy are all scored."""
-        size = rollout.group_size
+        size, likelihood = rollout.group_size, self.settings.likelihood
+        if likelihood.shrink is not None:  # as many slices as the sampler's steps can fill
+            slices = math.ceil(self.settings.sampler.steps / likelihood.shrink)
+            likelihood = replace(likelihood, slices=slices)
         problems = repeated(batch.problems, size)
         seeds = row_seeds(self.settings.seed, batch.step, problems, size, "masks")
         return draw_masked_inputs(
-            self.settings.likelihood,
+            likelihood,
             rollout.completion_ids,
             keys=row_keys(seeds, rollout.completion_ids.device),
             hint_mask=rollout.hint_mask,
@@ -120,23 +190,40 @@ class Scorer:
             advantages=advantages,
         )
 
-    def weights(self, counted_rows: Tensor, loss_mask: Tensor) -> Tensor:
-        """[N, C]; the mean over ranks that DDP and FSDP take becomes that over all rows or tokens.
+    def weights(
+        self, counted: Tensor, rows: Tensor, loss_mask: Tensor, live: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """[R, C] of the loss, and of a penalty with its own normalisation.
+
+        The mean over ranks that DDP and FSDP take becomes that over all rows or tokens.
 
         Args:
-            counted_rows: [N], False in dropped groups.
-            loss_mask: [N, C], True at tokens that count.
+            counted: [N], False in completions that do not count.
+            rows: [R], False in rows that do not count.
+            loss_mask: [R, C], True at tokens that count.
+            live: [R, C], True at tokens that could count.
         """
         objective = self.settings.objective
-        counts = (int(counted_rows.sum()), int(loss_mask.sum()))
-        rows, tokens = map(sum, zip(*distributed.gather_objects(counts), strict=True))
-        return normalized_weights(
-            loss_mask,
-            objective.normalization,
-            length=objective.normalization_length,
-            rows=rows / distributed.world_size(),
-            tokens=tokens / distributed.world_size(),
-        )
+        denominators = live & rows[:, None] if objective.denominator_tokens == "live" else loss_mask
+        counts = (int(counted.sum()), int(rows.sum()), int(denominators.sum()))
+        sums = map(sum, zip(*distributed.gather_objects(counts), strict=True))
+        completions, total_rows, tokens = (total / distributed.world_size() for total in sums)
+        size = objective.normalization_rows or self.settings.group_size
+
+        def of(kind: str) -> Tensor:
+            return token_weights(
+                objective,
+                loss_mask,
+                kind,
+                # A constant stands for a completion's length, however many rows score it.
+                rows=completions if kind == "constant" else total_rows,
+                tokens=tokens,
+                micro_batch=size * len(rows) // len(counted),
+                denominators=denominators,
+            )
+
+        penalty = objective.kl_normalization
+        return of(objective.normalization), None if penalty is None else of(penalty)
 
     def micro_batches(self, rows: int) -> list[slice]:
         """Slices of `train_batch_size` rows."""
@@ -147,15 +234,16 @@ class Scorer:
         self,
         model: BackboneModule,
         rollout: Rollout,
+        row_of: Tensor,
         inputs: MaskedInputs,
         counted: Tensor,
         with_entropy: bool = False,
     ) -> TokenScores:
-        """Log-probabilities (and entropies) of all rows, in micro-batches, without dropout."""
+        """Log-probabilities (and entropies) of all R rows, in micro-batches, without dropout."""
         with without_dropout(model):
             parts = [
-                self.score_rows(model, rollout, inputs, counted, rows, with_entropy)
-                for rows in self.micro_batches(len(rollout.completion_ids))
+                self.score_rows(model, rollout, row_of, inputs, counted, rows, with_entropy)
+                for rows in self.micro_batches(len(row_of))
             ]
         entropies = [p.entropy for p in parts if p.entropy is not None]
         return TokenScores(
@@ -165,13 +253,16 @@ class Scorer:
 
     def trained_logp(self, experience: Experience, rows: slice) -> Tensor:
         """Log-probabilities of some rows under the policy as it is now, with gradient."""
-        rollout, inputs = experience.rollout, experience.inputs
-        return self.score_rows(self.policy, rollout, inputs, experience.loss_mask, rows).logp
+        covered = experience.ratio_mask
+        counted = experience.loss_mask if covered is None else covered
+        rollout, row_of, inputs = experience.rollout, experience.row_of, experience.inputs
+        return self.score_rows(self.policy, rollout, row_of, inputs, counted, rows).logp
 
     def score_rows(
         self,
         model: BackboneModule,
         rollout: Rollout,
+        row_of: Tensor,
         inputs: MaskedInputs,
         counted: Tensor,
         rows: slice,
@@ -181,23 +272,40 @@ class Scorer:
 
         Args:
             model: The policy or its reference.
-            rollout: N rows.
+            rollout: N completions.
+            row_of: [R], the completion that each row scores.
             inputs: Their masks.
-            counted: [N, C], True where a score is needed.
-            rows: Which of the N.
+            counted: [R, C], True where a score is needed.
+            rows: Which of the R.
             with_entropy: Whether entropies are needed too.
         """
-        prompts, completions = rollout.prompt_mask[rows], rollout.completion_ids[rows]
+        at = row_of[rows]
+        prompts, completions = rollout.prompt_mask[at], rollout.completion_ids[at]
         passes = inputs.masks.shape[1]
         tokens = passes * (int(prompts.sum()) + completions.numel())
         # A backward pass computes two more.
         self.cost.count("update", passes, tokens, tokens * (3 if torch.is_grad_enabled() else 1))
         return token_scores(
             model,
-            rollout.prompt_ids[rows],
+            rollout.prompt_ids[at],
             completions,
             inputs.rows(rows),
             prompts,
             counted=counted[rows],
             with_entropy=with_entropy,
         )
+
+
+def _mean_over_inputs(values: Tensor, used: Tensor, number: int) -> Tensor:
+    """[N, C] mean of values [N number, C] over the rows of a completion in which `used` holds."""
+    grouped, shown = (t.view(-1, number, t.shape[1]) for t in (values, used))
+    total = torch.where(shown, grouped, 0.0).sum(dim=1)
+    return total / shown.sum(dim=1).clamp(min=1)
+
+
+def _over_ranks(values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """This rank's part, flattened, of a function of all ranks' groups [Q, G, ...]."""
+    ranks = distributed.gather_objects(values.tolist())
+    before = sum(len(groups) for groups in ranks[: distributed.rank()])
+    whole = torch.tensor([group for groups in ranks for group in groups], device=values.device)
+    return function(whole)[before : before + len(values)].flatten()

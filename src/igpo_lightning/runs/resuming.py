@@ -64,7 +64,7 @@ class Resume:
 
 def _is_free(key: str, config: Settings) -> bool:
     if key == "stage.steps":  # a longer run is the same run where nothing runs down to its end
-        decays = config.optimizer.decay_share > 0
+        decays = config.optimizer.decay_share > 0 or config.optimizer.schedule != "trapezoid"
         scheduled = config.inpaint.schedule in ("linear", "cosine")
         generated = config.stage.name == "sft" and config.data.name == "arithmetic"
         return not (decays or scheduled or generated)

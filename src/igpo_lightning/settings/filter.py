@@ -16,6 +16,7 @@ class FilterConfig:
     kind: str = "entropy"
     keep_fraction: float = 0.2  # tau in (0, 1] (the paper: 0.2)
     threshold: float = 0.5  # least entropy of a hint token in nats, for kind=threshold
+    round_down: bool = False  # keep floor(tau n) of n tokens, not ceil (released)
 
     def __post_init__(self) -> None:
         """Refuse unknown names and values out of range."""

@@ -31,6 +31,8 @@ class InpaintConfig:
     chunk_min: int = 5  # smallest chunk in tokens (the paper: 5)
     chunk_max: int = 10  # largest chunk in tokens (the paper: 10)
     drop_short_chunk: bool = False  # drop a last chunk below chunk_min (released)
+    round_up: bool = False  # chunks given: floor(eta N) | true: N - floor((1 - eta) N) (released)
+    always_last: bool = False  # give the last chunk whatever is drawn (released)
     choice: str = "random"  # chunks given: random | prefix | suffix | uncertain (policy's entropy)
     placement: str = "own"  # own position in the trace | stretched gaps (released)
     stretch: float = 1.5  # stretched: largest factor on a gap

@@ -2,30 +2,59 @@
 
 from dataclasses import dataclass
 
-from igpo_lightning.settings.rules import at_least, choice, require, within
+from igpo_lightning.settings.rules import above_zero, at_least, choice, require, within
 
-ADVANTAGES = ("mean", "std", "loo", "dr_grpo", "wd1")
+ADVANTAGES = (
+    "mean",
+    "dr_grpo",
+    "std",
+    "z_score",
+    "batch",
+    "loo",
+    "wd1",
+    "wd1_positive",
+    "normalize_then_sum",
+)
 RATIOS = ("sequence", "token")
-RATIO_LENGTHS = ("counted", "full")
+RATIO_LENGTHS = ("counted", "full", "one")
+TOKENS = ("counted", "live")
 KL_ESTIMATES = ("k1", "k2", "k3", "none")
-NORMALIZATIONS = ("sequence", "batch", "constant")
+KL_LEVELS = ("token", "sequence")
+KL_TARGETS = ("reference", "old")
+NORMALIZATIONS = ("sequence", "sum", "constant", "batch", "micro_batch")
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """Advantages, surrogate, KL penalty and normalisation; the defaults are the paper's."""
 
-    advantage: str = "mean"  # mean (IGPO) | std (GRPO) | loo (RLOO) | dr_grpo | wd1
-    loss: str = "clip"  # clip (PPO's surrogate) | log_likelihood (free of ratios) | a plugin's
+    # mean (IGPO) | std (GRPO) | z_score (TraceRL) | batch | loo (RLOO) | dr_grpo | wd1 |
+    # wd1_positive | normalize_then_sum
+    advantage: str = "mean"
+    advantage_epsilon: float = 1e-4  # added to a standard deviation before division (DARE: 1e-6)
+    # clip (PPO's surrogate) | linear_clip (BGPO) | cispo | sapo | log_likelihood (no ratio) | yours
+    loss: str = "clip"
     ratio: str = "sequence"  # importance ratio: sequence (IGPO) | token (GRPO)
-    ratio_length: str = "counted"  # sequence ratio divides by: counted tokens | full (released)
+    ratio_length: str = "counted"  # sequence ratio divides by: counted | full (released) | one
+    ratio_tokens: str = "counted"  # sequence ratio covers: counted tokens | live (released)
     clip_low: float = 0.2  # epsilon below 1 (the paper: 0.2)
     clip_high: float = 0.2  # epsilon above 1 (the paper: 0.2)
+    clip_dual: float | None = None  # least gain over a negative advantage (DARE: 3)
+    sapo_positive: float = 1.0  # sapo: temperature where the advantage is positive (TRL: 1)
+    sapo_negative: float = 1.05  # sapo: temperature elsewhere (TRL: 1.05)
     beta: float = 0.01  # weight of the KL penalty; 0 keeps no reference (the paper: 0.01)
-    kl: str = "k3"  # estimator of the penalty: k1 | k2 | k3 | none
-    normalization: str = "sequence"  # of token terms: sequence | batch (DAPO) | constant (Dr. GRPO)
+    kl: str = "k3"  # estimator of the penalty: k1 (no expected gradient) | k2 | k3 | none
+    kl_level: str = "token"  # estimate for each token | for the whole sequence (ESPO, GDPO)
+    kl_target: str = "reference"  # the penalty's other policy: reference | old (TraceRL)
+    kl_normalization: str | None = None  # the penalty's own normalization; null: that of the loss
+    # of token terms: sequence | sum | batch (DAPO) | micro_batch (released) | constant (Dr. GRPO)
+    normalization: str = "sequence"
     normalization_length: int | None = None  # the constant in tokens; null: completion_length
+    normalization_rows: int | None = None  # micro_batch: its rows; null: one group
+    denominator_tokens: str = "counted"  # a row's mean divides by: counted | live tokens
     drop_uniform_groups: bool = False  # groups with equal rewards do not count (DAPO)
+    accuracy_low: float = 0.0  # groups with a smaller share of right answers do not count
+    accuracy_high: float = 1.0  # groups with a larger share do not count (TraceRL: 0.2 to 0.8)
     count_after_eos: bool = False  # tokens after the first EOS count too (released)
     plugin: str | None = None  # .py file of your own that registers the loss
 
@@ -37,12 +66,19 @@ class ObjectiveConfig:
             advantage=ADVANTAGES,
             ratio=RATIOS,
             ratio_length=RATIO_LENGTHS,
+            ratio_tokens=TOKENS,
+            denominator_tokens=TOKENS,
             kl=KL_ESTIMATES,
+            kl_level=KL_LEVELS,
+            kl_target=KL_TARGETS,
             normalization=NORMALIZATIONS,
         )
-        within(self, "objective", 0, 1, "clip_low")
-        at_least(self, "objective", 0, "clip_high", "beta")
-        at_least(self, "objective", 1, "normalization_length")
+        if self.kl_normalization is not None:
+            choice(self, "objective", kl_normalization=NORMALIZATIONS)
+        within(self, "objective", 0, 1, "clip_low", "accuracy_low", "accuracy_high")
+        at_least(self, "objective", 0, "clip_high", "beta", "advantage_epsilon")
+        at_least(self, "objective", 1, "normalization_length", "normalization_rows", "clip_dual")
+        above_zero(self, "objective", "sapo_positive", "sapo_negative")
         require(
             self.ratio_length == "counted" or self.ratio == "sequence",
             "objective.ratio_length",
@@ -51,6 +87,11 @@ class ObjectiveConfig:
         )
 
     @property
+    def has_penalty(self) -> bool:
+        """Whether there is a KL penalty."""
+        return self.beta > 0 and self.kl != "none"
+
+    @property
     def needs_reference(self) -> bool:
         """Whether the reference policy has to be scored."""
-        return self.beta > 0 and self.kl != "none"
+        return self.has_penalty and self.kl_target == "reference"

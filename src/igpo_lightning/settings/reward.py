@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, require
+from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choice, require
 
 EXTRACTION = ("quoted", "box", "tag", "hash", "stated", "number")
+STRATEGIES = (*EXTRACTION, "first_box")  # the released code's, by name alone
+GRADINGS = ("equivalence", "string")
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class RewardConfig:
     timeout: float = 3.0  # seconds of computation a single grading may take
     # how an answer is found, the first that finds one: quoted, box, tag, hash, stated, number
     extraction: tuple[str, ...] = EXTRACTION
+    grading: str = "equivalence"  # when an answer is right: equivalence | string (released)
     plugin: str | None = None  # .py file of your own that registers rewards
 
     def __post_init__(self) -> None:
@@ -24,8 +27,9 @@ class RewardConfig:
         at_least(self, "reward", 1, "workers")
         above_zero(self, "reward", "timeout")
         require(
-            bool(self.extraction) and not set(self.extraction) - set(EXTRACTION),
+            bool(self.extraction) and not set(self.extraction) - set(STRATEGIES),
             "reward.extraction",
             self.extraction,
-            f"name at least one of {', '.join(EXTRACTION)}",
+            f"name at least one of {', '.join(STRATEGIES)}",
         )
+        choice(self, "reward", grading=GRADINGS)

@@ -21,6 +21,7 @@ from igpo_lightning.data.synthetic import arithmetic_problems
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.rewards.puzzles import is_solved
+from igpo_lightning.rewards.released import same_string
 from igpo_lightning.rewards.worker import Grader
 from igpo_lightning.settings import DataConfig, PromptConfig, Settings
 
@@ -232,7 +233,9 @@ def example_stream(
 
 
 def grader(config: Settings) -> Grader | None:
-    """What compares answers, where the data holds puzzles; None for plain equivalence."""
+    """What compares answers, where not plain equivalence does (None): strings, or puzzles."""
+    if config.reward.grading == "string":
+        return same_string
     sources = [config.data]
     sources += [named_data(name, "data.parts") for name in config.data.parts]
     for source in list(sources):

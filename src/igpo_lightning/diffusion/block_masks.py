@@ -1,0 +1,73 @@
+"""Likelihood estimators that mask block by block, as a semi-autoregressive sampler does.
+
+Each function returns (masks, weights), both [B, N, C]; see estimators.py.
+"""
+
+import torch
+from torch import Tensor
+
+from igpo_lightning.diffusion.estimators import COUNT, bound_weights, mask_noise, ranks_among
+from igpo_lightning.diffusion.noise import fold, uniform
+
+
+def _blocks(length: int, block_length: int, device: torch.device) -> Tensor:
+    """The block [C] that each position belongs to."""
+    return torch.arange(length, device=device) // block_length
+
+
+def random_block_masks(
+    keys: Tensor, free: Tensor, samples: int, block_length: int
+) -> tuple[Tensor, Tensor]:
+    """A random count within one random block, and all later blocks (SPG, arXiv 2510.09541).
+
+    What a semi-autoregressive sampler meets: earlier blocks are complete, later ones masked. Of
+    the blocks that hold free tokens one is drawn for each mask, and 1 to all of its free tokens
+    are masked. All masked tokens are scored, as in the public code.
+    """
+    index = torch.arange(samples, device=free.device)
+    blocks = _blocks(free.shape[1], block_length, free.device)
+    number = int(blocks[-1]) + 1
+    onehot = torch.nn.functional.one_hot(blocks, number)  # [C, blocks]
+    sizes = free.long() @ onehot  # free tokens of each block, [B, blocks]
+    held = sizes > 0
+    draw = fold(fold(keys, COUNT)[:, None], index)  # [B, N]
+    place = (uniform(fold(draw, 0)) * held.sum(dim=1, keepdim=True)).long()  # among held blocks
+    order = held.cumsum(dim=1) - 1  # [B, blocks]
+    chosen = ((order[:, None] == place[..., None]) & held[:, None]).long().argmax(dim=2)  # [B, N]
+    size = sizes.gather(1, chosen)
+    counts = (uniform(fold(draw, 1)) * size).long() + 1
+    inside = (blocks == chosen[..., None]) & free[:, None]  # [B, N, C]
+    ranks = ranks_among(mask_noise(keys, samples, free.shape[1]), inside)
+    later = (blocks > chosen[..., None]) & free[:, None]
+    masks = (inside & (ranks < counts[..., None])) | later
+    return masks, bound_weights(masks, free.sum(dim=1))
+
+
+def every_block_weights(masks: Tensor, free: Tensor, block_length: int) -> Tensor:
+    """Weights size / (count N) within each block; masks [B, N, C] hide `count` of its tokens."""
+    blocks = _blocks(masks.shape[2], block_length, masks.device)
+    onehot = torch.nn.functional.one_hot(blocks, int(blocks[-1]) + 1)
+    sizes = (free.long() @ onehot)[:, blocks]  # of each position's block, [B, C]
+    counts = (masks.long() @ onehot)[..., blocks].clamp(min=1)  # [B, N, C]
+    return masks * (sizes[:, None] / (counts * masks.shape[1])).float()
+
+
+def every_block_masks(
+    keys: Tensor, free: Tensor, samples: int, block_length: int
+) -> tuple[Tensor, Tensor]:
+    """The same share of every block (EBPO in DARE), N = `samples`.
+
+    With t ~ U(0, 1) for each mask, floor(t size) + 1 random free tokens of each block are masked,
+    at most all of them.
+    """
+    blocks = _blocks(free.shape[1], block_length, free.device)
+    index = torch.arange(samples, device=free.device)
+    times = uniform(fold(fold(keys, COUNT)[:, None], index))  # [B, N]
+    noise = mask_noise(keys, samples, free.shape[1])
+    masks = torch.zeros_like(noise, dtype=torch.bool)
+    for number in range(int(blocks[-1]) + 1):
+        inside = free & (blocks == number)  # [B, C]
+        size = inside.sum(dim=1)[:, None]
+        counts = torch.minimum((times * size).long() + 1, size)
+        masks |= (ranks_among(noise, inside[:, None]) < counts[..., None]) & inside[:, None]
+    return masks, every_block_weights(masks, free, block_length)

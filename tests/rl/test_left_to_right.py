@@ -1,0 +1,79 @@
+"""JustGRPO and our hints on top of it: separate rows, reduction, and an update in slices."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_training import SETTINGS, train
+
+from igpo_lightning.settings import FilterConfig, InpaintConfig, LikelihoodConfig, ObjectiveConfig
+
+JUST = {
+    "sampler": replace(
+        SETTINGS.sampler,
+        block_length=1,
+        steps=SETTINGS.sampler.completion_length,
+        stop_after_eos=False,
+    ),
+    "likelihood": LikelihoodConfig("autoregressive", separate=True),
+    "objective": ObjectiveConfig(
+        advantage="std",
+        ratio="token",
+        beta=0.0,
+        normalization="constant",
+        normalization_length=SETTINGS.sampler.completion_length,
+        count_after_eos=True,
+    ),
+    "filter": FilterConfig("none"),
+    "inpaint": InpaintConfig(trigger="never"),
+    "inner_updates": 1,
+}
+
+
+def one_of_each_group(row: int, text: str) -> bool:
+    return row % SETTINGS.group_size == 0
+
+
+def test_hints_change_nothing_where_no_group_is_all_wrong():
+    """igpo_just_grpo is just_grpo there, to the last bit of every weight."""
+    plain = train(one_of_each_group, **JUST)
+    hinted = train(
+        one_of_each_group, **JUST | {"inpaint": InpaintConfig(), "filter": FilterConfig()}
+    )
+    assert torch.equal(plain.parameters(), hinted.parameters())
+    assert plain.lines[0]["policy/grad_norm"] > 0
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_the_update_does_not_depend_on_how_many_rows_it_takes_at_a_time(rows):
+    whole = train(one_of_each_group, **JUST, train_batch_size=1024)
+    parts = train(one_of_each_group, **JUST, train_batch_size=rows)
+    torch.testing.assert_close(parts.parameters(), whole.parameters(), rtol=1e-4, atol=1e-6)
+
+
+def test_separate_rows_give_the_gradient_of_whole_completions():
+    """With a token ratio and a constant length the loss is the same sum, cut otherwise."""
+    together = replace(JUST["likelihood"], separate=False)
+    (whole,) = train(one_of_each_group, **JUST | {"likelihood": together}).lines
+    (parts,) = train(one_of_each_group, **JUST).lines
+    for name in ("policy/loss", "policy/grad_norm", "policy/ratio_mean", "rollout/entropy"):
+        assert parts[name] == pytest.approx(whole[name], rel=1e-4, abs=1e-6)
+
+
+def test_hinted_rows_are_scored_and_filtered_like_others():
+    """All groups wrong at first: hints are given, and some of their tokens are learnt from."""
+    calls = {"first": True}
+
+    def right_with_hints(row: int, text: str) -> bool:
+        return not calls["first"] and row % 2 == 0
+
+    def planned(row: int, text: str) -> bool:
+        verdict = right_with_hints(row, text)
+        if row == 2 * SETTINGS.group_size - 1:
+            calls["first"] = False
+        return verdict
+
+    options = {"inpaint": InpaintConfig(chunk_min=1, chunk_max=2), "filter": FilterConfig()}
+    (line,) = train(planned, **JUST | options).lines
+    assert line["hint/tokens"] > 0
+    assert 0 < line["hint/tokens_kept"] < line["hint/tokens"]

@@ -68,7 +68,7 @@ def test_a_plugin_is_imported_once(plugin: Path) -> None:
         ),
         (["objective.plugin=mine.py"], 'registers nothing; put @register_objective("NAME") above'),
         (["model.plugin=mine.py"], 'registers nothing; put @register_backbone("NAME") above'),
-        (["objective.loss=long"], "objective.loss=long: use one of clip, log_likelihood, or one"),
+        (["objective.loss=long"], "objective.loss=long: use one of clip, linear_clip, "),
     ],
 )
 def test_mistakes_are_told(plugin: Path, overrides: list[str], says: str) -> None:

@@ -64,7 +64,7 @@ def test_mean_field_is_one_pass_over_the_masked_completion():
 
 
 def test_an_unknown_estimator_is_refused():
-    with pytest.raises(ValueError, match="'median' is unknown"):
+    with pytest.raises(ValueError, match="likelihood.kind=median: use one of"):
         LikelihoodConfig(kind="median")
 
 
@@ -294,7 +294,7 @@ def test_a_missing_argument_is_named(settings, missing):
         ),
         ({"strata": 0}, "likelihood.strata=0: give at least 1"),
         ({"prompt_mask_rate": 1.5}, "prompt_mask_rate=1.5"),
-        ({"shrink": 0}, "shrink=0 is below 1"),
+        ({"shrink": 0}, "likelihood.shrink=0: give at least 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(values, message):

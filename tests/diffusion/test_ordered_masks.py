@@ -14,7 +14,7 @@ VOCAB, MASK, LENGTH = 5, 0, 3
 ALL_ROWS = torch.tensor(list(product(range(VOCAB), repeat=LENGTH)))  # 125 completions
 
 
-def scores(settings: LikelihoodConfig, key: int = 0, hints: torch.Tensor | None = None):
+def scores(settings: LikelihoodConfig, key: int = 0):
     """Log-probabilities [125, C] of every completion, and the inputs that gave them."""
     model = tiny(scale=1.0, vocab_size=VOCAB, mask_token_id=MASK, eos_token_id=1)
     prompt = torch.tensor([[2, 3, 4]]).expand(len(ALL_ROWS), -1)
@@ -23,7 +23,7 @@ def scores(settings: LikelihoodConfig, key: int = 0, hints: torch.Tensor | None 
         settings,
         ALL_ROWS,
         keys=torch.arange(len(ALL_ROWS)) + 1000 * key,
-        hint_mask=~everywhere if hints is None else hints.expand(ALL_ROWS.shape),
+        hint_mask=~everywhere,
         live_mask=everywhere,
     )
     with torch.no_grad():
@@ -57,16 +57,6 @@ def test_a_subsample_of_positions_is_unbiased_with_the_stated_variance():
     assert float(error.abs().max()) < 5  # standard errors, over 125 rows
     ratio = draws.var(dim=0).mean() / expected.mean()
     assert float(ratio) == pytest.approx(1.0, abs=0.05)
-
-
-def test_visible_hints_are_shown_in_every_input_and_not_scored():
-    hints = torch.tensor([[False, True, False]])
-    logp, inputs = scores(LikelihoodConfig("autoregressive"), hints=hints)
-    assert not inputs.masks[:, :, 1].any()
-    assert not inputs.scored[:, 1].any()
-    # Given the hint, the other two tokens are a distribution.
-    totals = logp.sum(dim=1).exp().view(VOCAB, VOCAB, VOCAB).sum(dim=(0, 2))
-    assert torch.allclose(totals, torch.ones(VOCAB), atol=1e-5)
 
 
 def test_positions_more_than_there_are_tokens_leave_inputs_empty():

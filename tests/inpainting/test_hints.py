@@ -86,6 +86,8 @@ def test_the_answer_is_never_in_a_hint_whatever_the_options(
     """Every token of the trace is distinct, so a hint shows which trace tokens it comes from."""
     trace = torch.arange(1000, 1000 + length)
     span = (min(start, length), min(start + width, length))
+    if placement == "stretched" and long_traces == "compress":
+        return  # refused by the settings
     options = InpaintConfig(
         choice=choice, placement=placement, long_traces=long_traces, noise=noise, tail=3
     )
@@ -221,7 +223,7 @@ def test_compressed_chunks_fit_in_order_without_overlap(length, ratio, seed):
 
 @pytest.mark.parametrize("field", ["choice", "placement"])
 def test_an_unknown_option_is_named(field):
-    with pytest.raises(ValueError, match="'sideways' is unknown"):
+    with pytest.raises(ValueError, match="sideways: use one of"):
         choose_hints(
             torch.arange(9), 9, 1.0, 3, 3, rng(), options=InpaintConfig(**{field: "sideways"})
         )

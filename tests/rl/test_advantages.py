@@ -65,7 +65,7 @@ def test_after_replacement_advantages_are_1_minus_k_over_g_and_minus_k_over_g(ri
     assert advantages[right:].tolist() == [-right / 8] * (8 - right)
 
 
-@given(rewards=rewards_of_groups, kind=st.sampled_from(ADVANTAGES))
+@given(rewards=rewards_of_groups, kind=st.sampled_from(KINDS))
 @settings(max_examples=50, deadline=None)
 def test_advantages_sum_to_zero_and_equal_rewards_have_none(rewards, kind):
     rewards = torch.tensor(rewards)
@@ -76,7 +76,7 @@ def test_advantages_sum_to_zero_and_equal_rewards_have_none(rewards, kind):
     assert bool((advantages[uniform].abs() < 1e-6).all())
 
 
-@given(rewards=rewards_of_groups, kind=st.sampled_from(ADVANTAGES))
+@given(rewards=rewards_of_groups, kind=st.sampled_from(KINDS))
 @settings(max_examples=25, deadline=None)
 def test_a_group_knows_nothing_of_the_other_groups(rewards, kind):
     rewards = torch.tensor(rewards)

@@ -15,7 +15,8 @@ FILES = sorted((Path(__file__).resolve().parents[2] / "conf" / "likelihood").glo
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_first_update_is_on_policy_under_every_estimator(path):
     """Ratio 1 and divergence 0 to the last bit of float32: other masks would give other values."""
-    settings = LikelihoodConfig(**OmegaConf.to_container(OmegaConf.load(path)))
+    whole = OmegaConf.create({"sampler": {"block_length": 4}, "likelihood": OmegaConf.load(path)})
+    settings = LikelihoodConfig(**OmegaConf.to_container(whole, resolve=True)["likelihood"])
     (line,) = train(lambda row, _: row % 4 == 0, inner_updates=1, likelihood=settings).lines
     assert line["policy/ratio_mean"] == pytest.approx(1.0, abs=1e-5)
     assert line["policy/ratio_max"] == pytest.approx(1.0, abs=1e-4)

@@ -98,7 +98,7 @@ def test_debug_fast_is_one_small_step(stage: str) -> None:
     config = composed(f"stage={stage}", "debug=fast", "trainer=ddp", "trainer.accelerator=cpu")
     validate(config)
     assert (config.trainer.devices, config.eval.limit) == (1, 2)
-    assert config.stage.get("steps", 1) == 1
+    assert getattr(config.stage, "steps", 1) == 1
     assert list(config.logger) == ["csv"]
 
 

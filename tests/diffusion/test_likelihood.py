@@ -64,7 +64,7 @@ def test_mean_field_is_one_pass_over_the_masked_completion():
 
 
 def test_an_unknown_estimator_is_refused():
-    with pytest.raises(ValueError, match="likelihood.kind=median: use one of"):
+    with pytest.raises(ValueError, match=r"likelihood\.kind=median: use one of"):
         LikelihoodConfig(kind="median")
 
 

@@ -90,19 +90,19 @@ def _find_box(text: str) -> Found | None:
     return Found(box.content, start, start + len(box.content))
 
 
-def boxed_answer(text: str) -> str | None:
-    r"""The content of the last complete `\boxed{...}` or `\fbox{...}`."""
-    return _answer_of(_find_box(text))
-
-
 def _find_first_box(text: str) -> Found | None:
     r"""The content of the complete `\boxed{...}` that begins first."""
     boxes = find_boxes(text)
     if not boxes:
         return None
     box = min(boxes, key=lambda box: box.start)
-    start = text.rindex(box.content, box.start, box.end)
+    start = text.rindex(box.content, box.start, box.end)  # only braces and spaces follow it
     return Found(box.content, start, start + len(box.content))
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""The content of the last complete `\boxed{...}` or `\fbox{...}`."""
+    return _answer_of(_find_box(text))
 
 
 def _find_tag(text: str) -> Found | None:

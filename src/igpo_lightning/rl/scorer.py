@@ -142,7 +142,9 @@ class Scorer:
         rows = counted_rows[row_of]
         if number > 1:  # an input that scores nothing is no row
             rows = rows & loss_mask.any(dim=1)
-        weights, kl_weights = self.weights(counted_rows, rows, loss_mask, scored)
+        weights, kl_weights = self.weights(
+            counted_rows, rows, loss_mask, scored, rollout.group_size
+        )
         if inputs.credit is not None:
             weights = weights * inputs.credit
             kl_weights = None if kl_weights is None else kl_weights * inputs.credit
@@ -195,7 +197,7 @@ class Scorer:
         )
 
     def weights(
-        self, counted: Tensor, rows: Tensor, loss_mask: Tensor, live: Tensor
+        self, counted: Tensor, rows: Tensor, loss_mask: Tensor, live: Tensor, group_size: int
     ) -> tuple[Tensor, Tensor | None]:
         """[R, C] of the loss, and of a penalty with its own normalisation.
 
@@ -206,13 +208,14 @@ class Scorer:
             rows: [R], False in rows that do not count.
             loss_mask: [R, C], True at tokens that count.
             live: [R, C], True at tokens that could count.
+            group_size: G, the rows of a micro-batch where the objective names none.
         """
         objective = self.settings.objective
         denominators = live & rows[:, None] if objective.denominator_tokens == "live" else loss_mask
         counts = (int(counted.sum()), int(rows.sum()), int(denominators.sum()))
         sums = map(sum, zip(*distributed.gather_objects(counts), strict=True))
         completions, total_rows, tokens = (total / distributed.world_size() for total in sums)
-        size = objective.normalization_rows or self.settings.group_size
+        size = objective.normalization_rows or group_size
 
         def of(kind: str) -> Tensor:
             return token_weights(

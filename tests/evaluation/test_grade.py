@@ -36,6 +36,8 @@ class PatientPool:
     A caller that waits for each verdict before it goes on would wait here until the patience ends.
     """
 
+    retried = 0
+
     def __init__(self, parts: int) -> None:
         self.begun = [threading.Event() for _ in range(parts)]
         self.events: list[str] = []

@@ -31,6 +31,8 @@ from igpo_lightning.stages import build, evaluate, finetune, reinforce  # noqa: 
 class CoinPool:
     """Grades by a checksum of the text: groups of a random policy are mixed, and learn."""
 
+    retried = 0
+
     def __init__(self, *_: Any) -> None:
         pass
 

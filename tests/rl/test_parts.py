@@ -72,6 +72,45 @@ def test_a_sample_depends_on_its_purpose_and_on_no_other_row():
     assert not torch.equal(again, one[:4])
 
 
+@pytest.mark.parametrize("own_answers", [True, False])
+def test_an_answer_that_a_hint_holds_is_wrong_and_one_that_was_generated_is_not(own_answers):
+    """The pool finds every row right. The hint fills the completion: it says the answer itself."""
+    alike = GroupSampler(
+        Answerer(backbone(), TOKENIZER, SAMPLER, 64),
+        PlannedPool(lambda *_: True),
+        4,
+        RewardConfig(),
+        0,
+        Cost(),
+    )
+    full = TOKENIZER.encode("The answer is 12+34=46. ", add_special_tokens=False)
+    full = (full * SAMPLER.completion_length)[: SAMPLER.completion_length]
+    hints = torch.tensor([full, [-1] * SAMPLER.completion_length])
+    rows = alike.sample(BATCH, [BATCH.problems[0]] * 2, "extra-0", hints, own_answers=own_answers)
+    given_away = "answer_was_given" if own_answers else None
+    assert rows.reasons == [given_away, None]
+    assert rows.correct.tolist() == [not own_answers, True]
+    assert rows.rewards.tolist() == [0.0 if own_answers else 1.0, 1.0]
+
+
+class FlakyPool(PlannedPool):
+    """Grades one item of each call twice, as where a worker was killed."""
+
+    def grade(self, items):
+        self.retried += 1
+        return super().grade(items)
+
+
+def test_answers_that_were_graded_twice_are_counted_by_step():
+    cost, pool = Cost(), FlakyPool(lambda *_: True)
+    pool.retried = 7  # of an evaluation before
+    made = GroupSampler(
+        Answerer(backbone(), TOKENIZER, SAMPLER, 4), pool, 4, RewardConfig(), 0, cost
+    )
+    made.groups(BATCH)
+    assert cost.measures()["reward/retried"].value == 2.0  # eight rows in passes of four
+
+
 # ---- Inpainter ----------------------------------------------------------------------------------
 
 
@@ -85,7 +124,7 @@ class FakeSampler(GroupSampler):
         self.asked: list[tuple[list[str], str, int]] = []
         self.hints: list[Any] = []
 
-    def sample(self, batch, problems, purpose, hint_ids=None, passes=0):
+    def sample(self, batch, problems, purpose, hint_ids=None, passes=0, own_answers=False):
         self.asked.append(([p.problem.id for p in problems], purpose, passes))
         self.hints.append(hint_ids)
         extra = rollout(right=[0, 1, 2, 3], rows=4)

@@ -42,6 +42,8 @@ Grade = Callable[[int, str], bool]  # (row within the call, text) -> right?
 class PlannedPool:
     """Stands in for the grader processes: verdicts by a rule of the test's."""
 
+    retried = 0
+
     def __init__(self, rule: Grade) -> None:
         self.rule = rule
 

@@ -13,6 +13,10 @@ from igpo_lightning.rewards import Verdict
 class Pool(Protocol):
     """What grades: a `GradingPool`, which its owner closes."""
 
+    @property
+    def retried(self) -> int:
+        """Items graded a second time because a worker failed, since the pool began."""
+
     def submit(self, items: Sequence[tuple[str, str]]) -> Future[list[Verdict]]:
         """Begin to grade (gold, text) pairs."""
 

@@ -13,7 +13,8 @@ class Cost:
 
     Attributes:
         seconds: Of each phase, in this process.
-        work: Passes, tokens and computed tokens of each phase, in this process.
+        work: Passes, tokens and computed tokens of each phase, and gradings made twice, in this
+            process.
     """
 
     def __init__(self) -> None:
@@ -36,9 +37,13 @@ class Cost:
 
     def count(self, phase: str, passes: int, tokens: int, computed: int) -> None:
         """Add forward passes, the tokens they were for, and those that went through the model."""
-        self.work[f"passes/{phase}"] += passes
-        self.work[f"tokens/{phase}"] += tokens
-        self.work[f"compute/{phase}"] += computed
+        self.add(f"passes/{phase}", passes)
+        self.add(f"tokens/{phase}", tokens)
+        self.add(f"compute/{phase}", computed)
+
+    def add(self, name: str, number: int) -> None:
+        """Add to a metric that sums over the step and over ranks."""
+        self.work[name] += number
 
     def measures(self) -> Measures:
         """Mean seconds, and the sum of the work over ranks."""

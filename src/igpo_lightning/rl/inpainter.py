@@ -19,7 +19,7 @@ from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.injection import inject, needs_help
 from igpo_lightning.rl.measures import Measure, Measures, join_measures, mean
 from igpo_lightning.rl.rollout import Rollout, all_wrong, repeated, row_seeds
-from igpo_lightning.rl.sampler import GroupSampler
+from igpo_lightning.rl.sampler import ANSWER_WAS_GIVEN, GroupSampler
 from igpo_lightning.settings import InpaintConfig, LikelihoodConfig
 
 
@@ -112,6 +112,7 @@ class Inpainter:
             "hint/groups_triggered": Measure("sum", len(problems)),
             "hint/groups_without_trace": Measure("sum", without),
             "hint/traces_too_long": Measure("sum", sum(map(self.is_too_long, problems))),
+            "hint/answer_was_given": Measure("sum", 0),
             "hint/replaced": Measure("sum", 0),
             "hint/rounds": Measure("max", 0),
         }
@@ -127,9 +128,14 @@ class Inpainter:
             given = int((hint_ids != FREE).sum())
             measures["hint/tokens_per_sample"] = mean(given, len(hint_ids))
         purpose = f"extra-{this.number}"
-        extra = self.sampler.sample(batch, problems, purpose, hint_ids, this.passes)
-        right = float(extra.correct.sum())
-        return extra, measures | {"hint/correct_share": mean(right, len(problems))}
+        extra = self.sampler.sample(
+            batch, problems, purpose, hint_ids, this.passes, self.settings.exclude_answer
+        )
+        right, refused = float(extra.correct.sum()), extra.reasons.count(ANSWER_WAS_GIVEN)
+        return extra, measures | {
+            "hint/correct_share": mean(right, len(problems)),
+            "hint/answer_was_given": Measure("sum", refused),
+        }
 
     def draw_hints(
         self, step: int, problems: Sequence[EncodedProblem], this: Round

@@ -25,7 +25,8 @@ class Rollout:
             configured weights.
         replaced: [N], True where an extra sample took the place of the first one.
         texts: N decoded completions.
-        reasons: N reasons for a wrong verdict; None where right.
+        reasons: N reasons for a wrong verdict, see `Verdict`, or "answer_was_given" (by a hint);
+            None where right.
         group_size: G.
     """
 

@@ -38,7 +38,8 @@ class InpaintConfig:
     stretch: float = 1.5  # stretched: largest factor on a gap
     gap_limit: int = 100  # stretched: largest gap in tokens
     tail: int = 30  # stretched: last positions of the completion that stay free, in tokens
-    exclude_answer: bool = True  # leave the final answer out of the hints (released: false)
+    # hints leave out the final answer, and one that a hint holds all the same counts as wrong
+    exclude_answer: bool = True  # (released: false)
     long_traces: str = "cut"  # traces longer than the completion: cut | skip | compress
     noise: float = 0.0  # share of hint tokens replaced by others of the trace, in [0, 1]
     replace_fraction: float = 0.5  # lambda: at most floor(lambda * G) samples replaced (paper: 0.5)

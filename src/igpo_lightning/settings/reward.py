@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choice, require
+from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choice, require, within
 
 EXTRACTION = ("quoted", "box", "tag", "hash", "stated", "number")
 STRATEGIES = (*EXTRACTION, "first_box")  # the released code's, by name alone
@@ -15,7 +15,7 @@ class RewardConfig:
 
     weights: dict[str, float] = field(default_factory=lambda: {"correctness": 1.0})  # name: weight
     workers: int = 2  # grader processes
-    timeout: float = 3.0  # seconds of computation a single grading may take
+    timeout: float = 3.0  # seconds of computation a single grading may take, at most an hour
     # how an answer is found, the first that finds one: quoted, box, tag, hash, stated, number
     extraction: tuple[str, ...] = EXTRACTION
     grading: str = "equivalence"  # when an answer is right: equivalence | string (released)
@@ -26,6 +26,7 @@ class RewardConfig:
         as_tuples(self, "extraction")
         at_least(self, "reward", 1, "workers")
         above_zero(self, "reward", "timeout")
+        within(self, "reward", 0, 3600, "timeout")
         require(
             bool(self.extraction) and not set(self.extraction) - set(STRATEGIES),
             "reward.extraction",

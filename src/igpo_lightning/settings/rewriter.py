@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from igpo_lightning.settings.rules import above_zero, at_least, choice, require
+from igpo_lightning.settings.rules import above_zero, at_least, choice, require, within
 
 REWRITERS = ("extractive", "endpoint")
 
@@ -31,6 +31,7 @@ class RewriterConfig:
         at_least(self, "rewriter", 1, "attempts", "concurrency", "max_output_tokens")
         at_least(self, "rewriter", 0, "request_retries", "temperature")
         above_zero(self, "rewriter", "timeout", "requests_per_minute")
+        within(self, "rewriter", 0, 86_400, "timeout")
 
     def check_endpoint(self) -> None:
         """What an endpoint needs beside the defaults; asked by the stage that rewrites."""

@@ -1,6 +1,6 @@
 """The whole configuration, as every stage takes it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from igpo_lightning.settings.data import DataConfig
@@ -14,6 +14,7 @@ from igpo_lightning.settings.optimizer import OptimizerConfig
 from igpo_lightning.settings.prompt import PromptConfig
 from igpo_lightning.settings.reward import RewardConfig
 from igpo_lightning.settings.rewriter import RewriterConfig
+from igpo_lightning.settings.rules import finite
 from igpo_lightning.settings.sampler import SamplerConfig
 from igpo_lightning.settings.stages import StageConfig
 from igpo_lightning.settings.trainer import TrainerConfig
@@ -45,6 +46,11 @@ class Settings:
     # auto: from the newest sound checkpoint in this run's folder, if there is one | null: from the
     # beginning | a checkpoint, or a run folder whose newest one to go on from
     resume: str | None = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse NaN and inf in every key of every group."""
+        for group in fields(self):
+            finite(getattr(self, group.name), group.name)
 
     @property
     def evaluation_sampler(self) -> SamplerConfig:

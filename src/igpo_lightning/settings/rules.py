@@ -1,5 +1,9 @@
 """Range and choice checks: each names the key, what was given, and what would be right."""
 
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+
 from igpo_lightning.errors import ConfigError
 
 
@@ -20,6 +24,7 @@ def at_least(group: object, prefix: str, minimum: float, *names: str) -> None:
     """Numbers not below a minimum; null passes."""
     for name in names:
         value = getattr(group, name)
+        finite(value, f"{prefix}.{name}")
         fits = value is None or value >= minimum
         require(fits, f"{prefix}.{name}", value, f"give at least {minimum:g}")
 
@@ -28,6 +33,7 @@ def above_zero(group: object, prefix: str, *names: str) -> None:
     """Numbers above 0; null passes."""
     for name in names:
         value = getattr(group, name)
+        finite(value, f"{prefix}.{name}")
         require(value is None or value > 0, f"{prefix}.{name}", value, "must be above 0")
 
 
@@ -37,6 +43,29 @@ def within(group: object, prefix: str, low: float, high: float, *names: str) -> 
         value = getattr(group, name)
         fits = value is None or low <= value <= high
         require(fits, f"{prefix}.{name}", value, f"give a number from {low:g} to {high:g}")
+
+
+def finite(value: object, key: str) -> None:
+    """No number anywhere in a value is NaN or infinite: neither can be compared or computed with.
+
+    Args:
+        value: A group, a mapping, a list or a plain value.
+        key: Where it stands.
+    """
+    if is_dataclass(value):
+        for field in fields(value):
+            finite(getattr(value, field.name), f"{key}.{field.name}")
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            finite(part, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for part in value:
+            if isinstance(part, float):
+                require(math.isfinite(part), key, value, "give finite numbers")
+            else:
+                finite(part, key)
+    elif isinstance(value, float):
+        require(math.isfinite(value), key, value, "give a finite number")
 
 
 def as_tuples(group: object, *names: str) -> None:

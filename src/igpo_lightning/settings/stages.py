@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from igpo_lightning.settings.data import SPLITS
-from igpo_lightning.settings.rules import as_tuples, at_least, choice, require, within
+from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choice, require, within
 
 PADDINGS = ("full", "longest", "packed")
 TIMESTEPS = ("independent", "low_discrepancy")
@@ -181,6 +181,9 @@ class TokenizerStage(StageConfig):
         """Ask for a folder."""
         fix = "give the folder to write, for example stage.output=runs/tokenizer"
         require(bool(self.output), "stage.output", "''", fix)
+        at_least(self, "stage", 1, "vocab_size", "examples", "hidden_size", "layers", "heads")
+        at_least(self, "stage", 1, "intermediate_size")
+        above_zero(self, "stage", "initializer_range")
 
 
 @dataclass(frozen=True)

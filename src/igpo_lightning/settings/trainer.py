@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from igpo_lightning.settings.rules import at_least, choice, require
+from igpo_lightning.settings.rules import at_least, choice, require, within
 
 ACCELERATORS = ("cpu", "gpu")
 STRATEGIES = ("auto", "ddp", "fsdp")
@@ -18,13 +18,13 @@ class TrainerConfig:
     num_nodes: int = 1  # nodes
     strategy: str = "auto"  # auto | ddp | fsdp (FSDP2 through ModelParallelStrategy)
     precision: str = "32-true"  # Lightning's names: 32-true | bf16-mixed | bf16-true
-    threads: int | None = None  # torch threads of a process; null leaves torch's choice
+    threads: int | None = None  # torch threads of a process, 1 to 1024; null: torch's choice
     keep_last: int = 2  # newest checkpoints that are kept, beside that of the best evaluation
     max_skipped: int = 10  # updates in a row with NaN or inf after which a run stops
     replicas: int = 1  # fsdp: copies of the model that processes share (hybrid: one a node)
     cpu_offload: bool = False  # fsdp: weights, gradients, optimizer states in the CPU's memory
     gather_rollouts: bool = False  # fsdp: hold all weights while sampling (see the plan)
-    timeout: float = 1800.0  # seconds that ranks wait for each other before they give up
+    timeout: float = 1800.0  # seconds that ranks wait for each other, at most a week
 
     def __post_init__(self) -> None:
         """Refuse unknown names, values out of range, and what the strategy does not have."""
@@ -35,8 +35,9 @@ class TrainerConfig:
             strategy=STRATEGIES,
             precision=PRECISIONS,
         )
-        at_least(self, "trainer", 1, "devices", "num_nodes", "threads", "keep_last", "max_skipped")
-        at_least(self, "trainer", 1, "timeout")
+        at_least(self, "trainer", 1, "devices", "num_nodes", "keep_last", "max_skipped")
+        within(self, "trainer", 1, 1024, "threads")
+        within(self, "trainer", 1, 604_800, "timeout")
         world = self.world_size
         require(
             self.strategy != "auto" or world == 1,

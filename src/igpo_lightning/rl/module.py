@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning.errors import RunError
 from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.evaluation.evaluation import Evaluation
 from igpo_lightning.evaluation.grade import Pool
@@ -20,6 +21,7 @@ from igpo_lightning.optimization import build_optimizer, clipped_step
 from igpo_lightning.reporting.rollout_samples import log_sample_table
 from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.diagnostics import step_measures, update_measures
+from igpo_lightning.rl.faults import objective_faults, reward_faults
 from igpo_lightning.rl.inpainter import Inpainter
 from igpo_lightning.rl.measures import Measure, Measures, join_measures, mean, measured_values
 from igpo_lightning.rl.objectives import policy_loss
@@ -153,6 +155,24 @@ class RLModule(lightning.LightningModule):
             records = rollout_records(batch, experience.rollout, self.tokenizer, names)
             self.on_samples(batch.step, records)
             log_sample_table(self.loggers, batch.step, records)
+        if values["policy/skipped"] == self.stage.inner_updates:
+            self.name_faults(batch, experience)
+
+    def name_faults(self, batch: PromptBatch, experience: Experience) -> None:
+        """End the run where a reward or the objective is why a step made no update at all.
+
+        Raises:
+            RunError: On every rank, with what any of them found.
+        """
+        ids = [encoded.problem.id for encoded in batch.problems]
+        own = reward_faults(experience.rollout, ids, list(self.settings.reward.weights))
+        own += objective_faults(experience, ids, self.settings.objective)
+        faults = [fault for faults in distributed.gather_objects(own) for fault in faults]
+        if faults:
+            raise RunError(
+                f"step {batch.step} made no update: {'; '.join(faults)}. Let it give finite "
+                "numbers, and run the same command again"
+            )
 
     def prompts(self, batch: PromptBatch) -> list[str]:
         """The prompts of a batch, for people."""

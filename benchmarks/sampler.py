@@ -407,7 +407,8 @@ def main() -> None:
         }
         # After every row: a run that is stopped keeps what it has measured.
         (options.output / "sampler.json").write_text(json.dumps(report, indent=2) + "\n")
-        plot(results, options.output / "sampler.png")
+        if any(result.case not in WIDE for result in results):
+            plot(results, options.output / "sampler.png")
 
 
 if __name__ == "__main__":

@@ -218,6 +218,18 @@ class ReportStage(StageConfig):
         at_least(self, "stage", 1, "samples")
 
 
+@dataclass(frozen=True)
+class DoctorStage(StageConfig):
+    """Check the machine: versions, devices, numerics, processes, speed, memory, disk, network."""
+
+    name: str = "doctor"
+    only: tuple[str, ...] = ()  # checks to run, by the names in the table; [] for all
+
+    def __post_init__(self) -> None:
+        """Turn a list into a tuple."""
+        as_tuples(self, "only")
+
+
 STAGES: dict[str, type[StageConfig]] = {
     stage.name: stage
     for stage in (
@@ -232,5 +244,6 @@ STAGES: dict[str, type[StageConfig]] = {
         TokenizerStage,
         ExportStage,
         ReportStage,
+        DoctorStage,
     )
 }

@@ -18,6 +18,7 @@ _FILES = {
     "tokenizer": "tokenizer",
     "export": "export",
     "report": "report",
+    "doctor": "doctor",
 }
 
 

@@ -1,7 +1,9 @@
 """The denoising sampler against the published algorithm, in one process: speed and memory.
 
-`python benchmarks/sampler.py` runs on a CPU with a 4-layer, 256-wide model, `--device cuda` on a
-GPU with LLaDA-8B's sizes, both at random weights. Prints a table and writes JSON and a plot.
+`python benchmarks/sampler.py` runs on a CPU with two models: 12 layers of 768 channels, whose body
+and head cost alike, and 4 layers of 256, whose head is everything at a large vocabulary.
+`--device cuda` runs LLaDA-8B's sizes on a GPU. Weights are random. Prints a table and writes JSON
+and a plot.
 
 Both sides fill the last block of a canvas whose other blocks are given as hints: every block costs
 the same. A step of the published algorithm costs the same whatever is masked, and is timed alone; a
@@ -42,13 +44,20 @@ MOST_ROUNDS = 7
 
 @dataclass(frozen=True)
 class Case:
-    """One size; `steps` are over the whole completion."""
+    """One size; `steps` are over the whole completion, layers and width those of a CPU's model."""
 
     vocab: int
     batch: int
     completion: int
     steps: int
     temperature: float = 0.0
+    layers: int = 4
+    width: int = 256
+
+    @property
+    def model(self) -> tuple[int, int, int]:
+        """What decides the weights: vocabulary, layers, width."""
+        return self.vocab, self.layers, self.width
 
     @property
     def blocks(self) -> int:
@@ -270,10 +279,15 @@ def measure(
     )
 
 
-def small_model(vocab: int) -> torch.nn.Module:
-    """The model of the CPU tables: 4 layers, 256 wide, random weights."""
-    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 768}
-    return TinyBackbone(TinyConfig(vocab_size=vocab, **sizes)).eval()
+def small_model(case: Case) -> torch.nn.Module:
+    """A model of the CPU tables, with random weights and 64 channels a head."""
+    sizes = {
+        "hidden_size": case.width,
+        "num_hidden_layers": case.layers,
+        "num_attention_heads": case.width // 64,
+        "intermediate_size": 3 * case.width,
+    }
+    return TinyBackbone(TinyConfig(vocab_size=case.vocab, **sizes)).eval()
 
 
 def llada_8b(vocab: int, device: torch.device) -> torch.nn.Module:
@@ -297,6 +311,10 @@ def llada_8b(vocab: int, device: torch.device) -> torch.nn.Module:
         torch.set_default_dtype(before)
 
 
+# Body and head have 92 and 97 million weights: the shares of a real model, not those of a toy's.
+WIDE = tuple(
+    Case(126_464, 8, 128, 64, temperature, layers=12, width=768) for temperature in (0.0, 1.2)
+)
 # Two tokens a step. The table of sizes takes eight: its steps are fewer, and as long.
 HEADLINE = (Case(512, 8, 128, 64), Case(126_464, 8, 128, 64))
 HOT = Case(126_464, 8, 128, 64, temperature=1.2)
@@ -308,14 +326,17 @@ TABLE = tuple(
 )
 
 
-COLUMNS = "vocab  batch  length  steps  temp   tokens/s   plain   ratio  model   MiB  plain MiB"
+COLUMNS = (
+    "layers   vocab batch length steps temp   tokens/s   plain   ratio model    MiB  plain MiB"
+)
 
 
 def row(result: Result) -> str:
     """One line of the table; a star where the published algorithm was timed on fewer rows."""
     case, peak = result.case, result.plain_peak_mib
     return (
-        f"{case.vocab:>6} {case.batch:>5} {case.completion:>7} {case.steps:>6} "
+        f"{f'{case.layers}x{case.width}':>6} {case.vocab:>7} {case.batch:>5} "
+        f"{case.completion:>6} {case.steps:>5} "
         f"{case.temperature:>5.1f} {result.tokens_per_second:>10.1f} "
         f"{result.plain_tokens_per_second:>7.1f}{' ' if result.plain_rows == case.batch else '*'} "
         f"{result.ratio:>6.2f} {result.model_share:>5.0%} {result.peak_mib:>6.0f} "
@@ -331,7 +352,7 @@ def plot(results: list[Result], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4))
-    table = [r for r in results if r.case.temperature == 0]
+    table = [r for r in results if r.case.temperature == 0 and r.case not in WIDE]
     if len(table) > len(HEADLINE):  # beside the headline there is the table of sizes
         table = [r for r in table if r.case not in HEADLINE]
     sizes = sorted({(r.case.batch, r.case.completion) for r in table})
@@ -353,7 +374,7 @@ def plot(results: list[Result], file: Path) -> None:
 def main() -> None:
     """Measure every case and write what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="the two headline sizes alone")
+    parser.add_argument("--quick", action="store_true", help="without the table of sizes")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2, help="1: processor time, not wall time")
     parser.add_argument("--rounds", type=int, default=3, help="at least, of the headline sizes")
@@ -365,14 +386,16 @@ def main() -> None:
         keep_freed_memory()  # as every CPU run does
     device, results = torch.device(options.device), []
     options.output.mkdir(parents=True, exist_ok=True)
-    vocab, model = 0, None
+    built, model = None, None
     print(COLUMNS, flush=True)
-    for case in HEADLINE if options.quick else (*HEADLINE, HOT, *TABLE):
-        if case.vocab != vocab:
+    wide = WIDE if device.type == "cpu" else ()  # a GPU's model has its own layers and width
+    for case in (*wide, *HEADLINE) if options.quick else (*wide, *HEADLINE, HOT, *TABLE):
+        if case.model != built:
             model = None  # before the next one is made
-            vocab = case.vocab
-            model = small_model(vocab) if device.type == "cpu" else llada_8b(vocab, device)
-        rounds = options.rounds if case in HEADLINE else 1
+            built = case.model
+            on_gpu = device.type == "cuda"
+            model = llada_8b(case.vocab, device) if on_gpu else small_model(case)
+        rounds = options.rounds if case in (*WIDE[:1], *HEADLINE) else 1
         results.append(measure(model, case, rounds, options.memory * 2**30, device))
         print(row(results[-1]), flush=True)
         report = {
@@ -384,7 +407,8 @@ def main() -> None:
         }
         # After every row: a run that is stopped keeps what it has measured.
         (options.output / "sampler.json").write_text(json.dumps(report, indent=2) + "\n")
-        plot(results, options.output / "sampler.png")
+        if any(result.case not in WIDE for result in results):
+            plot(results, options.output / "sampler.png")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ shares that `benchmarks/rl_step.py` measured on the embedded model. Writes JSON.
 """
 
 import argparse
-import contextlib
-import io
 import json
 import math
 from collections.abc import Callable
@@ -17,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from igpo_lightning import compose
-from igpo_lightning.stages import plan
-from igpo_lightning.stages.plan import workload
+from igpo_lightning.models.memory import Plan, Workload
+from igpo_lightning.models.plan import Counts
+from igpo_lightning.settings import RLStage, Settings
+from igpo_lightning.stages import plan as plan_stage
+from igpo_lightning.stages.cost import step_flops
 
 OUTPUT = Path("runs/benchmarks/scaling.json")
-RECIPE = ("stage=rl", "model=llada_8b", "data=metamathqa")
+RECIPE = ("experiment=igpo_paper", "model=llada_8b", "data=metamathqa")
 LORA = "LoRA"
 FULL = "full"
 WEIGHTS = {LORA: (), FULL: ("model.lora.enabled=false", "model.dtype=float32")}
@@ -79,30 +80,7 @@ class StepTime:
         return (self.inpainting - self.inpainting_mean) / self.total
 
 
-def most_of(groups: int, ranks: int, share: float) -> float:
-    """Expected number of all-wrong groups on the rank that has most of them.
-
-    Each of `groups` on each of `ranks` is all-wrong with probability `share`, independently:
-    the sum over k of P(max > k) = 1 - P(one rank has at most k) ** ranks.
-    """
-    chances = [
-        math.comb(groups, k) * share**k * (1 - share) ** (groups - k) for k in range(groups + 1)
-    ]
-    return sum(1 - min(1.0, sum(chances[: k + 1])) ** ranks for k in range(groups))
-
-
-def rollout_share(sampler: Any, canvas: int) -> float:
-    """Positions that the body runs in a rollout, relative to full passes in every step.
-
-    With the dual cache a block's first pass is full, and the others run the block alone.
-    """
-    if sampler.cache != "dual":
-        return 1.0
-    blocks = sampler.completion_length // sampler.block_length
-    return (blocks + (sampler.steps - blocks) * sampler.block_length / canvas) / sampler.steps
-
-
-def exchange_bytes(config: Any, work: Any, counts: dict[str, int], rows: int) -> float:
+def exchange_bytes(config: Any, work: Workload, counts: Counts, rows: int) -> float:
     """Bytes that a GPU receives in a step; the ring's (n - 1) / n is taken as 1.
 
     FSDP gathers the weights in bfloat16 for sampling (twice, with the extra samples), and in every
@@ -113,56 +91,47 @@ def exchange_bytes(config: Any, work: Any, counts: dict[str, int], rows: int) ->
     if work.devices == 1:
         return 0.0
     if not work.sharded:
-        return 2.0 * micro_batches * counts["trainable"] * 4
+        return 2.0 * micro_batches * counts.trainable * 4
     scored = 2 * math.ceil(rows / work.train_rows)
     gathers = 2 + scored + 2 * micro_batches
-    return counts["parameters"] * (gathers * 2.0 + micro_batches * 4.0)
+    return counts.parameters * (gathers * 2.0 + micro_batches * 4.0)
 
 
-def step_time(config: Any, result: dict[str, Any], assumed: Assumed) -> StepTime:
+def step_time(config: Settings, work: Workload, plan: Plan, assumed: Assumed) -> StepTime:
     """Seconds of each phase from the plan's FLOPs."""
-    stage, counts = config.stage, result["counts"]
-    work = workload(config, counts["vocab_size"])
-    groups = stage.prompts_per_step // work.devices
-    rows = groups * stage.group_size
+    stage = config.stage
+    assert isinstance(stage, RLStage)
     speed = assumed.flops * assumed.utilisation
-    pass_time = work.canvas * result["forward_flops"] / speed  # of a row
-    rollout = config.sampler.steps * rollout_share(config.sampler, work.canvas) * pass_time
-    worst = most_of(groups, work.devices, assumed.all_wrong)
-    policies = 1 + (config.objective.beta > 0)
+    flops = step_flops(config, stage, plan, work, assumed.all_wrong)
+    rows = stage.prompts_per_step // work.devices * stage.group_size
     # What leaves a node is slower, and what stays within it hides behind it.
     bandwidth = assumed.net_bandwidth if config.trainer.num_nodes > 1 else assumed.node_bandwidth
     if work.replicas > 1:  # only gradients leave the node, once they are reduced within it
         bandwidth = assumed.node_bandwidth
     return StepTime(
-        sampling=rows * rollout,
-        inpainting=worst * stage.group_size * rollout,
-        inpainting_mean=groups * assumed.all_wrong * stage.group_size * rollout,
-        likelihoods=rows * policies * pass_time,
-        update=stage.inner_updates * rows * work.canvas * result["train_flops"] / speed,
-        exchange=exchange_bytes(config, work, counts, rows) / bandwidth,
+        **{name: value / speed for name, value in asdict(flops).items()},
+        exchange=exchange_bytes(config, work, plan.counts, rows) / bandwidth,
     )
 
 
-def planned(*overrides: str) -> tuple[Any, dict[str, Any]]:
-    """Configuration and plan of a run, without the plan's own print."""
+def planned(*overrides: str) -> tuple[Settings, Workload, Plan]:
+    """Configuration and plan of a run."""
     config = compose([*overrides, "logger=[]", "dry_run=true"])
-    with contextlib.redirect_stdout(io.StringIO()):
-        return config, plan.announce(config)
+    return config, *plan_stage.planned(config)
 
 
 def rows_of(assumed: Assumed, extra: tuple[str, ...]) -> list[dict[str, Any]]:
     """One row for each way of training and number of GPUs."""
     rows = []
     for (weights, gpus), trainer in TRAINERS.items():
-        config, result = planned(*RECIPE, *WEIGHTS[weights], *trainer, *extra)
-        time = step_time(config, result, assumed)
+        config, work, plan = planned(*RECIPE, *WEIGHTS[weights], *trainer, *extra)
+        time = step_time(config, work, plan, assumed)
         rows.append(
             {
                 "weights": weights,
                 "gpus": gpus,
-                "memory": {name: size / 2**30 for name, size in result["memory"].items()},
-                "peak": result["total"] / 2**30,
+                "memory": {name: size / 2**30 for name, size in plan.memory.items()},
+                "peak": plan.total / 2**30,
                 "time": asdict(time) | {"total": time.total, "idle": time.idle},
             }
         )
@@ -193,6 +162,7 @@ def memory_columns() -> dict[str, Callable[..., str]]:
         "gradients, AdamW": part("gradients", "AdamW states"),
         "rollout": part("rollout"),
         "update": part("update"),
+        "evaluation": part("evaluation"),
         "peak": lambda row: f"{row['peak']:.1f}",
     }
 
@@ -212,10 +182,10 @@ def time_columns() -> dict[str, Callable[..., str]]:
 def check(file: Path) -> None:
     """Print shares of the model's time: as measured on the CPU, and as the FLOPs say."""
     measured = json.loads(file.read_text())
-    config, result = planned("stage=rl", *measured["overrides"])
+    config, work, plan = planned("stage=rl", *measured["overrides"])
     names = ("sampling", "likelihoods", "update")
     seconds = {name: measured["phases"][name]["model"] for name in names}
-    time = asdict(step_time(config, result, Assumed(1.0, 1.0, 1.0, 1.0, 0.0)))
+    time = asdict(step_time(config, work, plan, Assumed(1.0, 1.0, 1.0, 1.0, 0.0)))
     print("\n| phase | share of the model's time, measured | by FLOPs |\n|---|---|---|")
     for name in names:
         shares = [part[name] / sum(part[n] for n in names) for part in (seconds, time)]

@@ -66,7 +66,6 @@ def test_a_result_follows_from_what_is_asked_and_not_from_where() -> None:
         (["stage.samples.amc=0"], ["stage.samples.amc=0", "at least 1"]),
         (["stage.temperatures.amc=-1"], ["stage.temperatures.amc=-1", "at least 0"]),
         (["resume=runs/other"], ["resume=runs/other", "hydra.run.dir"]),
-        (["dry_run=true"], ["dry_run=True", "eval_suite"]),
     ],
 )
 def test_mistakes_name_key_value_and_fix(overrides: list[str], says: list[str]) -> None:

@@ -5,14 +5,8 @@ import torch
 
 from igpo_lightning.models import load_backbone
 from igpo_lightning.models.lora import add_lora
-from igpo_lightning.models.plan import (
-    Workload,
-    count,
-    forward_flops,
-    kept_channels,
-    make_plan,
-    train_flops,
-)
+from igpo_lightning.models.memory import Workload, make_plan
+from igpo_lightning.models.plan import count, forward_flops, kept_channels, train_flops
 from igpo_lightning.settings import LoraConfig
 
 
@@ -147,7 +141,8 @@ def test_recomputation_trades_activations(native) -> None:
 
 def test_evaluation_holds_weights_and_one_pass(native) -> None:
     plan = make_plan(native("tiny"), work(train_rows=0, reference_copy=False))
-    assert {name for name, size in plan.memory.items() if size} == {"weights", "rollout"}
+    held = {name for name, size in plan.memory.items() if size}
+    assert held == {"weights", "rollout", "loading"}
     assert plan.train_flops == 0
 
 

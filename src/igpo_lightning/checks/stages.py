@@ -2,7 +2,7 @@
 
 from igpo_lightning.config import named_data
 from igpo_lightning.evaluation.measurements import measurements
-from igpo_lightning.settings import EvalSuiteStage, Settings
+from igpo_lightning.settings import STAGES, EvalSuiteStage, Settings
 from igpo_lightning.settings.rules import require
 
 
@@ -43,13 +43,13 @@ def check_stage(settings: Settings) -> None:
             "null",
             "name the folder of a run or of a sweep, for example path=runs/rl_arithmetic/DATE",
         )
-    if name not in ("rl", "sft", "eval", "generate"):
-        require(
-            not settings.dry_run,
-            "dry_run",
-            True,
-            f"stage={name} has no plan of its own; plan rl, sft, eval or generate",
-        )
+    planned = ", ".join(known for known, stage in STAGES.items() if stage.planned)
+    require(
+        settings.stage.planned or not settings.dry_run,
+        "dry_run",
+        True,
+        f"stage={name} has no plan of its own; plan one of {planned}",
+    )
     if name == "rewrite":
         settings.rewriter.check_endpoint()
 

@@ -1,7 +1,7 @@
 """Ranks in step: ranks that share a model's weights make every forward pass together."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,16 @@ class Lockstep:
     def before_pass(self) -> None:
         """Tell the ranks that wait in `finish` to join the pass that follows."""
         self.anyone(True)
+
+    def watched(self, on_pass: Callable[[], None]) -> "Lockstep":
+        """The same ranks, with somebody who is told of each pass that this rank makes."""
+
+        def anyone(works: bool) -> bool:
+            if works:
+                on_pass()
+            return self.anyone(works)
+
+        return replace(self, anyone=anyone)
 
     def finish(self, empty_pass: Callable[[], None]) -> None:
         """Make empty passes until no rank has work."""

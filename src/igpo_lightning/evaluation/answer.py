@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, denoise
 from igpo_lightning.errors import RunError
 from igpo_lightning.models import BackboneModule
+from igpo_lightning.runs.signs import Signs
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +83,14 @@ class Answerer:
         tokenizer: Of its texts.
         config: Of the sampler; its `token_budget`, where set, takes the place of `rows`.
         rows: Rows of a denoising pass.
+        signs: Told of every pass.
     """
 
     model: BackboneModule
     tokenizer: PreTrainedTokenizerFast
     config: SamplerConfig
     rows: int
+    signs: Signs = field(default_factory=Signs)
 
     def answer(
         self,
@@ -128,6 +131,7 @@ class Answerer:
             ranks = distributed.lockstep_of(model)
 
             def run(rows: list[int]) -> DenoiseOutput:
+                a_pass = len(rows) * config.completion_length / config.steps  # tokens
                 padding = prompt_ids.shape[1] - max(len(problems[row].prompt_ids) for row in rows)
                 return denoise(
                     model,
@@ -136,10 +140,11 @@ class Answerer:
                     prompt_mask=prompt_mask[rows, padding:],
                     hint_ids=None if hints is None else hints[rows],
                     keys=keys[rows],
-                    ranks=ranks,
+                    ranks=ranks.watched(lambda: self.signs.advance(a_pass)),
                 )
 
             missing = 0 if ranks.shared else max(0, passes - len(queue))
+            self.signs.expect(config.steps * (len(queue) + missing))
             # A pass that runs out of memory must leave ranks that share the weights in step.
             splits = not ranks.shared or (model.finishes_passes and config.compile == "none")
             while queue:

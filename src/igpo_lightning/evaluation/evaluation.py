@@ -13,6 +13,7 @@ from igpo_lightning.evaluation.grade import Grading, Pool
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
 from igpo_lightning.evaluation.records import evaluation_record, replays
 from igpo_lightning.models import BackboneModule
+from igpo_lightning.runs.signs import Signs
 from igpo_lightning.settings import Settings
 
 
@@ -22,6 +23,7 @@ class Evaluation:
     Attributes:
         accuracy: Of the last one, the same on every rank; None before the first.
         samples: Its records, of all ranks.
+        signs: Told what is answered, and how much of it is right so far on this rank.
     """
 
     def __init__(
@@ -30,9 +32,11 @@ class Evaluation:
         tokenizer: PreTrainedTokenizerFast,
         pool: Pool,
         settings: Settings,
+        signs: Signs | None = None,
     ) -> None:
         sampler, rows = settings.evaluation_sampler, settings.eval.batch_size
-        self.answerer = Answerer(backbone, tokenizer, sampler, rows)
+        self.signs = signs or Signs()
+        self.answerer = Answerer(backbone, tokenizer, sampler, rows, self.signs)
         self.pool, self.seed = pool, settings.seed
         self.accuracy: Accuracy | None = None
         self.samples: list[dict[str, Any]] = []
@@ -49,10 +53,19 @@ class Evaluation:
             stable_seed(self.seed, "evaluation", encoded.problem.id, sample)
             for encoded, sample in zip(batch.problems, batch.sample_indices, strict=True)
         ]
+        self.signs.begin("evaluation", note=self.so_far())
         grading = Grading(self.pool, answerer.texts, batch.problems)
         completions = answerer.answer(batch.problems, seeds, batch.device, on_rows=grading.start)
         steps = replays(completions.output, answerer.tokenizer, answerer.model.eos_token_id)
         self._ungraded.append((batch, grading, steps))
+
+    def so_far(self) -> str:
+        """Answers that are done, and the accuracy among the graded ones, for people."""
+        parts = [grading.so_far() for _, grading, _ in self._ungraded]
+        answered = sum(len(batch.problems) for batch, *_ in self._ungraded)
+        right, graded = sum(r for r, _ in parts), sum(n for _, n in parts)
+        said = f"{answered} answers done"
+        return f"{said}, {right / graded:.1%} of {graded} right" if graded else said
 
     def finish(self) -> Accuracy:
         """Bring the ranks' samples together and compute the accuracy."""

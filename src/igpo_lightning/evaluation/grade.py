@@ -55,6 +55,12 @@ class Grading:
         items = [(self._golds[row], text) for row, text in zip(rows, texts, strict=True)]
         self._parts.append((rows, texts, self._pool.submit(items)))
 
+    def so_far(self) -> tuple[int, int]:
+        """Right answers and graded ones, of what is graded already; waits for nothing."""
+        done = [future.result() for *_, future in self._parts if future.done()]
+        verdicts = [verdict for part in done for verdict in part]
+        return sum(verdict.correct for verdict in verdicts), len(verdicts)
+
     def finish(self) -> tuple[list[str], list[Verdict]]:
         """Texts and verdicts in the order of the rows; waits for what is still being graded."""
         graded = {

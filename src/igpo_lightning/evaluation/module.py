@@ -9,6 +9,7 @@ from igpo_lightning.evaluation.grade import Pool
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.runs.sharded_strategy import shard_models
+from igpo_lightning.runs.signs import Signs
 from igpo_lightning.settings import Settings
 
 
@@ -24,7 +25,8 @@ class EvaluationModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.evaluation = Evaluation(backbone, tokenizer, pool, settings)
+        self.signs = Signs()
+        self.evaluation = Evaluation(backbone, tokenizer, pool, settings, self.signs)
         save_trained_only(self)
 
     def configure_model(self) -> None:

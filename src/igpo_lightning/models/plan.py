@@ -1,14 +1,12 @@
-"""What a run will cost, before it starts: parameters, FLOPs a token, memory of a device.
+"""A backbone in numbers: parameters, FLOPs a token, channels that a pass keeps.
 
 Counted on the meta device, so that a laptop plans an 8B run in seconds. Parameters and FLOPs are
-exact counts of the matrix products; memory is an estimate of what dominates, without the
-allocator's slack and the library's own (about 1 GiB on a GPU).
+exact counts of the matrix products.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -16,46 +14,7 @@ from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.experts import Experts
 from igpo_lightning.models.lora import is_lora
 from igpo_lightning.models.quantization import quantized_bytes
-
-ADAMW_STATES = 2  # running means of the gradient and of its square
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What the trainer does with the model.
-
-    Attributes:
-        prompt_length: P, the longest prompt in tokens.
-        completion_length: C in tokens.
-        rollout_rows: Rows of a denoising pass on a device; 0 where nothing is sampled.
-        train_rows: Rows of a forward and backward pass on a device; 0 where nothing is trained.
-        devices: Processes in all.
-        sharded: Weights, gradients and optimizer states are shared over the devices of a replica.
-        compute_bytes: Of an activation: 4 for float32, 2 for bfloat16.
-        reference_copy: A frozen copy of the weights is kept for the KL penalty.
-        rollout_logits: Float32 numbers that the sampler holds around a call of the head.
-        train_logits: Float32 numbers that the loss holds around a call of the head.
-        gather_rollouts: Sharded weights are held in whole while sampling.
-        replicas: Whole copies of the model over all devices, where it is sharded.
-    """
-
-    prompt_length: int
-    completion_length: int
-    rollout_rows: int
-    train_rows: int
-    devices: int
-    sharded: bool
-    compute_bytes: int
-    reference_copy: bool
-    rollout_logits: int = 0
-    train_logits: int = 0
-    gather_rollouts: bool = False
-    replicas: int = 1
-
-    @property
-    def canvas(self) -> int:
-        """L = P + C."""
-        return self.prompt_length + self.completion_length
+from igpo_lightning.models.transformer import NativeBackbone
 
 
 @dataclass(frozen=True)
@@ -76,6 +35,9 @@ class Counts:
         attention_width: Channels of a block's queries, all heads together.
         kept_channels: What a block keeps of a token for its backward pass; see `kept_channels`.
         vocab_size: V.
+        cached_channels: Keys and values of a token in all blocks; 0 without `supports_cache`.
+        largest_bytes: Of the largest tensor.
+        export_bytes: Of the weights in full and without adapters, as an export holds them.
     """
 
     parameters: int
@@ -91,25 +53,9 @@ class Counts:
     attention_width: int
     kept_channels: int
     vocab_size: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The cost of a run on one device; memory in bytes, 0 where a part does not exist.
-
-    Attributes:
-        counts: Of the backbone.
-        forward_flops: Of a token of a canvas of full length, in a forward pass with the head.
-        train_flops: Of a token in a forward and backward pass.
-        memory: What holds how many bytes.
-        total: Peak: what always stands, and the greater of rollout and update.
-    """
-
-    counts: Counts
-    forward_flops: float
-    train_flops: float
-    memory: dict[str, int]
-    total: int
+    cached_channels: int
+    largest_bytes: int
+    export_bytes: int
 
 
 def _bytes(parameters: list[nn.Parameter]) -> int:
@@ -154,6 +100,9 @@ def count(model: BackboneModule, quantization: str = "none") -> Counts:
         attention_width=model.hidden_size if heads is None else heads.queries * heads.width,
         kept_channels=kept_channels(model),
         vocab_size=model.vocab_size,
+        cached_channels=cached_channels(model),
+        largest_bytes=max(_bytes([p]) for p in parameters),
+        export_bytes=_bytes([p for name, p in model.named_parameters() if "lora_" not in name]),
     )
 
 
@@ -220,65 +169,15 @@ def kept_channels(model: BackboneModule) -> int:
     return round(kept + (sum(inputs) if is_lora(model) else 0))
 
 
+def cached_channels(model: BackboneModule) -> int:
+    """Channels that the sampler's cache keeps of a token: keys and values of all blocks."""
+    heads = model.heads if isinstance(model, NativeBackbone) else None
+    return 0 if heads is None else 2 * len(model.blocks) * heads.keys * heads.width
+
+
 def _sizes(layer: nn.Module) -> tuple[int, int]:
     """Channels in and out of a linear layer of torch, of transformers, or of peft."""
     if isinstance(layer, Conv1D):
         return int(layer.nx), int(layer.nf)
     linear: Any = layer
     return int(linear.in_features), int(linear.out_features)
-
-
-def activation_bytes(counts: Counts, rows: int, canvas: int, size: int, recompute: bool) -> int:
-    """What the backward pass needs of the blocks: recomputing, their inputs and one in full."""
-    tokens = rows * canvas
-    block = tokens * size * counts.kept_channels
-    if not recompute:
-        return counts.layers * block
-    return counts.layers * tokens * size * counts.width + block
-
-
-def make_plan(model: BackboneModule, work: Workload, quantization: str = "none") -> Plan:
-    """The cost of a run with this backbone; `quantization` as in `count`."""
-    counts = count(model, quantization)
-    recompute = model.gradient_checkpointing
-    shards = work.devices // work.replicas if work.sharded else 1
-    training = work.train_rows > 0
-    trained = counts.trainable_bytes if training else 0
-    # A sharded unit is gathered while it computes, the next one with it.
-    gathered = 2 * counts.block_bytes if work.sharded else 0
-    memory = {
-        "weights": -(-counts.weight_bytes // shards),
-        "reference copy": -(-counts.weight_bytes // shards) if work.reference_copy else 0,
-        "gradients": -(-trained // shards),
-        "AdamW states": -(-ADAMW_STATES * trained // shards),
-        "gathered blocks": gathered,
-    }
-    standing = sum(memory.values())
-    update = work.train_logits * torch.float32.itemsize + activation_bytes(
-        counts, work.train_rows, work.canvas, work.compute_bytes, recompute
-    )
-    # Without gradients one block's activations exist at a time.
-    rollout = work.rollout_logits * torch.float32.itemsize + (
-        work.rollout_rows * work.canvas * work.compute_bytes * counts.kept_channels
-    )
-    if work.gather_rollouts:
-        rollout += gathered_bytes(counts, work)
-    memory["rollout"] = rollout if work.rollout_rows else 0
-    memory["update"] = update if training else 0
-    return Plan(
-        counts=counts,
-        forward_flops=forward_flops(counts, work.canvas),
-        train_flops=train_flops(counts, work.canvas, recompute) if training else 0.0,
-        memory=memory,
-        total=standing + max(memory["rollout"], memory["update"]),
-    )
-
-
-def gathered_bytes(counts: Counts, work: Workload) -> int:
-    """All weights as a rank holds them where they stay gathered while it samples."""
-    return counts.parameters * work.compute_bytes
-
-
-def bytes_of(precision: str) -> int:
-    """Bytes of an activation under one of Lightning's precisions."""
-    return torch.float32.itemsize if precision.startswith("32") else torch.bfloat16.itemsize

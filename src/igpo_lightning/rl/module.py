@@ -30,6 +30,7 @@ from igpo_lightning.rl.rollout import Rollout
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.rl.scorer import Experience, Scorer
 from igpo_lightning.runs.sharded_strategy import shard_models
+from igpo_lightning.runs.signs import Signs
 from igpo_lightning.settings import RLStage, Settings
 
 
@@ -62,14 +63,15 @@ class RLModule(lightning.LightningModule):
         self.backbone, self.tokenizer = backbone, tokenizer
         # None where there is no penalty, and where adapters can be switched off instead.
         self.reference = build_reference(backbone) if settings.objective.needs_reference else None
-        self.cost = Cost()
-        policy = Answerer(backbone, tokenizer, settings.sampler, stage.rollout_batch_size)
+        self.cost, self.signs = Cost(), Signs()
+        rows = stage.rollout_batch_size
+        policy = Answerer(backbone, tokenizer, settings.sampler, rows, self.signs)
         self.sampler = GroupSampler(
             policy, pool, stage.group_size, settings.reward, settings.seed, self.cost
         )
         self.inpainter = Inpainter(settings.inpaint, self.sampler, stage.steps, self.cost)
         self.scorer = Scorer(backbone, self.reference, settings, stage.train_batch_size, self.cost)
-        self.evaluation = Evaluation(backbone, tokenizer, pool, settings)
+        self.evaluation = Evaluation(backbone, tokenizer, pool, settings, self.signs)
         self.skipped_in_row = 0  # updates, because of NaN or inf
         save_trained_only(self)
 
@@ -81,14 +83,15 @@ class RLModule(lightning.LightningModule):
         first = self.sampler.groups(batch)  # 1. G completions a prompt, graded
         rollout, hints = self.inpainter.inpaint(batch, first)  # 2. hints where all are wrong
         advantages = self.scorer.advantages(rollout)  # 3. relative to the updated group
+        self.signs.begin("scoring")
         experience = self.scorer.experience(batch, rollout, advantages)
         updates = [  # 4. mu updates on the tokens that the filter keeps
-            self.update(experience) for _ in range(self.stage.inner_updates)
+            self.update(experience, number) for number in range(self.stage.inner_updates)
         ]
         self.report(batch, first, experience, [hints, *updates])
 
-    def update(self, experience: Experience) -> Measures:
-        """One optimizer step on the objective, in micro-batches."""
+    def update(self, experience: Experience, number: int = 0) -> Measures:
+        """One optimizer step on the objective, in micro-batches; the `number`-th of mu."""
         optimizer, objective = self.optimizer, self.settings.objective
         reference, hint_mask = experience.reference, experience.rollout.hint_mask
         row_of, covered, kl_weights = (
@@ -100,7 +103,10 @@ class RLModule(lightning.LightningModule):
         total = torch.zeros((), device=self.device)
         with self.cost.phase("update"):
             optimizer.zero_grad()
-            for rows in self.scorer.micro_batches(len(row_of)):
+            slices = list(self.scorer.micro_batches(len(row_of)))
+            part = f"update {number + 1} of {self.stage.inner_updates}"
+            self.signs.begin(part, len(slices), "micro-batches")
+            for rows in slices:
                 loss, stats = policy_loss(  # Eq. 3
                     self.scorer.trained_logp(experience, rows),
                     experience.old.logp[rows],
@@ -116,6 +122,7 @@ class RLModule(lightning.LightningModule):
                 total += loss.detach()
                 shown = hint_mask[row_of[rows]]
                 parts.append(update_measures(stats, experience.loss_mask[rows], shown))
+                self.signs.advance(experience.loss_mask[rows].numel())
             norm, skipped = clipped_step(
                 optimizer,
                 self.lr_schedulers(),

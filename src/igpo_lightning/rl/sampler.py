@@ -73,6 +73,7 @@ class GroupSampler:
         grading = Grading(self.pool, self.answerer.texts, problems)
         completions = self.complete(batch, problems, purpose, hint_ids, passes, grading.start)
         output, device = completions.output, completions.prompt_ids.device
+        self.answerer.signs.begin("grading")
         with self.cost.phase("grading"):
             texts, verdicts = grading.finish()
             live = live_mask(output.completion_ids, self.answerer.model.eos_token_id)
@@ -142,6 +143,7 @@ class GroupSampler:
     ) -> Completions:
         """As `sample`, without grading; `on_rows` is told of each micro-batch that is done."""
         seeds = row_seeds(self.seed, batch.step, problems, self.group_size, purpose)
+        self.answerer.signs.begin("sampling" if purpose == "rollout" else "inpainting")
         with self.cost.phase("rollout"):
             completions = self.answerer.answer(
                 problems, seeds, batch.device, hint_ids, passes, on_rows

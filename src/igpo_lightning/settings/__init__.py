@@ -19,6 +19,7 @@ from igpo_lightning.settings.root import Settings
 from igpo_lightning.settings.sampler import SamplerConfig
 from igpo_lightning.settings.stages import (
     STAGES,
+    DoctorStage,
     EvalStage,
     EvalSuiteStage,
     ExportStage,
@@ -37,6 +38,7 @@ from igpo_lightning.settings.trainer import TrainerConfig
 __all__ = [
     "STAGES",
     "DataConfig",
+    "DoctorStage",
     "EvalConfig",
     "EvalStage",
     "EvalSuiteStage",

@@ -1,6 +1,7 @@
 """What each stage is given beside the groups; the first field names it on the command line."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from igpo_lightning.settings.data import SPLITS
 from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choice, require, within
@@ -14,12 +15,16 @@ FORMATS = ("jsonl", "parquet")
 class StageConfig:
     """Any stage."""
 
+    planned: ClassVar[bool] = False  # whether dry_run=true has something to say
+
     name: str = ""  # which stage runs
 
 
 @dataclass(frozen=True)
 class RLStage(StageConfig):
     """Train with IGPO or GRPO: evaluate, train, evaluate again."""
+
+    planned: ClassVar[bool] = True
 
     name: str = "rl"
     steps: int = 1000  # rollout steps; each has mu optimizer steps
@@ -46,6 +51,8 @@ class RLStage(StageConfig):
 @dataclass(frozen=True)
 class SFTStage(StageConfig):
     """Supervised fine-tuning on traces with the diffusion loss (NELBO): the step before RL."""
+
+    planned: ClassVar[bool] = True
 
     name: str = "sft"
     steps: int = 1000  # optimizer steps
@@ -88,12 +95,16 @@ class SFTThenRLStage(StageConfig):
 class EvalStage(StageConfig):
     """Accuracy of a model on a data set, with interval and every sample kept."""
 
+    planned: ClassVar[bool] = True
+
     name: str = "eval"
 
 
 @dataclass(frozen=True)
 class EvalSuiteStage(StageConfig):
     """Several benchmarks at several lengths, each by itself; the paper's numbers beside them."""
+
+    planned: ClassVar[bool] = True
 
     name: str = "eval_suite"
     # tokens of a completion (the paper: 256 to 1024); empty: sampler.completion_length alone
@@ -117,6 +128,8 @@ class EvalSuiteStage(StageConfig):
 @dataclass(frozen=True)
 class GenerateStage(StageConfig):
     """One prompt (and a hint) in, text out, with the order of unmasking in colour."""
+
+    planned: ClassVar[bool] = True
 
     name: str = "generate"
     prompt: str = ""  # the question; has to be given
@@ -146,6 +159,8 @@ class InspectStage(StageConfig):
 @dataclass(frozen=True)
 class RewriteStage(StageConfig):
     """Turn long traces into short, structured ones that fit: the data of length-aligned SFT."""
+
+    planned: ClassVar[bool] = True
 
     name: str = "rewrite"
     split: str = "train"  # train | validation | test
@@ -206,6 +221,18 @@ class ReportStage(StageConfig):
         at_least(self, "stage", 1, "samples")
 
 
+@dataclass(frozen=True)
+class DoctorStage(StageConfig):
+    """Check the machine: versions, devices, numerics, processes, speed, memory, disk, network."""
+
+    name: str = "doctor"
+    only: tuple[str, ...] = ()  # checks to run, by the names in the table; [] for all
+
+    def __post_init__(self) -> None:
+        """Turn a list into a tuple."""
+        as_tuples(self, "only")
+
+
 STAGES: dict[str, type[StageConfig]] = {
     stage.name: stage
     for stage in (
@@ -220,5 +247,6 @@ STAGES: dict[str, type[StageConfig]] = {
         TokenizerStage,
         ExportStage,
         ReportStage,
+        DoctorStage,
     )
 }

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from igpo_lightning.settings.rules import at_least, choice, require, within
+from igpo_lightning.settings.rules import above_zero, at_least, choice, require, within
 
 ACCELERATORS = ("cpu", "gpu")
 STRATEGIES = ("auto", "ddp", "fsdp")
@@ -25,6 +25,8 @@ class TrainerConfig:
     cpu_offload: bool = False  # fsdp: weights, gradients, optimizer states in the CPU's memory
     gather_rollouts: bool = False  # fsdp: hold all weights while sampling (see the plan)
     timeout: float = 1800.0  # seconds that ranks wait for each other, at most a week
+    memory_gb: float | None = None  # GiB of a GPU (cpu: of a node) for the plan; null: what is here
+    tflops: float | None = None  # TFLOP/s a process reaches, for the plan's hours; doctor measures
 
     def __post_init__(self) -> None:
         """Refuse unknown names, values out of range, and what the strategy does not have."""
@@ -38,6 +40,7 @@ class TrainerConfig:
         at_least(self, "trainer", 1, "devices", "num_nodes", "keep_last", "max_skipped")
         within(self, "trainer", 1, 1024, "threads")
         within(self, "trainer", 1, 604_800, "timeout")
+        above_zero(self, "trainer", "memory_gb", "tflops")
         world = self.world_size
         require(
             self.strategy != "auto" or world == 1,

@@ -18,14 +18,14 @@ _FILES = {
     "tokenizer": "tokenizer",
     "export": "export",
     "report": "report",
+    "doctor": "doctor",
 }
-_PLANNED = ("rl", "sft", "eval", "generate")  # stages that run a model
 
 
 def run(config: Settings) -> dict[str, Any] | None:
     """Say what the configured stage will cost, and run it; returns its headline numbers."""
     load_plugins(config)
-    if config.stage.name in _PLANNED:
+    if config.stage.planned:
         plan: dict[str, Any] = import_module("igpo_lightning.stages.plan").announce(config)
         if config.dry_run:
             return plan

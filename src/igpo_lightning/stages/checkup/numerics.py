@@ -1,0 +1,149 @@
+"""Whether the device computes what a CPU computes, and the sampler what the plain loop does."""
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from igpo_lightning.diffusion.noise import row_keys
+from igpo_lightning.diffusion.plain import keyed_draws, plain_denoise
+from igpo_lightning.diffusion.sampler import denoise
+from igpo_lightning.models.backbone import BackboneModule
+from igpo_lightning.models.loading import ARCHITECTURES, NATIVE
+from igpo_lightning.models.special_tokens import token_ids
+from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.settings import SamplerConfig
+from igpo_lightning.stages.checkup.finding import FAILED, OK, SKIPPED, Finding, Site
+
+VOCAB = 97
+# Sizes that stand in for those of a public config.json, under every name that one of them has.
+SMALL = {
+    **dict.fromkeys(("hidden_size", "d_model"), 64),
+    **dict.fromkeys(("intermediate_size", "mlp_hidden_size"), 96),
+    **dict.fromkeys(("num_hidden_layers", "n_layers"), 2),
+    **dict.fromkeys(("num_attention_heads", "n_heads"), 4),
+    **dict.fromkeys(("num_key_value_heads", "n_kv_heads"), 2),
+    **dict.fromkeys(("vocab_size", "embedding_size"), VOCAB),
+    **dict.fromkeys(("init_std", "initializer_range"), 0.2),
+    **{"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
+}
+# Norm of the difference over the norm. float32 keeps 24 bits and bfloat16 8; TF32 would keep 11.
+ALLOWED = {torch.float32: 1e-4, torch.bfloat16: 0.1}
+
+
+def small_backbones() -> Iterator[tuple[str, BackboneModule]]:
+    """A small random backbone of every native architecture whose config.json is bundled."""
+    raws: list[dict[str, Any]] = [TinyConfig().to_dict() | {"model_type": TinyConfig.model_type}]
+    raws += [json.loads(file.read_text()) for file in sorted(ARCHITECTURES.glob("*.json"))]
+    for raw in raws:
+        small = raw | {name: size for name, size in SMALL.items() if name in raw}
+        read, build = NATIVE[small["model_type"]]
+        model = build(read(small), token_ids("doctor", small), small)
+        model.initialize(torch.Generator().manual_seed(0))
+        yield small["model_type"], model.eval()
+
+
+def _inputs() -> tuple[Tensor, Tensor]:
+    """Token ids and mask [3, 24]; the second row is padded."""
+    ids = torch.randint(3, VOCAB, (3, 24), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    mask[1, :5] = False
+    return ids, mask
+
+
+@torch.no_grad()
+def deviation(model: BackboneModule, device: torch.device, dtype: torch.dtype) -> float:
+    """Of the logits on a device from those of the CPU in float64, relative to their norm."""
+    ids, mask = _inputs()
+    expected = copy.deepcopy(model).double()(ids, mask)[mask]
+    moved = copy.deepcopy(model).to(device, dtype)
+    given = moved(ids.to(device), mask.to(device)).cpu().double()[mask]
+    return float((given - expected).norm() / expected.norm())
+
+
+def logits(site: Site) -> Finding:
+    """Every native backbone in float32 and bfloat16 on the device, against the CPU in float64."""
+    numbers, wrong = {}, []
+    for name, model in small_backbones():
+        for dtype, allowed in ALLOWED.items():
+            label = f"{name} {str(dtype).removeprefix('torch.')}"
+            numbers[label] = deviation(model, site.device, dtype)
+            if not numbers[label] <= allowed:
+                wrong.append(label)
+    said = ", ".join(f"{name} {value:.1e}" for name, value in numbers.items())
+    if wrong:
+        fix = "update the driver and torch; leave TF32 off (torch.backends.cuda.matmul.allow_tf32)"
+        return Finding(FAILED, f"too far from the CPU: {', '.join(wrong)} ({said})", fix, numbers)
+    return Finding(OK, f"deviation {said}", numbers=numbers)
+
+
+SAMPLER = SamplerConfig(completion_length=32, block_length=16, steps=16)
+
+
+def sampler_model(device: torch.device) -> TinyBackbone:
+    """Small, with logits so far apart that rounding decides nothing."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96}
+    model = TinyBackbone(TinyConfig(vocab_size=VOCAB, initializer_range=0.3, **sizes))
+    model.initialize(torch.Generator().manual_seed(0))
+    return model.eval().to(device)
+
+
+def _prompts(device: torch.device) -> dict[str, Tensor]:
+    ids, mask = _inputs()
+    return {"prompt_ids": ids.to(device), "prompt_mask": mask.to(device)}
+
+
+def sampler(site: Site) -> Finding:
+    """Tokens of the fast sampler against the published loop, greedy and drawn, on the device."""
+    model, keys = sampler_model(site.device), row_keys([1, 2, 3], site.device)
+    equal = {}
+    for temperature in (0.0, 1.0):
+        config = replace(SAMPLER, temperature=temperature)
+        ours = denoise(model, config=config, keys=keys, **_prompts(site.device)).completion_ids
+        plain, _ = plain_denoise(
+            model,
+            completion_length=config.completion_length,
+            block_length=config.block_length,
+            steps=config.steps,
+            draws=keyed_draws(keys, config.completion_length),
+            temperature=temperature,
+            **_prompts(site.device),
+        )
+        equal[f"temperature {temperature:g}"] = float((ours == plain).float().mean())
+    said = ", ".join(f"{share:.1%} at {name}" for name, share in equal.items())
+    if min(equal.values()) < 1:
+        fix = "report it: the tokens must be equal where no two scores tie to the last bit"
+        return Finding(FAILED, f"equal tokens: {said}", fix, equal)
+    return Finding(OK, f"tokens equal to the plain loop's: {said}", numbers=equal)
+
+
+def _compiled(site: Site, choice: str) -> Finding:
+    model = sampler_model(site.device)
+    config, given = replace(SAMPLER, compile=choice), _prompts(site.device)
+    expected = denoise(model, config=SAMPLER, **given).completion_ids
+    equal = float(
+        (denoise(model, config=config, **given).completion_ids == expected).float().mean()
+    )
+    if equal < 1:
+        fix = "set sampler.compile=none"
+        return Finding(FAILED, f"{equal:.1%} of the tokens are equal", fix, {"equal": equal})
+    return Finding(OK, "gives the same tokens", numbers={"equal": equal})
+
+
+def compiling(site: Site) -> Finding:
+    """sampler.compile=default gives the same tokens."""
+    if not site.on_gpu and shutil.which("g++") is None and shutil.which("clang++") is None:
+        return Finding(SKIPPED, "torch.compile needs a C++ compiler on CPUs, and there is none")
+    return _compiled(site, "default")
+
+
+def graphs(site: Site) -> Finding:
+    """sampler.compile=cuda_graphs gives the same tokens."""
+    if not site.on_gpu:
+        return Finding(SKIPPED, "CUDA graphs need a GPU, and the checks run on the CPU")
+    return _compiled(site, "cuda_graphs")

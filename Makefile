@@ -44,7 +44,6 @@ tiny-checkpoint: $(INSTALLED)  ## train the embedded models again (under 30 minu
 
 experiments: $(INSTALLED)  ## remake experiments/*/results (about 4 hours; finished runs are kept)
 	for run in experiments/*/run.sh; do PYTHON=$(BIN)/python sh $$run || exit 1; done
-	$(BIN)/python experiments/first_screen.py
 
 docs: $(INSTALLED)  ## build the pages of docs/ as a site with search, in site/
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[docs]'

@@ -107,6 +107,7 @@ def draw_shares(axes: Any, panel: Shares, runs: Mapping[str, tuple[str, Sequence
             axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_ylim(-0.02, 1.02)
     finish(axes, panel.title)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14))  # below: lines go everywhere
 
 
 def _draw_seeds(
@@ -145,7 +146,8 @@ def plot_rl_curves(folder: Path) -> None:
         _line(hints, rows, "hint/correct_share", "right among them", GREEN)
         _line(hints, rows, "hint/ratio_mean", "share of the trace given", ORANGE)
         hints.set_ylim(-0.02, 1.02)
-        finish(hints, "hinted samples")
+        given = bool(column(rows, "hint/ratio_mean")[0])
+        finish(hints, "hinted samples" if given else "hinted samples: none in this run")
         _line(policy, rows, "policy/clip_fraction", "clipped share", PURPLE)
         _line(policy, rows, "policy/kl", "KL to the reference", BLUE)
         _line(policy, rows, "rollout/entropy", "entropy (nats a token)", GREEN)

@@ -28,7 +28,7 @@ from igpo_lightning.reporting.tables import table_of
 from igpo_lightning.runs.metrics_file import column
 
 PICTURE = "side_by_side.png"
-COLOURS = (GREEN, ORANGE, BLUE, PURPLE)
+COLOURS = (BLUE, GREEN, ORANGE, PURPLE)
 
 
 def comparable(runs: Sequence[RunData]) -> list[Setting]:
@@ -111,7 +111,7 @@ def plot_side_by_side(folder: Path, settings: Sequence[Setting]) -> Path:
     }
     with matplotlib.rc_context(STYLE):
         figure: Any
-        figure, grid = plt.subplots(1, len(PANELS), figsize=(13, 4.2), layout="constrained")
+        figure, grid = plt.subplots(1, len(PANELS), figsize=(13, 5), layout="constrained")
         for axes, panel in zip(grid, PANELS, strict=True):
             draw_shares(axes, panel, lines)
         figure.savefig(folder / PICTURE, dpi=100)

@@ -67,10 +67,12 @@ def run(config: Settings) -> dict[str, Any]:
         if when == "before" and resume.checkpoint is not None:
             recorded = [file.read() for file in files]  # the policy is no longer what it was
             return [accuracy_of(samples) if samples else None for samples in recorded]
-        # An evaluation in training that fell on the last step has measured and logged the same.
+        # An evaluation in training that fell on the last step has measured the same; its numbers
+        # are logged, also where the run resumed after it.
         if module.evaluated_step != trainer.global_step // stage.inner_updates:
             trainer.validate(module, datamodule=evaluation, verbose=False)
-            module.log_evaluation()
+            if when == "before" or not stage.eval_every or stage.steps % stage.eval_every:
+                module.log_evaluation()
         for file, measured in zip(files, module.evaluations, strict=False):
             file.write(measured.samples)
         accuracies = [measured.accuracy for measured in module.evaluations]

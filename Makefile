@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-ARGS ?=
+ARGS ?= --multirun inpaint=none,partial
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all lint format clean tiny-checkpoint tensorboard experiments docs
@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-run: $(INSTALLED)  ## set up and run the main job; ARGS="stage=eval data=gsm8k" for another
+run: $(INSTALLED)  ## set up and run the main job, GRPO and IGPO; ARGS="stage=eval data=gsm8k" for another
 	$(BIN)/python -m igpo_lightning $(ARGS)
 
 test: $(INSTALLED)  ## set up and run the fast tests
@@ -34,15 +34,16 @@ format: $(INSTALLED)  ## let ruff lay the code out
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-tiny-checkpoint: $(INSTALLED)  ## train the embedded model again (under 30 minutes on 2 cores)
+tiny-checkpoint: $(INSTALLED)  ## train the embedded models again (under 30 minutes on 2 cores)
 	$(BIN)/python -m igpo_lightning stage=tokenizer stage.output=runs/tiny_untrained
 	$(BIN)/python -m igpo_lightning stage=sft model.path=runs/tiny_untrained model.init=random \
 		hydra.run.dir=runs/tiny_checkpoint
 	cp runs/tiny_checkpoint/export/* src/igpo_lightning/models/embedded/
+	$(BIN)/python -m igpo_lightning experiment=bare_answers hydra.run.dir=runs/tiny_terse_checkpoint
+	cp runs/tiny_terse_checkpoint/export/* src/igpo_lightning/models/embedded_terse/
 
 experiments: $(INSTALLED)  ## remake experiments/*/results (about 4 hours; finished runs are kept)
 	for run in experiments/*/run.sh; do PYTHON=$(BIN)/python sh $$run || exit 1; done
-	$(BIN)/python experiments/first_screen.py
 
 docs: $(INSTALLED)  ## build the pages of docs/ as a site with search, in site/
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[docs]'

@@ -1,5 +1,5 @@
 #!/bin/sh
-# IGPO against GRPO and against resampling without hints, from two starting policies.
+# IGPO against GRPO and against resampling without hints, from two kinds of starting policy.
 # About 20 minutes on one core, after experiments/common.sh; finished runs are skipped when it is started again.
 set -eu
 python=${PYTHON:-python} here=experiments/igpo_against_grpo runs=runs/experiments
@@ -10,7 +10,7 @@ sh experiments/common.sh
     --baseline GRPO --name "*none*=GRPO" --name "*resample*=GRPO, resampled" --name "=IGPO" \
     --title "A policy whose samples hardly ever reason"
 
-"$python" -m igpo_lightning sweep=methods stage.steps=20 stage.eval_every=5 eval.limit=256 \
+"$python" -m igpo_lightning sweep=methods model.path=tiny "data.levels=[3,4,4]" stage.eval_sampled=false \
     "hydra.sweep.dir=$runs/methods_shipped"
 "$python" experiments/compare.py "$runs/methods_shipped" --into $here --results often \
     --baseline GRPO --name "*none*=GRPO" --name "*resample*=GRPO, resampled" --name "*partial*=IGPO" \

@@ -134,7 +134,7 @@ def test_a_run_killed_on_two_ranks_goes_on_on_one(
     folder, two = tmp_path / "run", (*TWO, f"trainer.strategy={strategy}")
     fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 7, "action": "kill"}
     assert runs.start(folder, *ARGS, *two, ranks=2, faults=[fault]) == -9
-    assert (folder / "checkpoints" / "step-6.ckpt").exists()
+    assert (folder / "checkpoints" / "step-3.ckpt").exists()
     alone = () if strategy == "ddp" else ("trainer.strategy=fsdp",)
     assert runs.start(folder, *ARGS, *alone) == 0, runs.log(folder)
     same(one, folder)
@@ -147,12 +147,12 @@ def test_damaged_shards_are_found_and_the_folder_before_used(
     folder, two = tmp_path / "run", (*TWO, "trainer.strategy=fsdp")
     fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 7, "action": "kill"}
     assert runs.start(folder, *ARGS, *two, ranks=2, faults=[fault]) == -9
-    shard = next((folder / "checkpoints" / "step-6.ckpt").glob("*.distcp"))
+    shard = next((folder / "checkpoints" / "step-3.ckpt").glob("*.distcp"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     assert runs.start(folder, *ARGS, *two, ranks=2) == 0, runs.log(folder)
-    assert "step-6.ckpt is damaged" in runs.log(folder)
+    assert "step-3.ckpt is damaged" in runs.log(folder)
     same(one, folder)
 
 

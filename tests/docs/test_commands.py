@@ -15,7 +15,7 @@ import pytest
 from igpo_lightning.checks import validate
 from igpo_lightning.errors import ConfigError
 from tests.composing import composed
-from tests.docs.commands import COMMANDS, PAGES, PROGRAMS, ROOT, Command
+from tests.docs.commands import COMMANDS, PAGES, PROGRAMS, ROOT, Command, first_value
 from tests.docs.conftest import SMALL_RUN, Desk
 
 # Parts of commands that are not run as they stand, and why. A part that no command has fails.
@@ -127,7 +127,7 @@ def shrunk(command: Command) -> tuple[str, ...]:
     if command.is_sweep:  # the first two values of the first key, the first of the others
         first = next(a for a in arguments if "," in a)
         pair = ",".join(first.split(",")[:2])
-        arguments = tuple(pair if a == first else a.split(",")[0] for a in arguments)
+        arguments = tuple(pair if a == first else first_value(a) for a in arguments)
     if "dry_run=true" in arguments:
         return arguments
     if is_planned(command):

@@ -36,9 +36,15 @@ def records(file: Path) -> list[dict]:
 def test_rl_leaves_all_that_it_names(igpo, tmp_path: Path) -> None:
     done = igpo(*SHORT_RL)
     run = tmp_path / "run"
-    for part in ("held-out problems", "all-wrong groups", "time in rollout", "run folder: "):
+    for part in (
+        "on 8 of 512 held-out problems",
+        "all-wrong groups",
+        "time: rollout",
+        "run folder: ",
+    ):
         assert part in done.stdout
-    assert "[" in done.stdout.split("held-out problems")[1].splitlines()[0]  # an interval
+    for kind in ("greedy", "sampled at temperature 1"):
+        assert "[" in done.stdout.split(kind)[1].splitlines()[0]  # an interval
     for name in ("metrics.csv", "config.yaml", "samples.jsonl", "curves.png", "summary.json"):
         assert (run / name).stat().st_size > 0, name
     assert list((run / "tensorboard").glob("events.*"))
@@ -56,9 +62,13 @@ def test_rl_leaves_all_that_it_names(igpo, tmp_path: Path) -> None:
 
     summary = json.loads((run / "summary.json").read_text())
     assert summary["before"]["problems"] == summary["after"]["problems"] == 8
-    assert len(records(run / "eval_before.jsonl")) == len(records(run / "eval_after.jsonl")) == 8
+    for when in ("before", "after"):
+        assert len(records(run / f"eval_{when}.jsonl")) == 8
+        sampled = records(run / f"eval_{when}_sampled.jsonl")
+        right = sum(record["correct"] for record in sampled)
+        assert summary[f"{when}_sampled"]["mean"] == right / len(sampled) == right / 8
 
-    trained, start = load_backbone(str(run / "export")), load_backbone("tiny")
+    trained, start = load_backbone(str(run / "export")), load_backbone("tiny_terse")
     names = dict(start.named_parameters())
     moved = [n for n, p in trained.named_parameters() if not torch.equal(p, names[n])]
     assert moved, "training changed no parameter"
@@ -139,6 +149,34 @@ def test_generate_keeps_the_hint_and_shows_the_order(igpo) -> None:
     )
     assert "stage.hint_position=40" in refused.stderr
     assert "sampler.completion_length=48" in refused.stderr
+
+
+def test_an_evaluation_on_the_last_step_is_not_made_again(igpo, tmp_path: Path) -> None:
+    igpo(*SHORT_RL, "stage.eval_every=1")
+    rows = [row for row in metrics(tmp_path / "run") if row.get("eval/accuracy")]
+    assert [int(row["step"]) for row in rows] == [0, 1, 2]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert float(rows[-1]["eval/accuracy"]) == summary["after"]["mean"]
+    assert float(rows[-1]["eval/sampled_accuracy"]) == summary["after_sampled"]["mean"]
+
+
+def test_the_main_job_puts_grpo_and_igpo_side_by_side(igpo, tmp_path: Path) -> None:
+    short = [part for part in SHORT_RL if not part.startswith("hydra")]
+    done = igpo("-m", "inpaint=none,partial", *short, "hydra.sweep.dir=pair")
+    table = done.stdout.rpartition("8 held-out problems")[2]
+    rows = {
+        line.split("│")[1].strip(): line.split("│")[2:4]
+        for line in table.splitlines()
+        if "│" in line
+    }
+    for kind in ("held-out greedy after training", "held-out sampled after training"):
+        assert all("[" in cell for cell in rows[kind])
+    grpo, grpo_injected = (
+        rows[f"all-wrong groups {k}"][0] for k in ("as sampled", "after injection")
+    )
+    assert grpo == grpo_injected
+    assert "Why: a group whose samples are all wrong has zero advantages" in done.stdout
+    assert (tmp_path / "pair" / "side_by_side.png").stat().st_size > 10_000
 
 
 def test_a_sweep_leaves_one_table(igpo, tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def killed(runs: Runs, tmp_path: Path) -> Path:
-    """A run that was killed in its last step, with checkpoints of steps 4 and 6."""
+    """A run that was killed in its last step, with checkpoints after rollout steps 2 and 3."""
     folder = tmp_path / "killed"
     assert runs.start(folder, *SHORT, faults=KILLED) == -9
     names = sorted(p.name for p in (folder / "checkpoints").iterdir())
-    assert names == ["last.ckpt", "step-4.ckpt", "step-6.ckpt"]
+    assert names == ["last.ckpt", "step-2.ckpt", "step-3.ckpt"]
     return folder
 
 
@@ -48,9 +48,9 @@ def cut_off(file: Path) -> None:
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(
     runs: Runs, whole: Path, killed: Path, spoil
 ) -> None:
-    spoil(killed / "checkpoints" / "step-6.ckpt")
+    spoil(killed / "checkpoints" / "step-3.ckpt")
     assert runs.start(killed, *SHORT) == 0, runs.log(killed)
-    assert re.search(r"step-6.ckpt is damaged .*going back to an earlier one", runs.log(killed))
+    assert re.search(r"step-3.ckpt is damaged .*going back to an earlier one", runs.log(killed))
     assert results(killed) == results(whole)
 
 
@@ -79,7 +79,7 @@ def test_what_decides_no_number_may_change(runs: Runs, killed: Path) -> None:
     changes = ("stage.train_batch_size=2", "trainer.keep_last=1", "stage.steps=6")
     assert runs.start(killed, *SHORT, *changes) == 0, runs.log(killed)
     names = sorted(p.name for p in (killed / "checkpoints").iterdir())
-    assert names == ["last.ckpt", "step-12.ckpt"]
+    assert names == ["last.ckpt", "step-6.ckpt"]
     lines = [row for row in results(killed)["metrics"] if "policy/loss" in row]
     assert [row["step"] for row in lines] == list("012345")
 
@@ -107,7 +107,7 @@ def test_a_signal_saves_after_the_step_and_the_same_command_goes_on(
     folder, args = tmp_path / name, (*SHORT, "stage.checkpoint_every=100")
     fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 3, "action": name}
     assert runs.start(folder, *args, faults=[fault]) == {"terminate": 143, "usr1": 138}[name]
-    assert "step-4.ckpt. Resume with: python -m igpo_lightning " in runs.log(folder)
+    assert "step-2.ckpt. Resume with: python -m igpo_lightning " in runs.log(folder)
     assert f"hydra.run.dir={folder}" in runs.log(folder).partition("Resume with:")[2]
     assert not (folder / "summary.json").exists()
     assert runs.start(folder, *args) == 0, runs.log(folder)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from igpo_lightning.evaluation.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.html import (
+    hint_points,
     holds_sweep,
     pass_lines,
     render,
@@ -180,3 +181,12 @@ def test_lines_that_are_no_samples_are_left_out_and_counted(tmp_path: Path) -> N
         lines.write(f"{odd}\n5\n{wrong}\n".encode() + b'{"completion": "\xe2\x80')
     page = render(run, 400)
     assert "23 of 23 logged samples. 3 damaged lines left out." in page
+
+
+def test_one_seed_has_the_interval_over_problems(tmp_path: Path) -> None:
+    """The summaries' interval is 0.05 to either side."""
+    for ratio in (0.0, 0.4):
+        write_run(tmp_path / str(ratio), [f"inpaint.ratio={ratio}"], ratio=ratio)
+    points = hint_points(settings_of(read_sweep(tmp_path)))
+    assert [(low, high) for low, high, _, _ in points] == [(0.0, 0.0), (0.4, 0.4)]
+    assert [result.half for *_, result in points] == pytest.approx([0.05, 0.05])

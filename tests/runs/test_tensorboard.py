@@ -39,7 +39,7 @@ def test_final_metrics_have_names_of_their_own() -> None:
 
 def test_what_is_logged_can_be_read_back(tmp_path: Path, config: Settings) -> None:
     run = write_run(tmp_path / "run", [])
-    plot_rl_curves(run, {})
+    plot_rl_curves(run)
     board = TensorBoardLogger(run, name="tensorboard", version="")
     other = CSVLogger(tmp_path, name="other")  # takes no pictures, and is left alone
     log_results([board, other], config, {"after": accuracy(0.5)}, run / CURVES_FILE)
@@ -47,7 +47,7 @@ def test_what_is_logged_can_be_read_back(tmp_path: Path, config: Settings) -> No
     events.Reload()
     assert events.Scalars("final/accuracy_after")[0].value == pytest.approx(0.5)
     picture = events.Images("curves")[0]
-    assert (picture.width, picture.height) == (1100, 704)  # 10 x 6.4 inches at 110 dots
+    assert (picture.width, picture.height) == (1300, 680)  # 13 x 6.8 inches at 100 dots
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
     parsed = plugin_data_pb2.HParamsPluginData.FromString(content)
     assert parsed.session_start_info.hparams["seed"].number_value == 3

@@ -90,6 +90,20 @@ class Evaluation:
             if counted
         ]
 
+    def values(self, name: str = "eval/accuracy") -> dict[str, float]:
+        """The accuracy with its interval, as loggers take it.
+
+        Args:
+            name: Of the metric.
+        """
+        assert self.accuracy is not None
+        return {
+            name: self.accuracy.mean,
+            f"{name}_low": self.accuracy.low,
+            f"{name}_high": self.accuracy.high,
+            "eval/problems": self.accuracy.problems,
+        }
+
     def log(self, loggers: Iterable[Any], step: int) -> None:
         """Write the accuracy with its interval to the loggers.
 
@@ -97,12 +111,6 @@ class Evaluation:
             loggers: Of the trainer.
             step: Steps that the policy has made; 0 for the one that training starts from.
         """
-        assert self.accuracy is not None
-        values = {
-            "eval/accuracy": self.accuracy.mean,
-            "eval/accuracy_low": self.accuracy.low,
-            "eval/accuracy_high": self.accuracy.high,
-            "eval/problems": self.accuracy.problems,
-        }
+        values = self.values()
         for logger in loggers:
             logger.log_metrics(values, step=step)

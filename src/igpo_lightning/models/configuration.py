@@ -9,13 +9,15 @@ from transformers.utils.hub import cached_file
 
 from igpo_lightning.errors import ConfigError
 
-EMBEDDED = "tiny"
-EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
+# The embedded checkpoints: the shipped policy, and the one that RL starts from, which has the habit
+# of answering at once (experiment=bare_answers).
+EMBEDDED = {"tiny": "embedded", "tiny_terse": "embedded_terse"}
 
 
 def resolve(path_or_hub_id: str) -> str:
-    """The embedded name becomes its folder; anything else stays as it is."""
-    return str(EMBEDDED_FOLDER) if path_or_hub_id == EMBEDDED else path_or_hub_id
+    """The name of an embedded checkpoint becomes its folder; anything else stays as it is."""
+    folder = EMBEDDED.get(path_or_hub_id)
+    return path_or_hub_id if folder is None else str(Path(__file__).parent / folder)
 
 
 def find_file(source: str, name: str) -> Path | None:

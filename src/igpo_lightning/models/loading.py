@@ -61,7 +61,7 @@ def load_backbone(
     trust_remote_code: bool = False,
     quantization: str = "none",
 ) -> BackboneModule:
-    """Load a backbone from a folder in its Hugging Face layout, a hub id, or "tiny" (embedded).
+    """Load a backbone from a folder in its Hugging Face layout, a hub id, or an embedded name.
 
     Args:
         path_or_hub_id: Where config.json and the safetensors are.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def pictures(settings: Sequence[Setting]) -> list[str]:
 
     found = [
         over_settings("held-out accuracy during training", "eval/accuracy", share=True),
+        over_settings("the same, sampled as in rollouts", "eval/sampled_accuracy", share=True),
         over_settings("training accuracy before injection", "reward/accuracy_before", share=True),
         over_settings("mean reward before injection", "reward/mean_before"),
     ]
@@ -88,11 +90,12 @@ def pictures(settings: Sequence[Setting]) -> list[str]:
         found.append(report_plots.curve("share of all-wrong groups", wrong, share=True))
         found.append(report_plots.curve("hinted samples", hints, share=True))
     else:
-        found.append(over_settings("all-wrong groups before injection", "group/all_wrong_before"))
-        found.append(over_settings("all-wrong groups after injection", "group/all_wrong_after"))
+        for when in _WHEN:
+            title = f"all-wrong groups {when} injection"
+            found.append(over_settings(title, f"group/all_wrong_{when}", share=True))
     found += [
         report_plots.pass_curves(pass_lines(drawn)),
-        report_plots.hint_fraction(_hint_points(settings)),
+        report_plots.hint_fraction(hint_points(settings)),
         _all_wrong_bars(drawn),
         over_settings("KL to the reference", "policy/kl"),
         over_settings("gradient norm before clipping", "policy/grad_norm"),
@@ -141,7 +144,7 @@ def _band(points: Sequence[Sequence[float]]) -> tuple[float, float, float]:
     return sum(means) / len(means), min(means), max(means)
 
 
-def _hint_points(settings: Sequence[Setting]) -> list[tuple[float, float, str, SeedMean]]:
+def hint_points(settings: Sequence[Setting]) -> list[tuple[float, float, str, SeedMean]]:
     """(lowest ratio, highest, label, accuracy) of each setting that measured its accuracy."""
     points = []
     for setting in settings:
@@ -149,6 +152,10 @@ def _hint_points(settings: Sequence[Setting]) -> list[tuple[float, float, str, S
         result = setting.summary_mean("after", "mean")
         if result is None or "inpaint.trigger" not in config:
             continue
+        if result.half is None:  # one seed: the interval over problems
+            ends = [setting.summary_mean("after", end) for end in ("low", "high")]
+            low_end, high_end = (end.mean if end else result.mean for end in ends)
+            result = replace(result, half=(high_end - low_end) / 2)
         if config["inpaint.trigger"] == "never" or config["inpaint.extra_samples"] == "plain":
             low = high = 0.0
         elif config["inpaint.ratio"] is not None:

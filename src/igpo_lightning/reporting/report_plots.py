@@ -184,6 +184,7 @@ def hint_fraction(points: Sequence[tuple[float, float, str, SeedMean]]) -> str |
                 label=("one ratio", "drawn from a range")[place],
             )
         axes.set_xlim(-0.05, 1.05)
+        axes.set_ylim(-0.02, 1.02)
         axes.set_title("accuracy after training over the hint ratio", fontsize=10, loc="left")
         axes.set_xlabel("hint ratio (0: no hints)")
         axes.legend()

@@ -65,6 +65,7 @@ def write_summary(
     before: Accuracy | None,
     after: Accuracy | None,
     harness: Mapping[str, float] | None = None,
+    sampled: tuple[Accuracy | None, Accuracy | None] | None = None,
 ) -> dict[str, Any]:
     """Write summary.json from the evaluations and metrics.csv, and return it.
 
@@ -73,9 +74,14 @@ def write_summary(
         before: Accuracy before training.
         after: Accuracy after it, or of the evaluation.
         harness: What lm-evaluation-harness says of the same samples, where it was asked.
+        sampled: Accuracy before and after training at the rollouts' temperature; None where it was
+            not asked for.
     """
     rows = read_metrics(folder / METRICS_FILE)
     summary: dict[str, Any] = {"before": accuracy_entry(before), "after": accuracy_entry(after)}
+    if sampled is not None:
+        entries = [accuracy_entry(accuracy) for accuracy in sampled]
+        summary |= {"before_sampled": entries[0], "after_sampled": entries[1]}
     means = ("group/all_wrong_before", "group/all_wrong_after", "hint/correct_share")
     summary |= {name: value for name in means if (value := _mean(rows, name)) is not None}
     for name in ("time/rollout", "time/grading", "time/update"):

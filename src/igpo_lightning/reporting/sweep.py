@@ -55,6 +55,12 @@ class SweepTable(Callback):  # type: ignore[misc]
         from rich.console import Console
 
         from igpo_lightning.reporting.html import write_report
+        from igpo_lightning.reporting.side_by_side import (
+            comparable,
+            plot_side_by_side,
+            reason,
+            side_by_side,
+        )
         from igpo_lightning.reporting.sweep_table import sweep_table, write_sweep_table
         from igpo_lightning.reporting.visible import visible
 
@@ -62,7 +68,12 @@ class SweepTable(Callback):  # type: ignore[misc]
         runs = read_sweep(folder)
         write_sweep_table(folder, runs)
         console = Console()
-        console.print(sweep_table(runs))
+        settings = comparable(runs)
+        console.print(side_by_side(settings) if settings else sweep_table(runs))
+        if settings:
+            console.print(reason(settings), markup=False, highlight=False, soft_wrap=True)
+            picture = plot_side_by_side(folder, settings)
+            console.print(f"picture: {picture}", markup=False, soft_wrap=True, highlight=False)
         for run in runs:
             if run.error is not None:
                 console.print(

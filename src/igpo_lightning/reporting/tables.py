@@ -1,6 +1,7 @@
 """The tables that a stage ends with."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,77 +9,91 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from igpo_lightning.evaluation.metrics import Accuracy, accuracy
+from igpo_lightning.evaluation.metrics import accuracy
+from igpo_lightning.reporting.kinds import (
+    COUNTED,
+    NOT_MEASURED,
+    WHEN,
+    WINDOW,
+    accuracy_text,
+    drawn_how,
+    held_out_label,
+    percent,
+    window_means,
+)
 from igpo_lightning.reporting.visible import visible
+from igpo_lightning.runs.metrics_file import METRICS_FILE, column, read_metrics
 
 
-def _accuracy(entry: dict[str, Any] | None) -> str:
-    return str(Accuracy(**entry)) if entry else "not measured"
-
-
-def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{100 * value:.1f} %"
-
-
-def _label(entry: dict[str, Any] | None, total: int | None = None) -> str:
-    if entry is None:
-        return "accuracy"
-    count = entry["problems"]
-    part = f"{count} of {total}" if total is not None and total != count else f"{count}"
-    name = "accuracy" if entry["samples"] == 1 else f"avg@{entry['samples']}"
-    return f"{name} on {part} held-out problems"
-
-
-def _print(title: str, columns: list[str], rows: list[list[str]], folder: Path) -> None:
+def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table whose first column names what the others hold."""
     table = Table(title=Text(visible(title)), title_justify="left", title_style="bold")
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*row)
+    return table
+
+
+def _print(folder: Path, *parts: Table | str) -> None:
     console = Console()
-    console.print(table)
+    for part in parts:
+        console.print(Text(part) if isinstance(part, str) else part, soft_wrap=True)
     console.print(Text(f"run folder: {visible(str(folder))}"), soft_wrap=True)
 
 
-def print_rl_table(folder: Path, summary: dict[str, Any], total: int | None = None) -> None:
-    """Accuracy, all-wrong groups and time per phase of an RL run."""
-    entry = summary["after"] or summary["before"]
+def print_rl_table(
+    folder: Path, summary: dict[str, Any], total: int, temperatures: tuple[float, float]
+) -> None:
+    """Held-out accuracy; right samples and all-wrong groups with and without injection; time.
+
+    Args:
+        folder: Of the run.
+        summary: Its headline numbers.
+        total: Held-out problems that there are.
+        temperatures: Of the evaluation, and of the rollouts.
+    """
+    kinds = {"": drawn_how(temperatures[0]), "_sampled": drawn_how(temperatures[1])}
+    accuracies = [
+        [name, *(accuracy_text(summary[when + suffix]) for when in WHEN)]
+        for suffix, name in kinds.items()
+        if f"after{suffix}" in summary
+    ]
+    held_out = held_out_label(summary["after"] or summary["before"], total)
+    rows = read_metrics(folder / METRICS_FILE)
+    steps = len(column(rows, "reward/accuracy")[0])
+    counted = []
+    for what, metrics in COUNTED.items():
+        means = [window_means(rows, name) for name in metrics]
+        for end, place in enumerate(("first", "last")):
+            cells = [percent(None if mean is None else mean[end]) for mean in means]
+            counted.append([f"{what}, {place} {min(WINDOW, steps)} of {steps} steps", *cells])
     times = {name: summary.get(f"time/{name}", 0.0) for name in ("rollout", "grading", "update")}
     spent = sum(times.values()) or 1.0
-    rows = [
-        [
-            _label(entry, total),
-            _accuracy(summary["before"]),
-            _accuracy(summary["after"]),
-        ],
-        [
-            "all-wrong groups, before and after injection",
-            _percent(summary.get("group/all_wrong_before")),
-            _percent(summary.get("group/all_wrong_after")),
-        ],
-    ]
-    rows += [
-        [f"time in {name}", f"{seconds:.1f} s", f"{100 * seconds / spent:.0f} %"]
-        for name, seconds in times.items()
-    ]
-    _print("reinforcement learning", ["", "before", "after"], rows, folder)
+    told = ", ".join(f"{name} {t:.1f} s ({100 * t / spent:.0f} %)" for name, t in times.items())
+    _print(
+        folder,
+        table_of(held_out, ["", "before training", "after training"], accuracies),
+        table_of("rollouts", ["", "as sampled", "after injection"], counted),
+        f"time: {told}",
+    )
 
 
 def print_sft_table(folder: Path, summary: dict[str, Any]) -> None:
     """Validation loss and accuracy of an SFT run."""
     loss = summary.get("sft/val_loss")
     rows = [
-        ["validation loss (nats a token)", "not measured" if loss is None else f"{loss:.4f}"],
-        [_label(summary["after"]), _accuracy(summary["after"])],
+        ["validation loss (nats a token)", NOT_MEASURED if loss is None else f"{loss:.4f}"],
+        [held_out_label(summary["after"]), accuracy_text(summary["after"])],
     ]
-    _print("supervised fine-tuning", ["", "after"], rows, folder)
+    _print(folder, table_of("supervised fine-tuning", ["", "after"], rows))
 
 
 def print_eval_table(
     folder: Path, name: str, summary: dict[str, Any], samples: list[dict[str, Any]], total: int
 ) -> None:
     """Accuracy over all problems and, where there are levels, on each."""
-    rows = [[_label(summary["after"], total), _accuracy(summary["after"])]]
+    rows = [[held_out_label(summary["after"], total), accuracy_text(summary["after"])]]
     levels: dict[int, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
         if sample["level"] is not None:
@@ -86,4 +101,4 @@ def print_eval_table(
     for level in sorted(levels):
         verdicts = list(levels[level].values())
         rows.append([f"  level {level} ({len(verdicts)})", str(accuracy(verdicts))])
-    _print(f"evaluation on {name}", ["", "result [95 % interval]"], rows, folder)
+    _print(folder, table_of(f"evaluation on {name}", ["", "result [95 % interval]"], rows))

@@ -15,6 +15,8 @@ _SOURCES = {
     "samples.jsonl": "training",
     "eval_before.jsonl": "evaluation before",
     "eval_after.jsonl": "evaluation after",
+    "eval_before_sampled.jsonl": "sampled evaluation before",
+    "eval_after_sampled.jsonl": "sampled evaluation after",
 }
 
 

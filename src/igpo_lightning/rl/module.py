@@ -1,6 +1,7 @@
 """IGPO as a LightningModule: state and order of calls; the formulas live in the pure files."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -72,6 +73,12 @@ class RLModule(lightning.LightningModule):
         self.inpainter = Inpainter(settings.inpaint, self.sampler, stage.steps, self.cost)
         self.scorer = Scorer(backbone, self.reference, settings, stage.train_batch_size, self.cost)
         self.evaluation = Evaluation(backbone, tokenizer, pool, settings, self.signs)
+        as_rollouts = replace(settings.eval, temperature=settings.sampler.temperature)
+        sampled = Evaluation(
+            backbone, tokenizer, pool, replace(settings, eval=as_rollouts), self.signs
+        )
+        self.sampled = sampled if stage.eval_sampled else None
+        self.evaluated_step: int | None = None  # rollout steps before the last evaluation
         self.skipped_in_row = 0  # updates, because of NaN or inf
         save_trained_only(self)
 
@@ -209,16 +216,33 @@ class RLModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget an earlier evaluation."""
-        self.evaluation.begin()
+        for evaluation in self.evaluations:
+            evaluation.begin()
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """Answer one batch of held-out problems."""
-        self.evaluation.add(batch)
+        for evaluation in self.evaluations:
+            evaluation.add(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Keep the accuracy of an evaluation in training, at the steps that the policy has made."""
-        accuracy = self.evaluation.finish()
-        self.log("eval/accuracy", accuracy.mean, prog_bar=True, logger=False)
+        for evaluation in self.evaluations:
+            evaluation.finish()
+        self.evaluated_step = self.trainer.global_step // self.stage.inner_updates
+        accuracy = self.evaluation.values()["eval/accuracy"]
+        self.log("eval/accuracy", accuracy, prog_bar=True, logger=False)
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            steps = self.trainer.global_step // self.stage.inner_updates
-            self.evaluation.log(self.loggers, steps)
+            self.log_evaluation()
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Greedy, or as `eval` says, and where it is asked for as rollouts sample."""
+        return [self.evaluation, *([] if self.sampled is None else [self.sampled])]
+
+    def log_evaluation(self) -> None:
+        """Write the accuracies of the last evaluation to the loggers."""
+        values = self.evaluation.values()
+        if self.sampled is not None:
+            values |= self.sampled.values("eval/sampled_accuracy")
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.evaluated_step)

@@ -47,7 +47,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
 
 def step_of(path: Path) -> int | None:
-    """The optimizer step in a checkpoint's name; None for another name."""
+    """The step in a checkpoint's name, as users count them; None for another name."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else None
 
@@ -98,6 +98,7 @@ class RunCheckpoints(Checkpoint):
         monitor: str | None = None,
         mode: str = "max",
         notes: Callable[[], dict[str, Any]] = dict,
+        updates: int = 1,
     ) -> None:
         """How often, and what is kept.
 
@@ -109,11 +110,12 @@ class RunCheckpoints(Checkpoint):
             monitor: Their logged metric, which names the best.
             mode: "max" | "min": which of its values are better.
             notes: What else to keep.
+            updates: Optimizer steps of what users count as a step: mu for rollout steps.
         """
         self.folder, self.every, self.keep_last = folder, every, keep_last
         self.evaluate_every, self.monitor = evaluate_every, monitor
         self.sign = 1.0 if mode == "max" else -1.0
-        self.notes = notes
+        self.notes, self.updates = notes, updates
         self.best: tuple[int, float] | None = None  # (step, value)
         self.saved_step = -1
 
@@ -124,8 +126,8 @@ class RunCheckpoints(Checkpoint):
                 durable.remove(path)
 
     def path(self, step: int) -> Path:
-        """The place of a step's checkpoint."""
-        return self.folder / f"step-{step}.ckpt"
+        """The checkpoint after an optimizer step, named by the step that users count."""
+        return self.folder / f"step-{step // self.updates}.ckpt"
 
     def save(self, trainer: lightning.Trainer) -> None:
         """Write this step's checkpoint, unless it is there; all ranks take part."""

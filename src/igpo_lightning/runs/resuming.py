@@ -41,6 +41,7 @@ _FREE = (
     "stage.eval_before",
     "stage.eval_after",
     "stage.eval_every",
+    "stage.eval_sampled",
     "stage.val_every",
     "stage.val_limit",
     "stage.log_samples_every",

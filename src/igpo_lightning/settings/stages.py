@@ -36,6 +36,7 @@ class RLStage(StageConfig):
     eval_before: bool = True  # evaluate before training
     eval_after: bool = True  # evaluate after training
     eval_every: int = 0  # rollout steps between evaluations in training; 0 for none
+    eval_sampled: bool = False  # evaluations also answer at sampler.temperature, as rollouts do
     checkpoint_every: int = 10  # rollout steps between checkpoints; the last is always kept
     log_samples_every: int = 5  # rollout steps between logged samples (samples.jsonl); 0 for none
 

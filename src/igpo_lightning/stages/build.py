@@ -200,6 +200,7 @@ def _training_callbacks(config: Settings, pace: Pace) -> list[Callback]:
         monitor=pace.monitor if evaluates else None,
         mode=pace.mode,
         notes=functools.partial(resuming.notes, config, folder),
+        updates=pace.updates,
     )
     return [
         SeedSteps(config.seed),

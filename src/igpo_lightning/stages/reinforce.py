@@ -61,30 +61,37 @@ def run(config: Settings) -> dict[str, Any]:
         stage.inner_updates,
     )
 
-    def evaluate(when: str) -> Accuracy | None:
-        file = SampleFile(folder / f"eval_{when}.jsonl")
+    def evaluate(when: str) -> list[Accuracy | None]:
+        """Accuracy as `eval` says, and as rollouts sample; None where it was not measured."""
+        files = [SampleFile(folder / f"eval_{when}{suffix}.jsonl") for suffix in ("", "_sampled")]
         if when == "before" and resume.checkpoint is not None:
-            recorded = file.read()  # the policy is no longer what it was
-            return accuracy_of(recorded) if recorded else None
-        trainer.validate(module, datamodule=evaluation, verbose=False)
-        file.write(module.evaluation.samples)
-        # An evaluation in training that fell on the last step has logged the same numbers.
-        if when == "before" or not stage.eval_every or stage.steps % stage.eval_every:
-            steps = trainer.global_step // stage.inner_updates
-            module.evaluation.log(trainer.loggers, steps)
-        return module.evaluation.accuracy
+            recorded = [file.read() for file in files]  # the policy is no longer what it was
+            return [accuracy_of(samples) if samples else None for samples in recorded]
+        # An evaluation in training that fell on the last step has measured the same; its numbers
+        # are logged, also where the run resumed after it.
+        if module.evaluated_step != trainer.global_step // stage.inner_updates:
+            trainer.validate(module, datamodule=evaluation, verbose=False)
+            if when == "before" or not stage.eval_every or stage.steps % stage.eval_every:
+                module.log_evaluation()
+        for file, measured in zip(files, module.evaluations, strict=False):
+            file.write(measured.samples)
+        accuracies = [measured.accuracy for measured in module.evaluations]
+        return accuracies if stage.eval_sampled else [*accuracies, None]
 
     with pool:
-        before = evaluate("before") if stage.eval_before else None
+        before = evaluate("before") if stage.eval_before else [None, None]
         trainer.fit(module, datamodule=rollouts, ckpt_path=resume.checkpoint, weights_only=True)
-        after = evaluate("after") if stage.eval_after else None
+        after = evaluate("after") if stage.eval_after else [None, None]
     export_model(module, folder / resuming.EXPORT_FOLDER)
     if not trainer.is_global_zero:
         return {}
-    summary = write_summary(folder, before=before, after=after)
-    plot_rl_curves(folder, summary)
+    summary = write_summary(
+        folder, before[0], after[0], sampled=(before[1], after[1]) if stage.eval_sampled else None
+    )
+    plot_rl_curves(folder)
     log_results(trainer.loggers, config, summary, folder / CURVES_FILE)
-    print_rl_table(folder, summary, total=len(problems))
+    temperatures = (config.eval.temperature, config.sampler.temperature)
+    print_rl_table(folder, summary, len(problems), temperatures)
     return summary
 
 

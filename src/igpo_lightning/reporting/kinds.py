@@ -1,0 +1,55 @@
+"""The kinds of accuracy of an RL run, as tables of one or more runs tell them apart."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from igpo_lightning.evaluation.metrics import Accuracy
+from igpo_lightning.runs.metrics_file import column
+
+NOT_MEASURED = "not measured"
+WINDOW = 5  # rollout steps at either end of a run that are averaged
+WHEN = ("before", "after")
+# What is counted in the rollouts, and its metrics as sampled and after injection.
+COUNTED = {
+    "right samples": ("reward/accuracy_before", "reward/accuracy"),
+    "all-wrong groups": ("group/all_wrong_before", "group/all_wrong_after"),
+}
+
+
+def percent(value: float | None) -> str:
+    """A share for people."""
+    return NOT_MEASURED if value is None else f"{100 * value:.1f} %"
+
+
+def accuracy_text(entry: Mapping[str, Any] | None) -> str:
+    """An accuracy of summary.json with its interval over problems."""
+    return str(Accuracy(**entry)) if entry else NOT_MEASURED
+
+
+def drawn_how(temperature: float) -> str:
+    """How completions are drawn."""
+    return "greedy" if temperature == 0 else f"sampled at temperature {temperature:g}"
+
+
+def held_out_label(entry: Mapping[str, Any] | None, total: int | None = None) -> str:
+    """What an accuracy of summary.json is of.
+
+    Args:
+        entry: Of summary.json.
+        total: Held-out problems that there are, where more than those of the entry.
+    """
+    if entry is None:
+        return "accuracy"
+    count = entry["problems"]
+    part = f"{count} of {total}" if total is not None and total != count else f"{count}"
+    name = "accuracy" if entry["samples"] == 1 else f"avg@{entry['samples']}"
+    return f"{name} on {part} held-out problems"
+
+
+def window_means(rows: Sequence[dict[str, float]], name: str) -> tuple[float, float] | None:
+    """A metric's mean over the first and the last `WINDOW` rollout steps; None without any."""
+    values = column(list(rows), name)[1]
+    if not values:
+        return None
+    first, last = values[:WINDOW], values[-WINDOW:]
+    return sum(first) / len(first), sum(last) / len(last)

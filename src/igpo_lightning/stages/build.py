@@ -29,6 +29,7 @@ from igpo_lightning.rewards import GradingPool
 from igpo_lightning.rl.settings import RLSettings
 from igpo_lightning.runs import checkpoints, durable, resuming
 from igpo_lightning.runs.progress import StepBar
+from igpo_lightning.runs.provenance import save_provenance
 from igpo_lightning.runs.sharded_strategy import ShardedStrategy
 from igpo_lightning.runs.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
 from igpo_lightning.runs.tensorboard import log_again
@@ -45,9 +46,10 @@ def run_folder() -> Path:
 
 @rank_zero_only
 def save_resolved(config: Settings, folder: Path) -> None:
-    """Write config.yaml, from which `read_settings` makes the same settings."""
+    """Write config.yaml, from which `read_settings` makes the same settings, and versions."""
     text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
     durable.write_text(folder / "config.yaml", text)
+    save_provenance(folder)
 
 
 def quiet_libraries() -> None:

@@ -57,7 +57,7 @@ def _svg(figure: Figure, salt: str) -> str:
 
 
 def _width(place: int) -> float:
-    """The width of a line: earlier ones are wider, so that they show below those that cover them."""
+    """The width of a line: earlier ones are wider, and show below those that cover them."""
     return max(1.3, 3.4 - 0.8 * place)
 
 

@@ -95,7 +95,12 @@ def curve(
             colour = COLOURS[place % len(COLOURS)]
             marker = "o" if len(steps) < 12 else None
             dashes = DASHES[place % len(DASHES)]
-            look = {"color": colour, "linewidth": _width(place), "marker": marker, "markersize": 4}
+            look: dict[str, Any] = {
+                "color": colour,
+                "linewidth": _width(place),
+                "marker": marker,
+                "markersize": 4,
+            }
             axes.plot(steps, means, dashes, label=label, **look)
             lowest = min(lowest, *low)
             if len(runs) > 1:
@@ -171,7 +176,12 @@ def pass_curves(lines: Mapping[str, Mapping[int, Sequence[float]]]) -> str | Non
             steps = sorted(points)
             means, low, high = zip(*(points[k] for k in steps), strict=True)
             colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
-            look = {"color": colour, "linewidth": _width(place), "marker": "o", "markersize": 4}
+            look: dict[str, Any] = {
+                "color": colour,
+                "linewidth": _width(place),
+                "marker": "o",
+                "markersize": 4,
+            }
             axes.plot(steps, means, dashes, label=label, **look)
             axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
         ticks = sorted({k for points in lines.values() for k in points})

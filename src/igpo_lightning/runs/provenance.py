@@ -35,7 +35,7 @@ def save_provenance(folder: Path) -> None:
         return
     versions = {"igpo_lightning": igpo_lightning.__version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     content = {"started": now, "commit": commit(), "versions": versions}
     durable.write_text(file, json.dumps(content, indent=2) + "\n")
 

@@ -31,7 +31,13 @@ from igpo_lightning.runs import checkpoints, durable, resuming
 from igpo_lightning.runs.progress import StepBar
 from igpo_lightning.runs.provenance import save_provenance
 from igpo_lightning.runs.sharded_strategy import ShardedStrategy
-from igpo_lightning.runs.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
+from igpo_lightning.runs.survival import (
+    NameLostRanks,
+    SaveOnSignal,
+    SeedSteps,
+    StopOnNonFinite,
+    name_killed_children,
+)
 from igpo_lightning.runs.tensorboard import log_again
 from igpo_lightning.settings import RLStage, SamplerConfig, Settings
 from igpo_lightning.stages.problems import grader
@@ -54,6 +60,7 @@ def save_resolved(config: Settings, folder: Path) -> None:
 
 def quiet_libraries() -> None:
     """Silence notices that a user can do nothing about."""
+    name_killed_children()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
         logging.getLogger(name).setLevel(logging.WARNING)

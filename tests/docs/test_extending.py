@@ -87,13 +87,3 @@ def test_the_examples_model_keeps_what_a_backbone_promises(
     torch.testing.assert_close(plain, model(padded, mask)[:, 3:], rtol=1e-4, atol=1e-5)
     window = model.project(model.encode(ids, window=(2, 4)))
     torch.testing.assert_close(window, plain[:, 2:4])
-
-
-def test_the_page_s_python_runs() -> None:
-    (code,) = re.findall(r"^## From Python.*?```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
-    names: dict[str, object] = {}
-    exec(compile(code, str(PAGE), "exec"), names)
-    out, advantages = names["out"], names["advantages"]
-    assert out.completion_ids.shape == (4, 48)
-    assert out.hint_mask.any()
-    assert torch.allclose(advantages.sum(), torch.tensor(0.0), atol=1e-6)

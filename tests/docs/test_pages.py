@@ -84,7 +84,7 @@ def test_the_overview_names_every_group() -> None:
 
 @pytest.mark.parametrize("room", ["diffusion", "inpainting", "models", "rewards", "rl"])
 def test_the_names_of_a_room_are_explained(room: str) -> None:
-    text = (DOCS / "extending.md").read_text()
+    text = (DOCS / "extending.md").read_text() + (DOCS / "python.md").read_text()
     public = {
         "diffusion": ("SamplerConfig", "denoise"),
         "inpainting": ("chunk_trace", "choose_hints"),

@@ -48,6 +48,7 @@ def errors(browser: Any) -> list[Any]:
 def test_the_slider_replays_the_denoising(browser: Any, report: Path) -> None:
     """24 tokens, 3 a step over 8 steps; of the 22 before EOS, 0, 3, ..., 21 are 8 hints."""
     open_page(browser, report)
+    browser.find_element("css selector", "#list button").click()
     assert count(browser, "#completion .token") == C
     assert count(browser, "#completion .masked") == 0
     set_value(browser, "#slider", 0)
@@ -63,6 +64,32 @@ def test_the_slider_replays_the_denoising(browser: Any, report: Path) -> None:
     assert count(browser, "#completion .masked") == C - 8
     assert "took the place of a wrong sample" in text(browser, "#verdict")
     assert not errors(browser)
+
+
+def test_the_page_opens_on_a_hinted_sample_that_is_right(browser: Any, report: Path) -> None:
+    open_page(browser, report)
+    assert "sample 3" in text(browser, "#heading")
+    assert count(browser, "#completion .hint") == 8
+    assert text(browser, "#verdict").startswith("✓ right")
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_narrow_page_stacks_its_table(browser: Any, report: Path, width: int) -> None:
+    """The accuracy after training comes first, and nothing of the table is cut off."""
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        open_page(browser, report)
+        table = browser.find_element("css selector", "#numbers table")
+        box = table.find_element("xpath", "..")
+        cells = table.find_elements("css selector", "td")
+        tops = {cell.location["y"] for cell in cells}
+        wide = browser.execute_script("return arguments[0].scrollWidth", box)
+        assert cells[0].get_attribute("data-name") == "accuracy after"
+        assert wide <= box.size["width"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert len(tops) == (5 if width == 400 else 1)
 
 
 def test_samples_of_an_evaluation_replay_where_they_have_tokens(browser: Any, report: Path) -> None:
@@ -101,6 +128,7 @@ def test_filters_leave_what_was_asked_for(browser: Any, report: Path) -> None:
 def test_keys_move_through_samples_and_steps(browser: Any, report: Path) -> None:
     open_page(browser, report)
     body = browser.find_element("css selector", "body")
+    browser.find_element("css selector", "#list button").click()
     body.send_keys("j")
     assert "sample 1" in text(browser, "#heading")
     body.send_keys("k")

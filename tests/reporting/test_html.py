@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from igpo_lightning.evaluation.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.html import (
+    config_rows,
+    header_facts,
     hint_points,
     holds_sweep,
     pass_lines,
@@ -190,3 +192,46 @@ def test_one_seed_has_the_interval_over_problems(tmp_path: Path) -> None:
     points = hint_points(settings_of(read_sweep(tmp_path)))
     assert [(low, high) for low, high, _, _ in points] == [(0.0, 0.0), (0.4, 0.4)]
     assert [result.half for *_, result in points] == pytest.approx([0.05, 0.05])
+
+
+def test_the_header_says_what_was_trained_with_what(tmp_path: Path) -> None:
+    """130 s of rollouts and 65 s of updates are 3 min 15 s."""
+    run = write_run(tmp_path / "run", [], seed=4)
+    (run / "provenance.json").write_text(
+        json.dumps({"started": "2026-01-02", "commit": "abc123", "versions": {"torch": "2.13"}})
+    )
+    summary = json.loads((run / "summary.json").read_text())
+    summary |= {"time/rollout": 130.0, "time/update": 65.0}
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert header_facts(read_run(run)) == {
+        "stage": "rl",
+        "seed": "4",
+        "started": "2026-01-02",
+        "time in steps": "3 min 15 s",
+        "commit": "abc123",
+        "versions": "torch 2.13",
+    }
+
+
+def test_no_curve_is_drawn_twice(tmp_path: Path) -> None:
+    """Reward and accuracy are the same numbers unless another reward adds to them."""
+    run = write_run(tmp_path / "run", [])
+    assert "mean reward before injection" not in render(run, 10)
+    text = (run / "metrics.csv").read_text().splitlines()
+    place = text[0].split(",").index("reward/mean_before")
+    cells = text[1].split(",")
+    cells[place] = "7"
+    (run / "metrics.csv").write_text("\n".join([text[0], ",".join(cells), *text[2:]]))
+    assert "mean reward before injection" in render(run, 10)
+
+
+def test_where_runs_lie_is_no_difference_between_them(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        folder = tmp_path / "sweep" / str(seed)
+        write_run(folder, [f"seed={seed}", f"hydra.run.dir={folder}"], seed=seed)
+        config = folder / "config.yaml"
+        config.write_text(config.read_text() + f"logger:\n  csv:\n    save_dir: {folder}\n")
+    runs = read_sweep(tmp_path / "sweep")
+    assert varied_keys(runs) == ["seed"]
+    assert len(settings_of(runs)) == 1
+    assert [key for key, _, differs in config_rows(runs) if differs] == ["seed"]

@@ -1,5 +1,6 @@
 """TensorBoard's view of a finished run: settings with final metrics, and the curves."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from igpo_lightning.reporting.plots import CURVES_FILE, plot_rl_curves
-from igpo_lightning.runs.tensorboard import final_metrics, log_again, log_results, settings
+from igpo_lightning.runs.tensorboard import (
+    final_metrics,
+    layout,
+    log_again,
+    log_results,
+    settings,
+)
 from igpo_lightning.settings import Settings
 from tests.composing import composed
 from tests.reporting.run_folder import accuracy, write_run
@@ -27,6 +34,24 @@ def test_settings_are_flat_and_plain(config: Settings) -> None:
     assert all(isinstance(value, bool | int | float | str) for value in shown.values())
 
 
+def test_what_differs_comes_first(config: Settings) -> None:
+    """The seed stands last in the configuration; `prompt.user` has its default's value."""
+    shown = list(settings(config))
+    assert shown.index("data.levels") < shown.index("seed") < shown.index("prompt.user")
+    assert shown.index("prompt.user") < shown.index("sampler.cache")
+
+
+def test_the_custom_page_has_the_groups_in_the_order_of_use() -> None:
+    names = ("time/rollout", "step", "policy/kl", "new/thing", "eval/accuracy", "policy/loss")
+    found = layout(names)
+    assert list(found) == ["eval", "policy", "time", "new"]
+    assert list(found["policy"]) == ["kl", "loss"]
+    kind, (pattern,) = found["policy"]["kl"]
+    assert kind == "Multiline"
+    assert re.match(pattern, "policy/kl")
+    assert not re.match(pattern, "policy/kl_other")
+
+
 def test_final_metrics_have_names_of_their_own() -> None:
     summary = {"before": None, "after": accuracy(0.5), "group/all_wrong_after": 0.25}
     assert final_metrics(summary) == {
@@ -40,10 +65,10 @@ def test_final_metrics_have_names_of_their_own() -> None:
 def test_what_is_logged_can_be_read_back(tmp_path: Path, config: Settings) -> None:
     run = write_run(tmp_path / "run", [])
     plot_rl_curves(run)
-    board = TensorBoardLogger(run, name="tensorboard", version="")
+    board = TensorBoardLogger(run, name="", version="")
     other = CSVLogger(tmp_path, name="other")  # takes no pictures, and is left alone
     log_results([board, other], config, {"after": accuracy(0.5)}, run / CURVES_FILE)
-    events = EventAccumulator(str(run / "tensorboard"))
+    events = EventAccumulator(str(run))
     events.Reload()
     assert events.Scalars("final/accuracy_after")[0].value == pytest.approx(0.5)
     picture = events.Images("curves")[0]

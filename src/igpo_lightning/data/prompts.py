@@ -14,6 +14,7 @@ from igpo_lightning.settings import PromptConfig
 
 # GSM8K writes `48/2 = <<48/2=24>>24`: marks for a calculator, which say every result twice.
 _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
+PLAIN = PromptConfig()
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class EncodedProblem:
 
     Attributes:
         problem: Where it comes from.
-        prompt_ids: The chat-formatted question.
-        trace_ids: The true completion without EOS, or None where the source has no trace.
+        prompt_ids: P token ids of the chat-formatted question.
+        trace_ids: Token ids of the true completion without EOS, or None where the source has no
+            trace.
         answer_span: Tokens [start, end) of the trace that give the final answer away; hints never
             touch them.
     """
@@ -133,9 +135,18 @@ def encode_trace(
 
 
 def encode_problem(
-    problem: Problem, tokenizer: PreTrainedTokenizerFast, form: PromptConfig
+    problem: Problem, tokenizer: PreTrainedTokenizerFast, form: PromptConfig = PLAIN
 ) -> EncodedProblem:
-    """Encode one problem, whatever its length."""
+    """One problem as tokens, whatever its length: its prompt, trace and answer span.
+
+    Args:
+        problem: To encode.
+        tokenizer: The model's.
+        form: Templates; the default asks the bare question in the model's chat template.
+
+    Raises:
+        ConfigError: The tokenizer has no chat template.
+    """
     prompt_ids = encode_chat(problem.question, form.user, tokenizer, form.chat)
     rendered = render_trace(problem, form.completion)
     if rendered is None:

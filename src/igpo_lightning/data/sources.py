@@ -6,10 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from igpo_lightning.config import named_data
 from igpo_lightning.data.files import ENDINGS, file_rows, file_stem
 from igpo_lightning.data.hub import HubError, hub_rows
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.reading import Form, read_problems
+from igpo_lightning.data.synthetic import arithmetic_problems
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import DataConfig
 from igpo_lightning.settings.data import SPLITS
@@ -43,24 +45,33 @@ class _Found:
     own_validation: bool = False
 
 
-def load_problems(source: DataConfig, split: str) -> list[Problem]:
+def load_problems(source: DataConfig | str, split: str = "train") -> list[Problem]:
     """The problems of one split, in the order of the source.
 
-    Looked up in this order: `source.path`; NAME.SPLIT.jsonl(.gz) or NAME.jsonl(.gz) in the folder
-    that IGPO_DATA_DIR names; the Hugging Face hub or its local cache. Where no validation split
-    exists, it is a share of train that depends on the ids alone, and train returns the others. A
-    file that is not for one split serves as train (less the validation share) and as test (whole,
-    with a warning), or as the only split that the source has.
+    The embedded task is generated. Other sources are looked up in this order: `source.path`;
+    NAME.SPLIT.jsonl(.gz) or NAME.jsonl(.gz) in the folder that IGPO_DATA_DIR names; the Hugging
+    Face hub or its local cache. Where no validation split exists, it is a share of train that
+    depends on the ids alone, and train returns the others. A file that is not for one split serves
+    as train (less the validation share) and as test (whole, with a warning), or as the only split
+    that the source has.
 
     Args:
-        source: What to read.
+        source: What to read: a data configuration, the NAME of data=NAME, or the path of a file in
+            the common form (id, question, solution, answer).
         split: "train", "validation" or "test".
 
     Raises:
         SplitNotFoundError: Nothing was found; says what was looked for, where, and what to do.
         ConfigError: A setting or a row is wrong.
     """
+    if isinstance(source, str):
+        is_file = source.endswith(ENDINGS)
+        source = DataConfig(path=source) if is_file else named_data(source, "data")
     _check(source, split)
+    if is_generated(source):
+        size = source.train_size if split == "train" else source.eval_size
+        problems = arithmetic_problems(split, size, source.levels, wording=source.wording)
+        return problems[: source.limit]
     tried: list[str] = []
     for place in (_in_path, _in_folder, _on_hub):
         found = place(source, split, tried)
@@ -71,9 +82,17 @@ def load_problems(source: DataConfig, split: str) -> list[Problem]:
     raise SplitNotFoundError(_not_found(source, split, tried))
 
 
+def is_generated(source: DataConfig) -> bool:
+    """Whether the problems are those of the embedded task."""
+    return source.name == "arithmetic" and source.path is None
+
+
 def _check(source: DataConfig, split: str) -> None:
     if split not in SPLITS:
         raise ConfigError(f"split={split}: use one of {', '.join(SPLITS)}")
+    if source.parts:
+        parts = ", ".join(source.parts)
+        raise ConfigError(f"data={source.name}: a mixture of several sources; load each: {parts}")
 
 
 def _share(source: DataConfig, split: str, found: _Found) -> list[Problem]:

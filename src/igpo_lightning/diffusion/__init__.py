@@ -1,5 +1,7 @@
 """Masked diffusion as pure tensor code: noising, denoising, likelihood."""
 
+from igpo_lightning.diffusion.completion_scores import completion_scores
+from igpo_lightning.diffusion.forward_process import live_mask
 from igpo_lightning.diffusion.likelihood import (
     MaskedInputs,
     TokenScores,
@@ -14,7 +16,9 @@ __all__ = [
     "MaskedInputs",
     "SamplerConfig",
     "TokenScores",
+    "completion_scores",
     "denoise",
     "draw_masked_inputs",
+    "live_mask",
     "token_scores",
 ]

@@ -18,6 +18,7 @@ from igpo_lightning.reporting.run_data import RunData, read_run, read_sweep, var
 from igpo_lightning.reporting.sweep_settings import Setting, settings_of
 from igpo_lightning.reporting.viewer_samples import viewer_samples
 from igpo_lightning.runs.metrics_file import column
+from igpo_lightning.runs.provenance import read_provenance
 
 REPORT_FILE = "report.html"
 
@@ -48,18 +49,22 @@ def seed_interval(result: SeedMean | None) -> str:
     if result is None:
         return "not measured"
     if result.half is None:
-        return f"{100 * result.mean:.1f} % (one seed, no interval)"
+        return f"{100 * result.mean:.1f} %"  # the table's caption says why there is no interval
     return f"{100 * result.mean:.1f} % ± {100 * result.half:.1f} ({result.count} seeds)"
 
 
 def config_rows(runs: Sequence[RunData]) -> list[tuple[str, list[str], bool]]:
-    """(key, its values over the runs, whether they differ), first the keys that differ."""
+    """(key, its values over the runs, whether they differ), first the keys that differ.
+
+    Where each run writes is no difference between runs: such values are left out.
+    """
     configs = [run.config for run in runs if run.config]
     keys = sorted({key for config in configs for key in config})
     rows = []
     for key in keys:
         values = list(dict.fromkeys(str(config.get(key, "(absent)")) for config in configs))
-        rows.append((key, values, len(values) > 1))
+        if len(values) == 1 or not key.startswith("logger."):
+            rows.append((key, values, len(values) > 1))
     return sorted(rows, key=lambda row: not row[2])
 
 
@@ -75,8 +80,9 @@ def pictures(settings: Sequence[Setting]) -> list[str]:
         over_settings("held-out accuracy during training", "eval/accuracy", share=True),
         over_settings("the same, sampled as in rollouts", "eval/sampled_accuracy", share=True),
         over_settings("training accuracy before injection", "reward/accuracy_before", share=True),
-        over_settings("mean reward before injection", "reward/mean_before"),
     ]
+    if not _same_curves(drawn, "reward/accuracy_before", "reward/mean_before"):
+        found.append(over_settings("mean reward before injection", "reward/mean_before"))
     if len(drawn) == 1:
         runs = drawn[0].runs
         wrong = [
@@ -90,13 +96,12 @@ def pictures(settings: Sequence[Setting]) -> list[str]:
         found.append(report_plots.curve("share of all-wrong groups", wrong, share=True))
         found.append(report_plots.curve("hinted samples", hints, share=True))
     else:
-        for when in _WHEN:
-            title = f"all-wrong groups {when} injection"
-            found.append(over_settings(title, f"group/all_wrong_{when}", share=True))
+        title = "all-wrong groups before injection"
+        found.append(over_settings(title, "group/all_wrong_before", share=True))
+        found.append(_all_wrong_bars(drawn))
     found += [
         report_plots.pass_curves(pass_lines(drawn)),
         report_plots.hint_fraction(hint_points(settings)),
-        _all_wrong_bars(drawn),
         over_settings("KL to the reference", "policy/kl"),
         over_settings("gradient norm before clipping", "policy/grad_norm"),
         over_settings("entropy of the policy (nats a token)", "rollout/entropy"),
@@ -105,6 +110,40 @@ def pictures(settings: Sequence[Setting]) -> list[str]:
         _time_bars(drawn),
     ]
     return [picture for picture in found if picture is not None]
+
+
+def _same_curves(settings: Sequence[Setting], one: str, other: str) -> bool:
+    """Whether two metrics draw the same lines, as reward and accuracy do without other rewards."""
+    return all(
+        report_plots.band(setting.runs, one) == report_plots.band(setting.runs, other)
+        for setting in settings
+    )
+
+
+def header_facts(run: RunData) -> dict[str, str]:
+    """What a report says first about a run: what it trained, on what, with which versions."""
+    config, made_with = run.config, read_provenance(run.folder)
+    seconds = sum(run.summary.get(f"time/{phase}", 0.0) for phase in report_plots.PHASES)
+    facts = {
+        "stage": config.get("stage.name"),
+        "model": config.get("model.path"),
+        "data": config.get("data.path") or config.get("data.name"),
+        "seed": config.get("seed"),
+        "started": made_with.get("started"),
+        "time in steps": duration(seconds) if seconds else None,
+        "commit": made_with.get("commit"),
+        "versions": ", ".join(f"{k} {v}" for k, v in made_with.get("versions", {}).items()),
+    }
+    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: 95 is "1 min 35 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def pass_lines(settings: Sequence[Setting]) -> dict[str, dict[int, tuple[float, float, float]]]:
@@ -173,7 +212,7 @@ def _all_wrong_bars(settings: Sequence[Setting]) -> str | None:
         row = {when: setting.summary_mean(f"group/all_wrong_{when}") for when in _WHEN}
         values[setting.label] = {when: r.mean for when, r in row.items() if r is not None}
     title = "all-wrong groups, mean over the run"
-    return report_plots.bars(title, values, _WHEN, "share of groups")
+    return report_plots.bars(title, values, _WHEN, "share of groups", share=True)
 
 
 _WHEN = {"before": ORANGE, "after": GREEN}
@@ -226,6 +265,8 @@ def render(folder: Path, sample_limit: int) -> str:
         runs=runs,
         settings=settings,
         drawn=report_plots.DRAWN,
+        facts=_shared_facts(runs),
+        lone_seeds=any(len(setting.finished) == 1 for setting in settings),
         varied=varied_keys(runs),
         config_rows=config_rows(runs),
         pictures=[Markup(picture) for picture in pictures(settings)],
@@ -234,6 +275,15 @@ def render(folder: Path, sample_limit: int) -> str:
         logged=samples.logged,
         damaged=samples.damaged,
     )
+
+
+def _shared_facts(runs: Sequence[RunData]) -> dict[str, str]:
+    """The facts in which all runs agree; of a sweep, what its runs differ in is in its tables."""
+    facts = [header_facts(run) for run in runs if run.config]
+    if not facts:
+        return {}
+    first, *others = facts
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
 def holds_sweep(folder: Path) -> bool:

@@ -20,18 +20,22 @@ from igpo_lightning.runs.metrics_file import column
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00")
 DASHES = ("-", "--", ":", "-.")  # a line is known by its dashes too, not by its colour alone
 DRAWN = 8  # settings in one picture; more cannot be told apart
+BLUE_VARIABLE = "var(--blue)"  # dark pages show a lighter blue
+_SIZE = (4.6, 2.9)  # inches; the page shows pictures about 400 pixels wide
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 9,
+    "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "#808080",
     "grid.alpha": 0.25,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 10,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
     **{
         key: _INK
         for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
@@ -48,7 +52,13 @@ def _svg(figure: Figure, salt: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)
     text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    return text.replace(BLUE.lower(), BLUE_VARIABLE)
+
+
+def _width(place: int) -> float:
+    """The width of a line: earlier ones are wider, and show below those that cover them."""
+    return max(1.3, 3.4 - 0.8 * place)
 
 
 def band(
@@ -74,9 +84,9 @@ def curve(
         lines: (label, runs that are seeds of one setting, metric) for each line.
         share: The values are shares, drawn from 0 to 1.
     """
-    drawn = 0
+    drawn, lowest = 0, 0.0
     with matplotlib.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+        figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
         for place, (label, runs, name) in enumerate(lines):
             steps, means, low, high = band(runs, name)
             if not steps:
@@ -85,12 +95,21 @@ def curve(
             colour = COLOURS[place % len(COLOURS)]
             marker = "o" if len(steps) < 12 else None
             dashes = DASHES[place % len(DASHES)]
-            axes.plot(steps, means, dashes, color=colour, label=label, marker=marker, markersize=3)
+            look: dict[str, Any] = {
+                "color": colour,
+                "linewidth": _width(place),
+                "marker": marker,
+                "markersize": 4,
+            }
+            axes.plot(steps, means, dashes, label=label, **look)
+            lowest = min(lowest, *low)
             if len(runs) > 1:
                 axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
         if share:
             axes.set_ylim(-0.02, 1.02)
-        axes.set_title(title, fontsize=10, loc="left")
+        elif lowest >= 0:
+            axes.set_ylim(bottom=0)
+        axes.set_title(title)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.ticklabel_format(axis="y", useOffset=False)
@@ -103,26 +122,41 @@ def curve(
 
 
 def bars(
-    title: str, values: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], unit: str
+    title: str,
+    values: Mapping[str, Mapping[str, float]],
+    colours: Mapping[str, str],
+    unit: str,
+    share: bool = False,
 ) -> str | None:
-    """Bars: for each label (a setting) one for each series; None without any value."""
+    """Bars: for each label (a setting) one for each series; None without any value.
+
+    Args:
+        title: Of the picture.
+        values: For each label, the value of each series.
+        colours: Of each series.
+        unit: Of the values.
+        share: The values are shares, drawn from 0 to 1.
+    """
     if not any(values.values()):
         return None
     with matplotlib.rc_context(_STYLE):
-        height = 1.3 + 0.22 * len(values) * max(len(row) for row in values.values())
-        figure, axes = plt.subplots(figsize=(5.4, max(1.8, height)), layout="constrained")
+        height = 1.4 + 0.28 * len(values) * max(len(row) for row in values.values())
+        figure, axes = plt.subplots(figsize=(_SIZE[0], max(2.0, height)), layout="constrained")
         thickness = 0.8 / len(colours)
         for place, (name, colour) in enumerate(colours.items()):
             rows = [i for i, row in enumerate(values.values()) if name in row]
             lengths = [list(values.values())[i][name] for i in rows]
             positions = [i + (place + 0.5) * thickness - 0.4 for i in rows]
             drawn = axes.barh(positions, lengths, thickness * 0.9, color=colour, label=name)
-            axes.bar_label(drawn, fmt=lambda v: f" {v:.3g}", fontsize=7)
+            axes.bar_label(drawn, fmt=lambda v: f" {v:.3g}", fontsize=9)
         axes.set_yticks(range(len(values)), list(values))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        axes.margins(x=0.12)
-        axes.set_title(title, fontsize=10, loc="left")
+        axes.margins(x=0.16)
+        if share:
+            axes.set_xlim(0, 1.12)
+            axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        axes.set_title(title)
         axes.set_xlabel(unit)
         figure.legend(loc="outside lower center", ncols=len(colours))
         return _svg(figure, title)
@@ -137,19 +171,25 @@ def pass_curves(lines: Mapping[str, Mapping[int, Sequence[float]]]) -> str | Non
     if not lines:
         return None
     with matplotlib.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+        figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
         for place, (label, points) in enumerate(lines.items()):
             steps = sorted(points)
             means, low, high = zip(*(points[k] for k in steps), strict=True)
             colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
-            axes.plot(steps, means, dashes, color=colour, label=label, marker="o", markersize=3)
+            look: dict[str, Any] = {
+                "color": colour,
+                "linewidth": _width(place),
+                "marker": "o",
+                "markersize": 4,
+            }
+            axes.plot(steps, means, dashes, label=label, **look)
             axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
         ticks = sorted({k for points in lines.values() for k in points})
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.minorticks_off()
         axes.set_ylim(-0.02, 1.02)
-        axes.set_title("pass@k", fontsize=10, loc="left")
+        axes.set_title("pass@k")
         axes.set_xlabel("k samples, of which one has to be right")
         axes.legend()
         return _svg(figure, "pass@k")
@@ -168,7 +208,7 @@ def hint_fraction(points: Sequence[tuple[float, float, str, SeedMean]]) -> str |
     if len(points) < 2:
         return None
     with matplotlib.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+        figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
         for place, (fixed, colour) in enumerate(((True, BLUE), (False, ORANGE))):
             chosen = sorted((p for p in points if (p[0] == p[1]) == fixed), key=lambda p: p[:2])
             if not chosen:
@@ -185,7 +225,7 @@ def hint_fraction(points: Sequence[tuple[float, float, str, SeedMean]]) -> str |
             )
         axes.set_xlim(-0.05, 1.05)
         axes.set_ylim(-0.02, 1.02)
-        axes.set_title("accuracy after training over the hint ratio", fontsize=10, loc="left")
+        axes.set_title("accuracy after training over the hint ratio")
         axes.set_xlabel("hint ratio (0: no hints)")
         axes.legend()
         return _svg(figure, "hint ratio")

@@ -122,6 +122,10 @@ def read_sweep(folder: Path) -> list[RunData]:
 
 
 def varied_keys(runs: Sequence[RunData]) -> list[str]:
-    """Overrides whose value is not the same in all runs, in the order of the command line."""
+    """Overrides whose value is not the same in all runs, in the order of the command line.
+
+    Where a run lies (hydra.run.dir) tells no setting from another.
+    """
     keys = dict.fromkeys(key for run in runs for key in run.overrides)
+    keys = {key: None for key in keys if not key.startswith("hydra.")}
     return [key for key in keys if len({run.overrides.get(key) for run in runs}) > 1]

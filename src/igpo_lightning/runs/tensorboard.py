@@ -1,5 +1,6 @@
 """What TensorBoard shows of a finished run: its settings beside its results, and its curves."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,45 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from igpo_lightning.config import plain
 from igpo_lightning.runs.dotted_keys import dotted
+from igpo_lightning.runs.metrics_file import METRICS_FILE, read_metrics
 from igpo_lightning.settings import Settings
 
 _GROUPS = ("logger", "rewriter")  # no settings of a run that is trained or evaluated
+# Groups of metrics as a reader needs them; TensorBoard itself sorts them by their names.
+_ORDER = ("eval", "reward", "group", "hint", "sft", "rollout", "policy", "time")
 
 
 def settings(config: Settings) -> dict[str, bool | int | float | str]:
-    """The configuration as TensorBoard's table takes it: dotted key: plain value."""
-    shown = dotted({key: value for key, value in plain(config).items() if key not in _GROUPS})
+    """The configuration as TensorBoard's table takes it: dotted key: plain value.
+
+    What differs from the fields' defaults comes first; either part keeps the order of the groups.
+    """
+    shown = _flat(config)
+    defaults = _flat(Settings(stage=type(config.stage)()))
+    shown = {k: v for k, v in shown.items() if v is not None and v != {}}
+    differs = {k: v for k, v in shown.items() if defaults.get(k) != v}
     return {
         key: value if isinstance(value, bool | int | float | str) else str(value)
-        for key, value in shown.items()
-        if value is not None and value != {}
+        for key, value in (differs | shown).items()
     }
+
+
+def _flat(config: Settings) -> dict[str, Any]:
+    return dotted({key: value for key, value in plain(config).items() if key not in _GROUPS})
+
+
+def layout(names: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """The Custom Scalars page: a chapter for each group of metrics, in the order of `_ORDER`.
+
+    Args:
+        names: Of the metrics that a run logged, "group/name".
+    """
+    groups: dict[str, dict[str, list[Any]]] = {group: {} for group in _ORDER}
+    for name in names:
+        group, slash, short = name.partition("/")
+        if slash:
+            groups.setdefault(group, {})[short] = ["Multiline", [f"^{re.escape(name)}$"]]
+    return {group: charts for group, charts in groups.items() if charts}
 
 
 def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -73,10 +100,14 @@ def log_results(
         loggers: Of the trainer.
         config: Of the run.
         summary: Its headline numbers, summary.json.
-        curves: The picture of the run's curves; it need not exist.
+        curves: The picture of the run's curves, beside metrics.csv; neither need exist.
     """
     for board in boards(loggers):
         board.log_hyperparams(settings(config), final_metrics(summary))
+        lines = read_metrics(curves.parent / METRICS_FILE)
+        board.experiment.add_custom_scalars(
+            layout(dict.fromkeys(k for line in lines for k in line))
+        )
         if curves.exists():
             picture = matplotlib.image.imread(curves)
             board.experiment.add_image("curves", picture, dataformats="HWC")

@@ -27,8 +27,15 @@ from igpo_lightning.models.lora import add_lora
 from igpo_lightning.rewards import GradingPool
 from igpo_lightning.runs import checkpoints, durable, resuming
 from igpo_lightning.runs.progress import StepBar
+from igpo_lightning.runs.provenance import save_provenance
 from igpo_lightning.runs.sharded_strategy import ShardedStrategy
-from igpo_lightning.runs.survival import NameLostRanks, SaveOnSignal, SeedSteps, StopOnNonFinite
+from igpo_lightning.runs.survival import (
+    NameLostRanks,
+    SaveOnSignal,
+    SeedSteps,
+    StopOnNonFinite,
+    name_killed_children,
+)
 from igpo_lightning.runs.tensorboard import log_again
 from igpo_lightning.settings import Settings
 from igpo_lightning.stages.problems import grader
@@ -43,13 +50,15 @@ def run_folder() -> Path:
 
 @rank_zero_only
 def save_resolved(config: Settings, folder: Path) -> None:
-    """Write config.yaml, from which `read_settings` makes the same settings."""
+    """Write config.yaml, from which `read_settings` makes the same settings, and versions."""
     text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
     durable.write_text(folder / "config.yaml", text)
+    save_provenance(folder)
 
 
 def quiet_libraries() -> None:
     """Silence notices that a user can do nothing about."""
+    name_killed_children()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
         logging.getLogger(name).setLevel(logging.WARNING)

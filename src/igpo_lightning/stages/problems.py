@@ -17,7 +17,6 @@ from igpo_lightning.data.prompts import (
     encode_problems,
 )
 from igpo_lightning.data.sources import SplitNotFoundError, load_problems
-from igpo_lightning.data.synthetic import arithmetic_problems
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.rewards.puzzles import is_solved
@@ -49,10 +48,6 @@ def read_split(data: DataConfig, split: str) -> list[Problem]:
         return read_split(named_data(data.test_from, "data.test_from"), split)
     if data.parts:
         return _read_parts(data, split)
-    if data.name == "arithmetic" and data.path is None:
-        size = data.train_size if split == "train" else data.eval_size
-        problems = arithmetic_problems(split, size, data.levels, wording=data.wording)
-        return problems[: data.limit]
     return load_problems(data, split)
 
 

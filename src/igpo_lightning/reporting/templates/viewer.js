@@ -22,7 +22,9 @@
     hinted: (s) => (s.hints.length ? "yes" : "no"),
   };
   let shown = samples;
-  let current = null;
+  // Hints are what sets this method apart: open on a sample that has them, a right one if possible.
+  const hinted = samples.filter((s) => s.hints.length);
+  let current = hinted.find((s) => s.correct) || hinted[0] || samples[0];
   let tokens = []; // one element a token of the current sample
   let timer = null;
 

@@ -121,7 +121,7 @@ def test_guidance_counts_both_of_its_rows(model: TinyBackbone) -> None:
 
 # ---- never waiting for the device ------------------------------------------------------------
 
-STEPPED = ("blocks", "hot", "random", "entropy", "top_p", "guidance", "threshold", "forbidden")
+STEPPED = ("blocks", "hot", "random", "entropy", "top_p", "guidance", "threshold")
 
 
 @pytest.mark.parametrize("cache", ["none", "dual"])

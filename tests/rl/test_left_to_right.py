@@ -4,9 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_training import SETTINGS, train
+from tiny_training import SETTINGS, STAGE, train
 
-from igpo_lightning.settings import FilterConfig, InpaintConfig, LikelihoodConfig, ObjectiveConfig
+from igpo_lightning.settings import (
+    FilterConfig,
+    InpaintConfig,
+    LikelihoodConfig,
+    ObjectiveConfig,
+    RLStage,
+)
 
 JUST = {
     "sampler": replace(
@@ -26,12 +32,12 @@ JUST = {
     ),
     "filter": FilterConfig("none"),
     "inpaint": InpaintConfig(trigger="never"),
-    "inner_updates": 1,
+    "stage": replace(STAGE, inner_updates=1),
 }
 
 
 def one_of_each_group(row: int, text: str) -> bool:
-    return row % SETTINGS.group_size == 0
+    return row % STAGE.group_size == 0
 
 
 def test_hints_change_nothing_where_no_group_is_all_wrong():
@@ -44,10 +50,14 @@ def test_hints_change_nothing_where_no_group_is_all_wrong():
     assert plain.lines[0]["policy/grad_norm"] > 0
 
 
+def in_parts(rows: int) -> dict[str, RLStage]:
+    return {"stage": replace(STAGE, inner_updates=1, train_batch_size=rows)}
+
+
 @pytest.mark.parametrize("rows", [1, 7, 64])
 def test_the_update_does_not_depend_on_how_many_rows_it_takes_at_a_time(rows):
-    whole = train(one_of_each_group, **JUST, train_batch_size=1024)
-    parts = train(one_of_each_group, **JUST, train_batch_size=rows)
+    whole = train(one_of_each_group, **JUST | in_parts(1024))
+    parts = train(one_of_each_group, **JUST | in_parts(rows))
     torch.testing.assert_close(parts.parameters(), whole.parameters(), rtol=1e-4, atol=1e-6)
 
 
@@ -69,7 +79,7 @@ def test_hinted_rows_are_scored_and_filtered_like_others():
 
     def planned(row: int, text: str) -> bool:
         verdict = right_with_hints(row, text)
-        if row == 2 * SETTINGS.group_size - 1:
+        if row == 2 * STAGE.group_size - 1:
             calls["first"] = False
         return verdict
 

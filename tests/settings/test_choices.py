@@ -10,11 +10,11 @@ from igpo_lightning.diffusion.unmasking import STRATEGIES, commit_schedule
 from igpo_lightning.inpainting import choose_hints
 from igpo_lightning.inpainting.schedule import schedule_scale
 from igpo_lightning.rewards import extraction
-from igpo_lightning.rl.advantages import group_advantages
+from igpo_lightning.rl.advantages import group_advantages, summed_advantages
 from igpo_lightning.rl.filters import filter_tokens
 from igpo_lightning.rl.injection import needs_help
 from igpo_lightning.rl.objectives import importance_ratio, kl_estimate, normalized_weights
-from igpo_lightning.settings import STAGES, FilterConfig, InpaintConfig, LikelihoodConfig
+from igpo_lightning.settings import STAGES, FilterConfig, InpaintConfig, LikelihoodConfig, reward
 from igpo_lightning.settings.filter import FILTERS
 from igpo_lightning.settings.inpaint import CHOICES, PLACEMENTS, RATIO_SCHEDULES, SCOPES, TRIGGERS
 from igpo_lightning.settings.likelihood import COUPLINGS, ESTIMATORS
@@ -25,7 +25,6 @@ from igpo_lightning.settings.objective import (
     RATIO_LENGTHS,
     RATIOS,
 )
-from igpo_lightning.settings.reward import EXTRACTION
 from igpo_lightning.settings.sampler import REMASKING, SCHEDULES
 
 LOGP = torch.tensor([[-1.0, -2.0]])
@@ -34,13 +33,17 @@ MASK = torch.ones(1, 2, dtype=torch.bool)
 
 def test_tables_have_the_names_of_their_fields() -> None:
     assert set(STRATEGIES) == set(REMASKING)
-    assert set(extraction.STRATEGIES) == set(EXTRACTION)
+    assert set(extraction.STRATEGIES) == set(reward.STRATEGIES)
     assert set(stages._FILES) == set(STAGES)
 
 
 @pytest.mark.parametrize("name", ADVANTAGES)
 def test_advantages(name: str) -> None:
-    assert group_advantages(torch.tensor([[0.0, 1.0]]), name)[0, 1] > 0
+    rewards = torch.tensor([[0.0, 1.0]])
+    if name == "normalize_then_sum":
+        assert summed_advantages(rewards[..., None])[0, 1] > 0
+    else:
+        assert group_advantages(rewards, name)[0, 1] > 0
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -61,8 +64,9 @@ def test_penalties(name: str) -> None:
 
 @pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_normalizations(name: str) -> None:
-    """Where every token counts, all of them weigh 1 / (B C) = 1/2."""
-    assert torch.equal(normalized_weights(MASK, name), torch.full((1, 2), 0.5))
+    """Where every token counts, all of them weigh 1 / (B C) = 1/2; in a sum over tokens, 1 / B."""
+    weight = 1.0 if name == "sum" else 0.5
+    assert torch.equal(normalized_weights(MASK, name), torch.full((1, 2), weight))
 
 
 @pytest.mark.parametrize("name", RATIO_SCHEDULES)

@@ -18,7 +18,7 @@ def test_overrides_become_frozen_objects() -> None:
     settings = compose(["experiment=espo", "model=tiny", "data=arithmetic", "trainer=cpu"])
     assert isinstance(settings, Settings)
     assert isinstance(settings.stage, RLStage)
-    assert settings.likelihood.kind == "elbo"
+    assert settings.likelihood.kind == "pairs"
     assert settings.optimizer.betas == (0.9, 0.99)
     assert settings.data.levels  # from the file, as a tuple
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -23,10 +23,10 @@ class SamplerConfig:
     steps: int = 128  # denoising steps over all blocks, a multiple of their number (the paper: 128)
     temperature: float = 0.0  # of the Gumbel-max draw; 0 is greedy (the paper's rollouts: 1.2)
     remasking: str = "low_confidence"  # or random, entropy, margin, topk_margin, sequential
-    canvas: str = "whole"  # whole | growing: blocks are appended until EOS, unseen before (iLLaDA)
     cfg_scale: float = 0.0  # w of guidance, logits = u + (w + 1)(c - u); above 0 doubles the work
     cache: str = "none"  # none (exact) | prefix | dual (approximate, Fast-dLLM, arXiv 2505.22618)
     confidence_threshold: float | None = None  # in [0, 1]: commit all above, steps as needed
+    canvas: str = "whole"  # whole | growing: blocks are appended until EOS, unseen before (iLLaDA)
     schedule: str = "fixed"  # how many a step commits: fixed (the paper) | linear | cosine
     factor: float | None = None  # above 0: commit the n best with (n + 1)(1 - c_n) < factor
     remask: float = 0.0  # in [0, 1): chance that a step masks a token again (ReMDM, 2503.00307)

@@ -54,7 +54,7 @@ def layout(names: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
 def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     """The headline numbers of a run under the names that runs are compared by."""
     found: dict[str, float] = {}
-    for when in ("before", "after"):
+    for when in ("before", "after", "before_sampled", "after_sampled"):
         for name in ("mean", "low", "high"):
             if summary.get(when):
                 suffix = "" if name == "mean" else f"_{name}"

@@ -141,7 +141,7 @@ def encode(
         tokenizer: The model's.
         max_trace: Tokens of a training completion; None for problems that are only asked.
         cut: False only counts the traces that `prompt.long_traces=cut` would cut: hints take what
-            they need of a trace (inpaint.long_traces).
+            they need of a trace (inpaint.overlong).
 
     Raises:
         ConfigError: None is left.
@@ -166,7 +166,7 @@ def describe_lengths(
     lines = []
     done = {"drop": "dropped", "cut": "cut"}
     kept = keep_long and form.long_traces == "cut"
-    traces = "see inpaint.long_traces" if kept else done[form.long_traces]
+    traces = "see inpaint.overlong" if kept else done[form.long_traces]
     if counts.long_prompts:
         lines.append(
             f"{counts.long_prompts} of {counts.problems} prompts longer than "

@@ -29,7 +29,7 @@ def run(config: Settings) -> dict[str, Any]:
     if done is not None:
         return done
     tokenizer = build.build_tokenizer(config)
-    # Long traces are inpaint.long_traces' business, unless their problems are not wanted at all.
+    # Long traces are inpaint.overlong' business, unless their problems are not wanted at all.
     length = config.sampler.completion_length
     train = encode(config, read_problems(config, "train"), tokenizer, length, cut=False)
     problems = read_problems(config, config.eval.split)

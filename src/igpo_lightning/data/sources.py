@@ -107,11 +107,10 @@ def _share(source: DataConfig, split: str, found: _Found) -> list[Problem]:
     held_out = _held_out(source.validation_share, found.problems)
     problems = [p for p in found.problems if (p.id in held_out) == (split != "train")]
     if not problems:
-        evaluated = "validation" if split == "train" else split
         raise ConfigError(
             f"data={source.name}: nothing is left for {split}, since "
             f"data.validation_share={source.validation_share} divides {len(found.problems)} "
-            "problem(s) into train and {evaluated}; give more rows, or data.validation_share=0 to "
+            "problem(s) into two parts; give more rows, or data.validation_share=0 to "
             "train and evaluate on the same rows"
         )
     return problems

@@ -120,7 +120,8 @@ def main() -> None:
         check_plus(sys.argv[1:], {file.name for file in CONF.iterdir() if file.is_dir()})
         _run()
     except InterruptedRunError as told:
-        print(f"error: {told}: stopped. Resume with: {told.command}", file=sys.stderr)
+        kept = "stopped, and nothing that was saved is lost"
+        print(f"error: {told}: {kept}. Resume with: {told.command}", file=sys.stderr)
         sys.exit(SIGNALLED + told.number)
     except RunError as stopped:
         print(f"error: {visible(str(stopped))}", file=sys.stderr)

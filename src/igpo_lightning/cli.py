@@ -1,6 +1,5 @@
 """The command line: compose the configuration, check it, dispatch one stage."""
 
-import difflib
 import errno
 import logging
 import os
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -16,8 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igpo_lightning.checks import validate
+from igpo_lightning.checks.explanation import explain, missing_sweep_package
 from igpo_lightning.checks.launch import (
     check_arguments,
+    check_loggers,
+    check_plus,
     check_run_folder,
     check_secrets,
     check_stage_of_folder,
@@ -31,7 +34,7 @@ from igpo_lightning.runs.interruption import (
     own_resume_command,
 )
 from igpo_lightning.runs.lock import run_lock
-from igpo_lightning.settings import STAGES, Settings
+from igpo_lightning.settings import Settings
 from igpo_lightning.sweeping import SIGNALLED, register_resolvers, run_once
 
 # Not in main: a launcher's processes import this module and never call it.
@@ -55,6 +58,7 @@ def _checked(config: DictConfig) -> dict[str, Any] | None:
     settings = to_settings(config)
     validate(settings)
     check_secrets(plain(settings), os.environ)
+    check_loggers(settings.logger)
     hydra_config = HydraConfig.instance().cfg
     assert hydra_config is not None
     run_dir = OmegaConf.to_container(hydra_config.hydra.run, resolve=False)["dir"]  # type: ignore
@@ -74,42 +78,6 @@ def _root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def _schema_keys(prefix: str) -> list[str]:
-    """The keys that stand beside `prefix`'s last part in the default configuration."""
-    import dataclasses
-
-    group, _, _ = prefix.rpartition(".")
-    if group == "stage":
-        names = {f.name for stage in STAGES.values() for f in dataclasses.fields(stage)}
-        return sorted(names)
-    node: Any = Settings
-    for part in filter(None, group.split(".")):
-        types = {f.name: f.type for f in dataclasses.fields(node)}
-        node = types.get(part)
-        if not dataclasses.is_dataclass(node):
-            return []
-    return sorted(f.name for f in dataclasses.fields(node))
-
-
-def explain(error: BaseException) -> str:
-    """One mistake of the user's in words: the key, the value, and what would be right."""
-    if isinstance(error, ConfigError):
-        return str(error)
-    cause = _root_cause(error)
-    key = str(getattr(cause, "full_key", "") or "")
-    first = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-    given = next((a for a in sys.argv[1:] if key and a.lstrip("+~").split("=")[0] == key), key)
-    if "not in struct" in str(error) + str(cause) or "not in '" in str(cause):
-        names = _schema_keys(key)
-        close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
-        hint = f"did you mean {key.rpartition('.')[0]}.{close[0]}?" if close else ""
-        known = f"known keys here: {', '.join(names)}" if names else ""
-        return f"{given}: there is no key {key}. " + " ".join(filter(None, (hint, known)))
-    if key:
-        return f"{given}: {first}"
-    return str(error).strip()
 
 
 # Full, over quota, larger than allowed; not writable, a folder that is a file, or the other way.
@@ -149,16 +117,23 @@ def main() -> None:
     register_schemas()
     try:
         check_arguments(sys.argv[1:], os.environ)
+        check_plus(sys.argv[1:], {file.name for file in CONF.iterdir() if file.is_dir()})
         _run()
     except InterruptedRunError as told:
-        print(f"error: {told}: stopped. Resume with: {told.command}", file=sys.stderr)
+        kept = "stopped, and nothing that was saved is lost"
+        print(f"error: {told}: {kept}. Resume with: {told.command}", file=sys.stderr)
         sys.exit(SIGNALLED + told.number)
     except RunError as stopped:
         print(f"error: {visible(str(stopped))}", file=sys.stderr)
         sys.exit(stopped.status)
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+    except (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         # Before OSError, which Hydra's exception for a missing file is, too.
         print(f"error: {visible(explain(error))}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        if missing_sweep_package(error) is None:
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(2)
     except (OSError, ValueError) as error:
         # The logging library wraps the error of a file that it cannot open.

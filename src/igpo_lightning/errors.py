@@ -1,5 +1,9 @@
 """The exceptions for mistakes a user can mend, and for a run that had to stop."""
 
+import traceback
+from collections.abc import Callable
+from typing import Any
+
 
 class ConfigError(ValueError):
     """A setting, file or environment that the user must change.
@@ -7,6 +11,46 @@ class ConfigError(ValueError):
     The command line shows its text without a traceback. The text names what was given
     (key and value), what is allowed, and what to do. Anything else that is raised is a bug.
     """
+
+
+OWN_MODULES = "igpo_plugin:"  # begins the names of modules that are plugins
+
+
+def call_own(function: Callable[..., Any], expected: str, *arguments: Any) -> Any:
+    """Call a function that may be a plugin's: what it raises is the user's to mend.
+
+    Args:
+        function: Of this package, whose exceptions are bugs of ours, or of a plugin.
+        expected: How it is called and what it gives, for the message.
+        arguments: Of the call.
+
+    Raises:
+        ConfigError: A plugin's function raised; names file, line and function.
+    """
+    if not is_own(function):
+        return function(*arguments)
+    try:
+        return function(*arguments)
+    except ConfigError:
+        raise
+    except Exception as error:
+        file = function.__module__.removeprefix(OWN_MODULES)
+        raise ConfigError(
+            f"{error_place(file, error)}: {function.__name__} raised {type(error).__name__}: "
+            f"{error}; expected {expected}"
+        ) from error
+
+
+def is_own(function: Callable[..., Any]) -> bool:
+    """Whether a plugin defines a function or class."""
+    return str(getattr(function, "__module__", "")).startswith(OWN_MODULES)
+
+
+def error_place(file: str, error: BaseException) -> str:
+    """The line of a file in which an exception arose: the innermost of the call."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f"{file}, line {lines[-1]}" if lines else file
 
 
 class RunError(Exception):

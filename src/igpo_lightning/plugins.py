@@ -6,11 +6,13 @@ source which names it registers, so that a wrong one is told before anything hea
 
 import ast
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from igpo_lightning.config import config_folders
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import OWN_MODULES, ConfigError, error_place
 from igpo_lightning.settings import Settings
 
 # Config group -> the decorator whose names it chooses from, and where it is used here.
@@ -18,6 +20,12 @@ DECORATORS = {
     "objective": ("register_objective", "rl/objectives.py"),
     "reward": ("register_reward", "rewards/functions.py"),
     "model": ("register_backbone", "models/loading.py"),
+}
+# Config group -> what the functions or classes that it chooses from are called with.
+PARAMETERS = {
+    "objective": ("logp", "old_logp", "advantages", "loss_mask", "settings"),
+    "reward": ("graded",),
+    "model": ("config", "tokens"),
 }
 
 
@@ -50,12 +58,19 @@ def registered_names(source: Path, decorator: str) -> tuple[str, ...]:
         tree = ast.parse(source.read_text(encoding="utf-8"), str(source))
     except (SyntaxError, ValueError) as error:
         raise ConfigError(f"{source} cannot be read as Python: {error}") from error
-    names = []
-    for node in tree.body:
-        for call in getattr(node, "decorator_list", []):
-            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == decorator:
-                names += [a.value for a in call.args[:1] if isinstance(a, ast.Constant)]
-    return tuple(str(name) for name in names)
+    return tuple(name for name, _ in _registrations(tree, decorator))
+
+
+def _registrations(tree: ast.Module, decorator: str) -> list[tuple[str, ast.stmt]]:
+    """Each registered name, with the definition below the decorator."""
+    return [
+        (str(first.value), node)
+        for node in tree.body
+        for call in getattr(node, "decorator_list", [])
+        if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == decorator
+        for first in call.args[:1]
+        if isinstance(first, ast.Constant)
+    ]
 
 
 def known_names(config: Settings, group: str) -> tuple[str, ...]:
@@ -78,10 +93,14 @@ def known_names(config: Settings, group: str) -> tuple[str, ...]:
 
 
 def load_plugins(config: Settings) -> None:
-    """Import the files that the configuration names; each once in a process."""
+    """Import the files that the configuration names; each once in a process.
+
+    Raises:
+        ConfigError: A file cannot be imported, or registers what takes other arguments.
+    """
     for group in DECORATORS:
         source = find_plugin(config, group)
-        name = f"igpo_plugin:{source}"
+        name = f"{OWN_MODULES}{source}"
         if source is None or name in sys.modules:
             continue
         spec = importlib.util.spec_from_file_location(name, source)
@@ -89,4 +108,36 @@ def load_plugins(config: Settings) -> None:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # where dataclasses and pickle look for it
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+            _check_signatures(module, source, group)
+        except Exception as error:
+            del sys.modules[name]
+            if isinstance(error, ConfigError):
+                raise
+            fix = "mend the file"
+            if isinstance(error, ModuleNotFoundError):
+                fix = f"install {error.name}, or import it where it is used"
+            raise ConfigError(
+                f"{group}.plugin: {error_place(str(source), error)}: importing it raised "
+                f"{type(error).__name__}: {error}; {fix}"
+            ) from error
+
+
+def _check_signatures(module: ModuleType, source: Path, group: str) -> None:
+    """What a plugin registers can be called as it will be.
+
+    Raises:
+        ConfigError: Names file, line and function, and what is expected.
+    """
+    tree, parameters = ast.parse(source.read_text(encoding="utf-8")), PARAMETERS[group]
+    for _, node in _registrations(tree, DECORATORS[group][0]):
+        name = node.name  # type: ignore[attr-defined]
+        signature = inspect.signature(getattr(module, name))
+        try:
+            signature.bind(*parameters)
+        except TypeError as error:
+            raise ConfigError(
+                f"{group}.plugin: {source}, line {node.lineno}: {name}{signature} cannot be "
+                f"called as {name}({', '.join(parameters)}): {error}; give it these parameters"
+            ) from error

@@ -26,8 +26,8 @@ PLAIN = PromptConfig(user="{question}", completion="{solution}", max_length=600)
 
 
 def form(name: str) -> PromptConfig:
-    conf = OmegaConf.load(CONF / f"{name}.yaml")
-    return PromptConfig(conf.user, conf.completion, conf.max_length)
+    values = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    return PromptConfig(**values)
 
 
 def problem(question: str = "What is 2+3?", solution: str | None = "2+3 = 5.") -> Problem:
@@ -88,7 +88,8 @@ def test_without_a_chat_template() -> None:
     bare = train_tokenizer(["abc"], 270)
     bare.chat_template = None
     with pytest.raises(ConfigError, match=r"prompt\.chat=false"):
-        encode_chat("What?", "{question}", bare)
+        encode_chat("What?", "{question}", bare, chat=True)
+    assert bare.decode(encode_chat("What?", "{question}", bare)) == "What?"
     assert bare.decode(encode_chat("What?", "{question}", bare, chat=False)) == "What?"
 
 

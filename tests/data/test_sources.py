@@ -19,7 +19,7 @@ from omegaconf.errors import ConfigKeyError, ValidationError
 from igpo_lightning.config import named_data, schema
 from igpo_lightning.data import hub, sources
 from igpo_lightning.data.hub import HubTable
-from igpo_lightning.data.sources import load_problems
+from igpo_lightning.data.sources import divided_file, load_problems
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import DataConfig
 
@@ -97,14 +97,6 @@ def test_folder_prefers_the_file_of_the_split(folder: Path, end: str) -> None:
     assert ids(whole(), "test") == ["p3"]
 
 
-def test_a_file_without_a_split_serves_as_test_with_a_warning(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write(folder / "own.jsonl", [row(1)])
-    assert ids(whole(), "test") == ["p1"]
-    assert "train rows included" in caplog.text
-
-
 def test_a_file_without_a_split_is_test_where_the_source_has_only_that(folder: Path) -> None:
     write(folder / "math500.jsonl", [row(1)])
     assert ids(conf("math500"), "test") == ["p1"]
@@ -133,12 +125,32 @@ def test_a_path_with_the_split_in_it_has_one_file_each(tmp_path: Path) -> None:
     assert ids(source) == ["p0"]  # nothing is held out: validation has its own file
 
 
-def test_one_file_serves_as_test_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("place", ["path", "folder"])
+def test_one_file_never_tests_on_what_it_trains_on(
+    folder: Path, tmp_path: Path, place: str
 ) -> None:
+    file = write(folder / "own.jsonl", [row(i) for i in range(12)])
+    source = DataConfig(name="own", path=str(file) if place == "path" else None)
+    train, test = ids(source), ids(source, "test")
+    assert sorted(train + test) == sorted(f"p{i}" for i in range(12))
+    assert test == ids(source, "validation")
+    assert len(test) == 1  # a twentieth of 12 is none, and one is held out all the same
+    assert divided_file(source) == file
+
+
+def test_a_share_of_0_tests_on_every_row(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [row(1), row(2)])
-    assert ids(DataConfig(path=str(file)), "test") == ["p1", "p2"]
-    assert "train rows included" in caplog.text
+    assert ids(whole(path=str(file))) == ids(whole(path=str(file)), "test") == ["p1", "p2"]
+
+
+def test_a_test_split_of_its_own_is_whole(folder: Path) -> None:
+    write(folder / "own.jsonl", [row(i) for i in range(12)])
+    write(folder / "own.test.jsonl", [row(i) for i in range(20, 40)])
+    assert divided_file(DataConfig(name="own")) is None
+    assert len(ids(DataConfig(name="own"), "test")) == 20
+    only_test = DataConfig(name="own", hub={"test": HubTable(repository="a/b")})
+    (folder / "own.test.jsonl").unlink()
+    assert len(ids(only_test, "test")) == 12
 
 
 def test_own_columns_filter_uniqueness_and_limit(tmp_path: Path) -> None:

@@ -87,7 +87,10 @@ def test_a_signal_in_any_phase_ends_the_run_with_the_command_that_resumes(
     fault = {"target": target, "call": 1, "action": "terminate"}
     assert runs.start(folder, *SHORT, "stage.eval_before=true", faults=[fault]) == 143
     text = runs.log(folder)
-    assert "error: SIGTERM: stopped. Resume with: python -m igpo_lightning" in text
+    assert (
+        "error: SIGTERM: stopped, and nothing that was saved is lost. Resume with: python -m "
+        in text
+    )
     assert "Traceback" not in text
     assert not (folder / "run.lock").exists()
     assert not (folder / "export").exists()

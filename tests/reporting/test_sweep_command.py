@@ -23,19 +23,19 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_failed_run_stops_no_other_and_finished_runs_are_skipped(tmp_path: Path) -> None:
-    first = sweep(tmp_path, "eval.samples=0,1", "seed=0,1")
+    first = sweep(tmp_path, "model.path=/nowhere,tiny", "seed=0,1")
     assert first.returncode == 1
     found = rows(tmp_path)
-    assert [(row["eval.samples"], row["seed"], row["status"]) for row in found] == [
-        ("0", "0", "failed"),
-        ("0", "1", "failed"),
-        ("1", "0", "finished"),
-        ("1", "1", "finished"),
+    assert [(row["model.path"], row["seed"], row["status"]) for row in found] == [
+        ("/nowhere", "0", "failed"),
+        ("/nowhere", "1", "failed"),
+        ("tiny", "0", "finished"),
+        ("tiny", "1", "finished"),
     ]
-    assert found[0]["error"].startswith("ConfigError: eval.samples=0")
+    assert found[0]["error"].startswith("ConfigError: model.path=/nowhere")
     assert "2 of 4 runs finished" in (tmp_path / "report.html").read_text(encoding="utf-8")
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/summary.json")}
-    again = sweep(tmp_path, "eval.samples=1", "seed=0,1,2")
+    again = sweep(tmp_path, "model.path=tiny", "seed=0,1,2")
     assert again.stdout.count("finished before, not run again") == 2
     assert len(rows(tmp_path)) == 5
     assert all(file.stat().st_mtime_ns == time for file, time in written.items())

@@ -107,7 +107,7 @@ def test_long_traces_are_counted_and_skipped_by_option():
     cut = train(shows_the_trace, problems=[long_trace], inpaint=HINTED).lines[0]
     assert cut["hint/traces_too_long"] == 1.0
     assert cut["hint/replaced"] == 2.0
-    skipping = replace(HINTED, long_traces="skip")
+    skipping = replace(HINTED, overlong="skip")
     skipped = train(shows_the_trace, problems=[long_trace], inpaint=skipping).lines[0]
     assert skipped["hint/traces_too_long"] == 1.0
     assert skipped["hint/replaced"] == 0.0
@@ -160,7 +160,7 @@ def test_rounds_go_on_until_a_group_has_a_right_sample():
         {"schedule": "adaptive"},
         {"choice": "suffix"},
         {"placement": "stretched", "exclude_answer": False, "tail": 1},
-        {"long_traces": "compress", "drop_short_chunk": True},
+        {"overlong": "compress", "drop_short_chunk": True},
         {"noise": 0.1},
     ],
 )

@@ -1,7 +1,8 @@
 """Checks of how a run was started: its processes share one folder, and no setting is a secret."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from igpo_lightning.settings.rules import require
 
 _SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$")
 _SHORTEST = 8  # characters of a value that is taken for a secret
+# Lightning's loggers whose package comes with no extra of this project.
+_LOGGER_PACKAGES = {
+    "WandbLogger": "wandb",
+    "MLFlowLogger": "mlflow",
+    "CometLogger": "comet_ml",
+    "NeptuneLogger": "neptune",
+}
 _LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]+@")  # a URL's user:password@
 
 
@@ -83,6 +91,38 @@ def check_arguments(arguments: Sequence[str], environment: Mapping[str, str]) ->
     for argument in arguments:
         key, _, value = argument.partition("=")
         _refuse_secret(key if value else "an argument", argument, environment)
+
+
+def check_plus(arguments: Sequence[str], groups: Collection[str]) -> None:
+    """No argument adds a second choice to a group, of which every run has one.
+
+    Args:
+        arguments: Of the command line.
+        groups: Names of the config groups.
+
+    Raises:
+        ConfigError: Says to drop the plus.
+    """
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if value and key.startswith("+") and key.lstrip("+") in {*groups, "stage"}:
+            plain = argument.lstrip("+")
+            raise ConfigError(f"{argument}: a file replaces another here; drop the plus: {plain}")
+
+
+def check_loggers(loggers: Mapping[str, Any]) -> None:
+    """The package of every logger is installed.
+
+    Raises:
+        ConfigError: Names the logger and the package.
+    """
+    for name, node in loggers.items():
+        package = _LOGGER_PACKAGES.get(str(node.get("_target_", "")).rpartition(".")[2])
+        if package is not None and find_spec(package) is None:
+            raise ConfigError(
+                f"logger={name}: needs the package {package}, which is not installed; "
+                f"pip install {package}, or leave the logger out"
+            )
 
 
 def check_secrets(settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:

@@ -1,16 +1,12 @@
 """Rows of the Hugging Face hub, or of its local cache where the hub does not answer."""
 
-import functools
-import queue
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from igpo_lightning.data.reading import Row, columns_read
+from igpo_lightning.models.hub import hub_answers, unreachable
 from igpo_lightning.settings import HubTable
-
-HUB_PATIENCE = 4.0  # seconds; the libraries' own retries would take half a minute
 
 
 class HubError(Exception):
@@ -33,42 +29,13 @@ def hub_rows(table: HubTable) -> Iterator[Row]:
         lines = str(error).strip().splitlines()  # places that were tried
         reason = f"{type(error).__name__}: {lines[0] if lines else ''}"
         if not reachable:
-            reason = (
-                f"the hub did not answer (waited up to {HUB_PATIENCE:g} s), and its cache does "
-                f"not hold it ({reason})"
-            )
+            reason = f"{unreachable()}, and its cache does not hold it ({reason})"
         raise HubError(reason) from error
     looked_at, named = columns_read(table)
     if named <= set(rows.column_names):  # tables of traces are mostly columns that nobody reads
         rows = rows.select_columns([name for name in rows.column_names if name in looked_at])
     where = f"{table.repository}, split {table.split}, row"
     return (Row(f"{where} {index}", index, dict(row)) for index, row in enumerate(rows))
-
-
-@functools.lru_cache(maxsize=1)
-def hub_answers() -> bool:
-    """Whether the hub can be reached; asked once a process."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    answers: queue.Queue[bool] = queue.Queue()
-    # A thread, since a name look-up has no time limit of its own.
-    threading.Thread(target=_ask, args=(constants.ENDPOINT, answers), daemon=True).start()
-    try:
-        return answers.get(timeout=HUB_PATIENCE)
-    except queue.Empty:
-        return False
-
-
-def _ask(address: str, answers: "queue.Queue[bool]") -> None:
-    from huggingface_hub import get_session
-
-    try:
-        get_session().head(address, timeout=HUB_PATIENCE)
-        answers.put(True)
-    except Exception:  # that there is no answer is all that counts
-        answers.put(False)
 
 
 @contextmanager

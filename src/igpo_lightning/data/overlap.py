@@ -19,6 +19,8 @@ _BETWEEN_NUMBERS = re.compile(r"(?<=\d)[^\w.+\-*/=<>^\\|%!]+(?=\d)")
 # What changes the mathematics stays; spaces, punctuation, math delimiters and grouping go.
 _DROPPED = re.compile(r"[^\w.+\-*/=<>^\\|%!]|(?<!\d)\.|\.(?!\d)")
 
+HELD_OUT, TRAINED = "held-out problems", "training problems"
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -78,6 +80,20 @@ def find_overlap(
             elif key in normalised[name]:
                 shared.append(Shared(problem.id, name, normalised[name][key], False))
     return shared
+
+
+def evaluated_on(asked: Sequence[Problem], train: Iterable[Problem]) -> str:
+    """What the problems of an evaluation are to a model that `train` has trained.
+
+    Args:
+        asked: Problems of the evaluation.
+        train: Problems of the training.
+    """
+    trained = {problem.question for problem in train}
+    both = sum(problem.question in trained for problem in asked)
+    if both == 0:
+        return HELD_OUT
+    return TRAINED if both == len(asked) else f"problems ({both} of them trained on)"
 
 
 def without_overlap(train: Sequence[Problem], shared: Iterable[Shared]) -> list[Problem]:

@@ -78,21 +78,22 @@ def render_trace(problem: Problem, template: str) -> tuple[str, tuple[int, int]]
 
 
 def encode_chat(
-    question: str, template: str, tokenizer: PreTrainedTokenizerFast, chat: bool = True
+    question: str, template: str, tokenizer: PreTrainedTokenizerFast, chat: bool | None = None
 ) -> list[int]:
     """Token ids of a user turn that waits for the assistant, by the tokenizer's chat template.
 
     Args:
         question: Put into the template.
         template: As in conf/prompt.
-        tokenizer: With a chat template, unless `chat` is off.
-        chat: False gives the bare text, for base models without turns.
+        tokenizer: The model's.
+        chat: False gives the bare text, for base models without turns; None does where the
+            tokenizer has no chat template.
 
     Raises:
-        ConfigError: The tokenizer has no chat template.
+        ConfigError: `chat` is True and the tokenizer has no chat template.
     """
     text = render_prompt(question, template)
-    if chat:
+    if chat or (chat is None and tokenizer.chat_template):
         if not tokenizer.chat_template:
             raise ConfigError(
                 "prompt.chat=true: this model's tokenizer has no chat template; use an "

@@ -36,12 +36,10 @@ class _Found:
 
     Attributes:
         problems: Of the split.
-        whole: The file serves every split.
         own_validation: The place has validation rows of its own.
     """
 
     problems: list[Problem]
-    whole: bool = False
     own_validation: bool = False
 
 
@@ -52,8 +50,8 @@ def load_problems(source: DataConfig | str, split: str = "train") -> list[Proble
     NAME.SPLIT.jsonl(.gz) or NAME.jsonl(.gz) in the folder that IGPO_DATA_DIR names; the Hugging
     Face hub or its local cache. Where no validation split exists, it is a share of train that
     depends on the ids alone, and train returns the others. A file that is not for one split serves
-    as train (less the validation share) and as test (whole, with a warning), or as the only split
-    that the source has.
+    as train and, by the same held-out share, as validation and test; with a share of 0, and where
+    the source has a single split, each split is the file.
 
     Args:
         source: What to read: a data configuration, the NAME of data=NAME, or the path of a file in
@@ -97,11 +95,9 @@ def _check(source: DataConfig, split: str) -> None:
 
 def _share(source: DataConfig, split: str, found: _Found) -> list[Problem]:
     """What a split gets of the rows that were found for it."""
-    if split == "test":
-        if found.whole and _has(source, "train"):
-            log.warning("data=%s: one file serves as test, train rows included", source.name)
-        return found.problems
     if found.own_validation:
+        return found.problems
+    if split == "test" and (source.validation_share == 0 or divided_file(source) is None):
         return found.problems
     if split == "validation" and source.validation_share == 0:
         raise SplitNotFoundError(
@@ -109,12 +105,13 @@ def _share(source: DataConfig, split: str, found: _Found) -> list[Problem]:
             f"a share above 0, or a file {source.name}.validation.jsonl"
         )
     held_out = _held_out(source.validation_share, found.problems)
-    problems = [p for p in found.problems if (p.id in held_out) == (split == "validation")]
+    problems = [p for p in found.problems if (p.id in held_out) == (split != "train")]
     if not problems:
         raise ConfigError(
             f"data={source.name}: nothing is left for {split}, since "
             f"data.validation_share={source.validation_share} divides {len(found.problems)} "
-            "problem(s) into train and validation; give more rows or another share"
+            "problem(s) into two parts; give more rows, or data.validation_share=0 to "
+            "train and evaluate on the same rows"
         )
     return problems
 
@@ -140,6 +137,21 @@ def _has(source: DataConfig, split: str) -> bool:
     return not source.hub or split in source.hub
 
 
+def divided_file(source: DataConfig) -> Path | None:
+    """The one file that serves as train and as test: a share of its rows is held out as test.
+
+    None where test has a place of its own.
+    """
+    if source.path is not None:
+        return None if "{split}" in source.path else Path(source.path).expanduser()
+    folder = os.environ.get(DATA_DIR)
+    if not folder or not (_has(source, "train") and _has(source, "test")):
+        return None
+    if any(_file_of(folder, f"{source.name}.{split}") for split in ("train", "test")):
+        return None
+    return _file_of(folder, source.name)
+
+
 def _in_path(source: DataConfig, split: str, tried: list[str]) -> _Found | None:
     if source.path is None:
         tried.append("data.path is not set")
@@ -157,7 +169,7 @@ def _in_path(source: DataConfig, split: str, tried: list[str]) -> _Found | None:
     own = not whole and (
         split == "validation" or Path(source.path.replace("{split}", "validation")).is_file()
     )
-    return _Found(_read_file(source, file), whole, own)
+    return _Found(_read_file(source, file), own)
 
 
 def _in_folder(source: DataConfig, split: str, tried: list[str]) -> _Found | None:
@@ -171,10 +183,10 @@ def _in_folder(source: DataConfig, split: str, tried: list[str]) -> _Found | Non
     file = _file_of(folder, f"{source.name}.{split}")
     if file is not None:
         own = split == "validation" or _file_of(folder, f"{source.name}.validation") is not None
-        return _Found(_read_file(source, file), own_validation=own)
+        return _Found(_read_file(source, file), own)
     file = _file_of(folder, source.name)
     if file is not None and split != "validation" and _has(source, split):
-        return _Found(_read_file(source, file), whole=True)
+        return _Found(_read_file(source, file))
     looked_for = ", ".join(f"{name}.jsonl(.gz)" for name in (f"{source.name}.{split}", source.name))
     tried.append(f"{DATA_DIR}={folder}: no {looked_for}")
     return None

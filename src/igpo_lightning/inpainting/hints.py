@@ -130,10 +130,10 @@ def choose_hints(
     trace = torch.as_tensor(trace_ids, dtype=torch.int64)
     hint_ids = torch.full((completion_length,), FREE, dtype=torch.int64)
     span = answer_span if options.exclude_answer else None
-    if len(trace) > completion_length and options.long_traces == "skip":
+    if len(trace) > completion_length and options.overlong == "skip":
         return hint_ids
     whole = trace
-    if options.long_traces != "compress":
+    if options.overlong != "compress":
         trace = trace[: _room(completion_length, options)]
     chunks = [
         (start + offset, end + offset)
@@ -195,6 +195,6 @@ def _positions(
     if options.placement != "own":
         known = ", ".join(PLACEMENTS)
         raise ValueError(f"placement {options.placement!r} is unknown; use one of {known}")
-    if trace_length > room and options.long_traces == "compress":
+    if trace_length > room and options.overlong == "compress":
         return compressed_positions(chosen, trace_length, room)
     return own_positions(chosen)

@@ -8,6 +8,7 @@ from typing import Any
 from transformers.utils.hub import cached_file
 
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.models.hub import hub_answers, unreachable
 
 # The embedded checkpoints: the shipped policy, and the one that RL starts from, which has the habit
 # of answering at once (experiment=bare_answers).
@@ -29,6 +30,8 @@ def find_file(source: str, name: str) -> Path | None:
     if Path(source).is_dir():
         path = Path(source) / name
         return path if path.is_file() else None
+    if not hub_answers():
+        return _cached(source, name)
     try:
         found = cached_file(
             source,
@@ -43,6 +46,30 @@ def find_file(source: str, name: str) -> Path | None:
             f"{str(error).splitlines()[0]}"
         ) from error
     return None if found is None else Path(found)
+
+
+def _cached(source: str, name: str) -> Path | None:
+    """A file of the hub's local cache, where the hub does not answer.
+
+    Raises:
+        ConfigError: The cache does not hold the model.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    why = unreachable()
+    try:
+        held = isinstance(try_to_load_from_cache(source, "config.json"), str)
+        found = try_to_load_from_cache(source, name)
+    except ValueError:  # no hub id: a folder was meant
+        held, found = False, None
+    if not held:
+        raise ConfigError(
+            f"model.path={source} is no folder, and as a hub id it cannot be had: {why}, and the "
+            "cache (HF_HOME) does not hold it; name a model's folder, or fill the cache where "
+            "there is network"
+        )
+    constants.HF_HUB_OFFLINE = True  # or the libraries would ask again, for half a minute
+    return Path(found) if isinstance(found, str) else None
 
 
 def read_config(source: str) -> dict[str, Any]:

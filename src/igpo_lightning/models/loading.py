@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, call_own
 from igpo_lightning.models import masked_lm, tiny
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.checkpoint import load_weights
@@ -41,7 +41,11 @@ def register_backbone(model_type: str) -> Callable[[Builder], Builder]:
     def add(backbone: Builder) -> Builder:
         if model_type in NATIVE:
             raise ConfigError(f"model_type {model_type!r} is taken by {NATIVE[model_type][1]}")
-        NATIVE[model_type] = dict, lambda config, tokens, _: backbone(config, tokens)
+        expected = f"{backbone.__name__}(config, tokens) to build a Backbone"
+        NATIVE[model_type] = (
+            dict,
+            lambda config, tokens, _: call_own(backbone, expected, config, tokens),
+        )
         return backbone
 
     return add

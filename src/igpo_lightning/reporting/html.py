@@ -1,7 +1,7 @@
 """The report: one HTML file about a run or a sweep that opens from disk and needs no network."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -68,6 +68,12 @@ def config_rows(runs: Sequence[RunData]) -> list[tuple[str, list[str], bool]]:
     return sorted(rows, key=lambda row: not row[2])
 
 
+def evaluated_on(runs: Iterable[RunData]) -> str:
+    """On which problems accuracy is measured; runs that have not ended do not say."""
+    told = {str(run.summary["evaluated_on"]) for run in runs if "evaluated_on" in run.summary}
+    return told.pop() if len(told) == 1 else "evaluation problems"
+
+
 def pictures(settings: Sequence[Setting]) -> list[str]:
     """Every picture that the runs have numbers for, as SVG."""
     drawn = best_settings(settings)
@@ -76,8 +82,9 @@ def pictures(settings: Sequence[Setting]) -> list[str]:
     def over_settings(title: str, metric: str, share: bool = False) -> str | None:
         return report_plots.curve(title, [(*group, metric) for group in groups], share)
 
+    asked = evaluated_on(run for setting in settings for run in setting.runs)
     found = [
-        over_settings("held-out accuracy during training", "eval/accuracy", share=True),
+        over_settings(f"accuracy on {asked} during training", "eval/accuracy", share=True),
         over_settings("the same, sampled as in rollouts", "eval/sampled_accuracy", share=True),
         over_settings("training accuracy before injection", "reward/accuracy_before", share=True),
     ]
@@ -262,6 +269,7 @@ def render(folder: Path, sample_limit: int) -> str:
     return environment.get_template("report.html").render(
         title=folder.resolve().name,
         is_sweep=is_sweep,
+        evaluated_on=evaluated_on(runs),
         runs=runs,
         settings=settings,
         drawn=report_plots.DRAWN,

@@ -31,19 +31,23 @@ def drawn_how(temperature: float) -> str:
     return "greedy" if temperature == 0 else f"sampled at temperature {temperature:g}"
 
 
-def held_out_label(entry: Mapping[str, Any] | None, total: int | None = None) -> str:
-    """What an accuracy of summary.json is of.
+def evaluated_label(summary: Mapping[str, Any], total: int | None = None) -> str:
+    """What the accuracies of summary.json are of.
 
     Args:
-        entry: Of summary.json.
-        total: Held-out problems that there are, where more than those of the entry.
+        summary: Its content.
+        total: Problems of the split, where more than were asked.
     """
+    entry = summary["after"] or summary["before"]
     if entry is None:
         return "accuracy"
     count = entry["problems"]
     part = f"{count} of {total}" if total is not None and total != count else f"{count}"
     name = "accuracy" if entry["samples"] == 1 else f"avg@{entry['samples']}"
-    return f"{name} on {part} held-out problems"
+    problems = summary["evaluated_on"]
+    if part == "1":
+        problems = problems.replace("problems", "problem")
+    return f"{name} on {part} {problems}"
 
 
 def window_means(rows: Sequence[dict[str, float]], name: str) -> tuple[float, float] | None:

@@ -56,7 +56,7 @@ class Shares:
 
 PANELS = (
     Shares(
-        "held-out problems answered right",
+        "evaluation problems answered right",
         ("eval/accuracy", "greedy"),
         ("eval/sampled_accuracy", "sampled as in rollouts"),
         evaluated=True,

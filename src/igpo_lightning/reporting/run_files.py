@@ -64,6 +64,7 @@ def write_summary(
     folder: Path,
     before: Accuracy | None,
     after: Accuracy | None,
+    evaluated_on: str | None = None,
     harness: Mapping[str, float] | None = None,
     sampled: tuple[Accuracy | None, Accuracy | None] | None = None,
 ) -> dict[str, Any]:
@@ -73,6 +74,7 @@ def write_summary(
         folder: Of the run.
         before: Accuracy before training.
         after: Accuracy after it, or of the evaluation.
+        evaluated_on: What its problems are, in words; None where there was no evaluation.
         harness: What lm-evaluation-harness says of the same samples, where it was asked.
         sampled: Accuracy before and after training at the rollouts' temperature; None where it was
             not asked for.
@@ -82,6 +84,8 @@ def write_summary(
     if sampled is not None:
         entries = [accuracy_entry(accuracy) for accuracy in sampled]
         summary |= {"before_sampled": entries[0], "after_sampled": entries[1]}
+    if evaluated_on is not None:
+        summary["evaluated_on"] = evaluated_on
     means = ("group/all_wrong_before", "group/all_wrong_after", "hint/correct_share")
     summary |= {name: value for name in means if (value := _mean(rows, name)) is not None}
     for name in ("time/rollout", "time/grading", "time/update"):

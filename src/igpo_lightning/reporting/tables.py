@@ -17,7 +17,7 @@ from igpo_lightning.reporting.kinds import (
     WINDOW,
     accuracy_text,
     drawn_how,
-    held_out_label,
+    evaluated_label,
     percent,
     window_means,
 )
@@ -45,12 +45,12 @@ def _print(folder: Path, *parts: Table | str) -> None:
 def print_rl_table(
     folder: Path, summary: dict[str, Any], total: int, temperatures: tuple[float, float]
 ) -> None:
-    """Held-out accuracy; right samples and all-wrong groups with and without injection; time.
+    """Accuracy; right samples and all-wrong groups with and without injection; time.
 
     Args:
         folder: Of the run.
         summary: Its headline numbers.
-        total: Held-out problems that there are.
+        total: Problems of the evaluated split.
         temperatures: Of the evaluation, and of the rollouts.
     """
     kinds = {"": drawn_how(temperatures[0]), "_sampled": drawn_how(temperatures[1])}
@@ -59,7 +59,7 @@ def print_rl_table(
         for suffix, name in kinds.items()
         if f"after{suffix}" in summary
     ]
-    held_out = held_out_label(summary["after"] or summary["before"], total)
+    evaluated = evaluated_label(summary, total)
     rows = read_metrics(folder / METRICS_FILE)
     steps = len(column(rows, "reward/accuracy")[0])
     counted = []
@@ -73,7 +73,7 @@ def print_rl_table(
     told = ", ".join(f"{name} {t:.1f} s ({100 * t / spent:.0f} %)" for name, t in times.items())
     _print(
         folder,
-        table_of(held_out, ["", "before training", "after training"], accuracies),
+        table_of(evaluated, ["", "before training", "after training"], accuracies),
         table_of("rollouts", ["", "as sampled", "after injection"], counted),
         f"time: {told}",
     )
@@ -84,7 +84,7 @@ def print_sft_table(folder: Path, summary: dict[str, Any]) -> None:
     loss = summary.get("sft/val_loss")
     rows = [
         ["validation loss (nats a token)", NOT_MEASURED if loss is None else f"{loss:.4f}"],
-        [held_out_label(summary["after"]), accuracy_text(summary["after"])],
+        [evaluated_label(summary), accuracy_text(summary["after"])],
     ]
     _print(folder, table_of("supervised fine-tuning", ["", "after"], rows))
 
@@ -93,7 +93,7 @@ def print_eval_table(
     folder: Path, name: str, summary: dict[str, Any], samples: list[dict[str, Any]], total: int
 ) -> None:
     """Accuracy over all problems and, where there are levels, on each."""
-    rows = [[held_out_label(summary["after"], total), accuracy_text(summary["after"])]]
+    rows = [[evaluated_label(summary, total), accuracy_text(summary["after"])]]
     levels: dict[int, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
         if sample["level"] is not None:

@@ -11,8 +11,9 @@ Whatever a reward adds, the verdict alone decides whether a completion is wrong.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import OWN_MODULES, ConfigError, call_own
 from igpo_lightning.rewards.worker_pool import Verdict
 
 
@@ -75,7 +76,21 @@ def get_reward(name: str) -> Reward:
 def reward_parts(graded: Sequence[Graded], names: Sequence[str]) -> list[list[float]]:
     """The unweighted rewards of each completion, in the order of `names`."""
     rewards = [get_reward(name) for name in names]
-    return [[reward(item) for reward in rewards] for item in graded]
+    return [[_part(reward, item) for reward in rewards] for item in graded]
+
+
+def _part(reward: Reward, graded: Graded) -> float:
+    """One reward of one completion.
+
+    Raises:
+        ConfigError: A plugin's reward raised, or returned something else than a number.
+    """
+    expected = f"{reward.__name__}(graded) to return a finite number"
+    part = call_own(reward, expected, graded)
+    if not isinstance(part, Real):
+        file = reward.__module__.removeprefix(OWN_MODULES)
+        raise ConfigError(f"{file}: {reward.__name__} returned {part!r:.60}; expected {expected}")
+    return float(part)
 
 
 def combine_rewards(parts: Sequence[Sequence[float]], weights: Mapping[str, float]) -> list[float]:

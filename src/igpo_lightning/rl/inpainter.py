@@ -98,7 +98,7 @@ class Inpainter:
             return True
         if encoded.trace_ids is None:
             return False
-        return not self.is_too_long(encoded) or self.settings.long_traces != "skip"
+        return not self.is_too_long(encoded) or self.settings.overlong != "skip"
 
     def is_too_long(self, encoded: EncodedProblem) -> bool:
         """Whether a trace does not fit into a completion."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from igpo_lightning.errors import OWN_MODULES, ConfigError, call_own
 from igpo_lightning.rl.normalization import normalized_weights
 from igpo_lightning.settings import ObjectiveConfig
 from igpo_lightning.settings.objective import RATIOS
@@ -236,6 +237,25 @@ def weighted_log_likelihood(
 _TOKEN_RATIO = ObjectiveConfig(ratio="token", beta=0.0)
 
 
+def _token_terms(loss: str, *arguments: Tensor | ObjectiveConfig) -> TokenTerms:
+    """The terms of the objective of this name.
+
+    Raises:
+        ConfigError: A plugin's objective raised, or returned something else.
+    """
+    objective = OBJECTIVES[loss]
+    expected = (
+        f"{objective.__name__}(logp, old_logp, advantages, loss_mask, settings) to return "
+        "TokenTerms(gain, ratio, clipped), each [B, C]"
+    )
+    terms = call_own(objective, expected, *arguments)
+    if not isinstance(terms, TokenTerms):
+        file = objective.__module__.removeprefix(OWN_MODULES)
+        told = f"{file}: {objective.__name__} returned {type(terms).__name__}"
+        raise ConfigError(f"{told}; expected {expected}")
+    return terms
+
+
 def policy_loss(
     logp: Tensor,
     old_logp: Tensor,
@@ -277,7 +297,7 @@ def policy_loss(
         known = ", ".join(OBJECTIVES)
         raise ValueError(f"objective {settings.loss!r} is unknown; use one of {known}")
     covered = loss_mask if ratio_mask is None else ratio_mask
-    terms = OBJECTIVES[settings.loss](logp, old_logp, advantages[:, None], covered, settings)
+    terms = _token_terms(settings.loss, logp, old_logp, advantages[:, None], covered, settings)
     if weights is None:
         weights = token_weights(settings, loss_mask)
     value = -(terms.gain * weights).sum()

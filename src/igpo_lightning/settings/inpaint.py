@@ -10,7 +10,7 @@ EXTRA_SAMPLES = ("hinted", "plain")
 RATIO_SCHEDULES = ("constant", "linear", "cosine", "adaptive")
 CHOICES = ("random", "prefix", "suffix", "uncertain")
 PLACEMENTS = ("own", "stretched")
-LONG_TRACES = ("cut", "skip", "compress")
+OVERLONG = ("cut", "skip", "compress")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class InpaintConfig:
     tail: int = 30  # stretched: last positions of the completion that stay free, in tokens
     # hints leave out the final answer, and one that a hint holds all the same counts as wrong
     exclude_answer: bool = True  # (released: false)
-    long_traces: str = "cut"  # traces longer than the completion: cut | skip | compress
+    overlong: str = "cut"  # traces longer than the completion: cut | skip | compress
     noise: float = 0.0  # share of hint tokens replaced by others of the trace, in [0, 1]
     replace_fraction: float = 0.5  # lambda: at most floor(lambda * G) samples replaced (paper: 0.5)
 
@@ -55,7 +55,7 @@ class InpaintConfig:
             schedule=RATIO_SCHEDULES,
             choice=CHOICES,
             placement=PLACEMENTS,
-            long_traces=LONG_TRACES,
+            overlong=OVERLONG,
         )
         within(self, "inpaint", 0, 1, "ratio", "ratio_low", "ratio_high", "schedule_final")
         within(self, "inpaint", 0, 1, "noise", "replace_fraction")
@@ -66,9 +66,9 @@ class InpaintConfig:
             fix = f"is above inpaint.{high}={most}; give the smaller one first"
             require(least <= most, f"inpaint.{low}", least, fix)
         require(
-            self.placement != "stretched" or self.long_traces != "compress",
-            "inpaint.long_traces",
-            self.long_traces,
+            self.placement != "stretched" or self.overlong != "compress",
+            "inpaint.overlong",
+            self.overlong,
             "compresses own positions; with inpaint.placement=stretched use cut or skip",
         )
 

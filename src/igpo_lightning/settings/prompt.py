@@ -17,7 +17,7 @@ class PromptConfig:
     max_length: int = 600  # tokens of a prompt, chat template included (the paper: 600)
     long_prompts: str = "drop"  # what is longer: drop the problem | cut the question's beginning
     long_traces: str = "cut"  # longer than the completion: cut its end | drop the problem
-    chat: bool = True  # apply the tokenizer's chat template; false for base models
+    chat: bool | None = None  # apply the tokenizer's chat template; null: where it has one
 
     def __post_init__(self) -> None:
         """Refuse unknown names, and a prompt that asks nothing."""

@@ -140,7 +140,7 @@ class GenerateStage(StageConfig):
 
     def __post_init__(self) -> None:
         """Ask for a question."""
-        fix = "give the question, for example stage.prompt='A+3 B-2 from 12'"
+        fix = "give the question, for example stage.prompt='A+12 B-21 from 45'"
         require(bool(self.prompt), "stage.prompt", "''", fix)
         at_least(self, "stage", 0, "hint_position")
 

@@ -23,9 +23,12 @@ _FILES = {
 
 
 def run(config: Settings) -> dict[str, Any] | None:
-    """Say what the configured stage will cost, and run it; returns its headline numbers."""
+    """Say what the configured stage will cost, and run it; returns its headline numbers.
+
+    One completion costs nothing worth saying, so stage=generate says it on request alone.
+    """
     load_plugins(config)
-    if config.stage.planned:
+    if config.dry_run or (config.stage.planned and config.stage.name != "generate"):
         plan: dict[str, Any] = import_module("igpo_lightning.stages.plan").announce(config)
         if config.dry_run:
             return plan

@@ -24,6 +24,7 @@ from igpo_lightning.config import plain
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.lora import add_lora
+from igpo_lightning.reporting.visible import visible
 from igpo_lightning.rewards import GradingPool
 from igpo_lightning.runs import checkpoints, durable, resuming
 from igpo_lightning.runs.progress import StepBar
@@ -59,6 +60,9 @@ def save_resolved(config: Settings, folder: Path) -> None:
 def quiet_libraries() -> None:
     """Silence notices that a user can do nothing about."""
     name_killed_children()
+    # Lengths are ours to watch (prompt.max_length), and texts are decoded as they are.
+    for name in ("base", "tokenizers"):
+        logging.getLogger(f"transformers.tokenization_utils_{name}").setLevel(logging.ERROR)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -80,7 +84,14 @@ def quiet_libraries() -> None:
 
 def build_tokenizer(config: Settings) -> PreTrainedTokenizerFast:
     """The tokenizer that travels with the model."""
-    return load_tokenizer(config.model.path, config.model.mask_token)
+    tokenizer = load_tokenizer(config.model.path, config.model.mask_token)
+    if config.prompt.chat is None and not tokenizer.chat_template:
+        log.info(
+            "model.path=%s: its tokenizer has no chat template, so prompts are the bare text of "
+            "prompt.user",
+            visible(config.model.path),
+        )
+    return tokenizer
 
 
 def build_backbone(config: Settings, device: str = "cpu") -> BackboneModule:

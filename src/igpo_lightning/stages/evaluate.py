@@ -18,7 +18,7 @@ from igpo_lightning.reporting.tables import print_eval_table
 from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import Settings
 from igpo_lightning.stages import build
-from igpo_lightning.stages.problems import encode, read_problems
+from igpo_lightning.stages.problems import encode, name_asked, read_problems
 
 _HARNESS_TASK = "gsm8k"  # the benchmark that lm-evaluation-harness is compared on
 
@@ -29,10 +29,10 @@ def run(config: Settings) -> dict[str, Any]:
     folder = build.run_folder()
     tokenizer = build.build_tokenizer(config)
     problems = read_problems(config, config.eval.split)
-    held_out = encode(config, problems[: config.eval.limit], tokenizer)
+    asked = encode(config, problems[: config.eval.limit], tokenizer)
     build.save_resolved(config, folder)
     backbone, trainer = build.build_backbone(config), build.build_trainer(config)
-    evaluation = evaluate(config, held_out, backbone, tokenizer, trainer)
+    evaluation = evaluate(config, asked, backbone, tokenizer, trainer)
     if not trainer.is_global_zero:
         return {}
     summary = keep(config, folder, evaluation)
@@ -61,4 +61,4 @@ def keep(config: Settings, folder: Path, evaluation: Evaluation) -> dict[str, An
     SampleFile(folder / "samples.jsonl").write(evaluation.samples)
     compared = config.data.name == _HARNESS_TASK and evaluation.samples
     harness = harness_summary(evaluation.samples) if compared else {}
-    return write_summary(folder, before=None, after=evaluation.accuracy, harness=harness)
+    return write_summary(folder, None, evaluation.accuracy, name_asked(config), harness)

@@ -62,8 +62,8 @@ def run(config: Settings) -> dict[str, Any]:
         model = build.build_backbone(first), build.build_tokenizer(first)
     for part in parts:
         if model is not None and part.name not in results:
-            held_out = problems[part.benchmark][: config.eval.limit]
-            results[part.name] = measure(part, folder / part.name, held_out, *model, trainer)
+            asked = problems[part.benchmark][: config.eval.limit]
+            results[part.name] = measure(part, folder / part.name, asked, *model, trainer)
         if trainer.is_global_zero:
             log.info("%s: %s", part.name, Accuracy(**results[part.name]["after"]))
     if not trainer.is_global_zero:

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.collate import TraceLayout
 from igpo_lightning.data.datamodules import TraceData
+from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.data.synthetic import arithmetic_sft_example
 from igpo_lightning.errors import ConfigError
@@ -24,6 +25,7 @@ from igpo_lightning.stages.evaluate import evaluate
 from igpo_lightning.stages.problems import (
     encode,
     example_stream,
+    name_evaluated,
     read_problems,
     with_traces,
 )
@@ -67,7 +69,7 @@ def trace_layout(config: Settings, backbone: BackboneModule) -> TraceLayout:
 
 
 def training_stream(
-    config: Settings, tokenizer: PreTrainedTokenizerFast
+    config: Settings, problems: list[Problem], tokenizer: PreTrainedTokenizerFast
 ) -> Callable[[int], EncodedProblem]:
     """The endless stream of training examples: generated, or reshuffled epochs of a data set."""
     if is_generated(config):
@@ -81,7 +83,7 @@ def training_stream(
         )
         return lambda i: encode_problem(make(i, progress=i / total), tokenizer, config.prompt)
     length = completion_length(config)
-    examples = encode(config, read_problems(config, "train"), tokenizer, max_trace=length)
+    examples = encode(config, problems, tokenizer, max_trace=length)
     return example_stream(config, with_traces(examples, config.data.name))
 
 
@@ -94,7 +96,8 @@ def run(config: Settings) -> dict[str, Any]:
     if done is not None:
         return done
     tokenizer = build.build_tokenizer(config)
-    stream = training_stream(config, tokenizer)
+    train = [] if is_generated(config) else read_problems(config, "train")
+    stream = training_stream(config, train, tokenizer)
     validation = with_traces(
         encode(
             config,
@@ -104,6 +107,10 @@ def run(config: Settings) -> dict[str, Any]:
         ),
         config.data.name,
     )
+    # Read before hours are spent: the split may be nowhere to be found.
+    problems = read_problems(config, config.eval.split) if stage.eval_after else []
+    evaluated_on = name_evaluated(config, train, problems) if problems else None
+    asked = encode(config, problems[: config.eval.limit], tokenizer) if problems else []
     build.save_resolved(config, folder)
 
     backbone = build.build_backbone(config)
@@ -135,9 +142,7 @@ def run(config: Settings) -> dict[str, Any]:
     trainer.fit(module, datamodule=traces, ckpt_path=resume.checkpoint, weights_only=True)
     after, steps = None, trainer.global_step  # which the module of the evaluation does not count
     if stage.eval_after:
-        problems = read_problems(config, config.eval.split, config.eval.limit)
-        held_out = encode(config, problems, tokenizer)
-        evaluation = evaluate(config, held_out, backbone, tokenizer, trainer)
+        evaluation = evaluate(config, asked, backbone, tokenizer, trainer)
         SampleFile(folder / "eval_after.jsonl").write(evaluation.samples)
         evaluation.log(trainer.loggers, steps)
         after = evaluation.accuracy
@@ -145,7 +150,7 @@ def run(config: Settings) -> dict[str, Any]:
     if not trainer.is_global_zero:
         return {}
     plot_sft_curves(folder)
-    summary = write_summary(folder, before=None, after=after)
+    summary = write_summary(folder, None, after, evaluated_on)
     log_results(trainer.loggers, config, summary, folder / CURVES_FILE)
     print_sft_table(folder, summary)
     return summary

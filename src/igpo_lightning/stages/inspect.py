@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.overlap import Shared, find_overlap
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
-from igpo_lightning.data.sources import SplitNotFoundError
+from igpo_lightning.data.sources import SplitNotFoundError, divided_file
 from igpo_lightning.reporting.lengths import (
     LENGTHS_FILE,
     LengthSummary,
@@ -52,6 +52,7 @@ def run(config: Settings) -> dict[str, Any]:
     }
     numbers = {split: _numbers(rows, limits) for split, rows in splits.items()}
     console.print(_table(config, numbers))
+    console.print(_division(data))
     for what, by_split in lengths.items():
         for split, values in by_split.items():
             if values:
@@ -156,11 +157,23 @@ def _percent(part: int, whole: int) -> str:
     return f"{part} ({100 * part / whole:.1f} %)"
 
 
+def _division(data: DataConfig) -> Text:
+    """Whether test is a split of its own; nothing where it is."""
+    file = None if data.test_from is not None else divided_file(data)
+    if file is None:
+        return Text()
+    held = f"the share held out of {file.name} (data.validation_share={data.validation_share:g})"
+    if data.validation_share == 0:
+        held = f"every row of {file.name}, so an evaluation asks training problems"
+    return Text(visible(f"no test split: validation and test are {held}"), style="yellow")
+
+
 def _overlap(data: DataConfig, splits: dict[str, list[EncodedProblem]]) -> dict[str, list[Shared]]:
     """What train and validation share with the evaluation sets."""
     training = [split for split in splits if split != "test"]
-    sets = evaluation_sets(data) if training else {}
-    return {s: find_overlap([e.problem for e in splits[s]], sets) for s in training}
+    return {
+        s: find_overlap([e.problem for e in splits[s]], evaluation_sets(data, s)) for s in training
+    }
 
 
 def _overlap_text(

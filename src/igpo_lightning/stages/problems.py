@@ -9,20 +9,27 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.config import named_data
 from igpo_lightning.data.mixtures import Part, mixture_index
-from igpo_lightning.data.overlap import Shared, find_overlap, without_overlap
+from igpo_lightning.data.overlap import (
+    HELD_OUT,
+    TRAINED,
+    Shared,
+    evaluated_on,
+    find_overlap,
+    without_overlap,
+)
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import (
     EncodedProblem,
     EncodingCounts,
     encode_problems,
 )
-from igpo_lightning.data.sources import SplitNotFoundError, load_problems
+from igpo_lightning.data.sources import SplitNotFoundError, divided_file, load_problems
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.rewards.puzzles import is_solved
 from igpo_lightning.rewards.released import same_string
 from igpo_lightning.rewards.worker import Grader
-from igpo_lightning.settings import DataConfig, PromptConfig, Settings
+from igpo_lightning.settings import DataConfig, PromptConfig, RLStage, Settings, SFTStage
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +40,56 @@ def read_problems(config: Settings, split: str, limit: int | None = None) -> lis
     Those of train and validation are compared with the evaluation sets, as `data.overlap` says.
     """
     data = config.data
-    problems = read_split(data, split) if split == "test" else read_training(data, split)
-    return problems[:limit]
+    if split != "test":
+        return read_training(data, split)[:limit]
+    if not isinstance(config.stage, RLStage | SFTStage):
+        data = _undivided(data)  # nothing is trained on, so nothing needs to be held out
+    return read_split(data, split)[:limit]
+
+
+def _undivided(data: DataConfig) -> DataConfig:
+    """The source with every row of its one file in test."""
+    return replace(data, validation_share=0.0)
+
+
+def name_evaluated(config: Settings, train: Sequence[Problem], problems: Sequence[Problem]) -> str:
+    """What a training run's evaluation asks, in words; says where that is no split of its own.
+
+    Args:
+        config: Of the run.
+        train: What it trains on.
+        problems: The split that it evaluates on, before `eval.limit`.
+    """
+    data, file = config.data, divided_file(config.data)
+    words = evaluated_on(problems[: config.eval.limit], train)
+    if words != HELD_OUT:
+        log.warning(
+            "data=%s: the evaluation asks %s, so its accuracy does not show what is learned for "
+            "new problems; see data.validation_share",
+            data.name,
+            words,
+        )
+    elif file is not None and data.test_from is None:
+        log.info(
+            "data=%s: %s has no test split: %d of its %d problems are held out, %d are trained on "
+            "(data.validation_share=%g)",
+            data.name,
+            file.name,
+            len(problems),
+            len(train) + len(problems),
+            len(train),
+            data.validation_share,
+        )
+        words += f" of {visible(file.name)}"
+    return words
+
+
+def name_asked(config: Settings) -> str:
+    """What a run that trains nothing asks, in words: it cannot know what its model has seen."""
+    file = divided_file(config.data)
+    if config.eval.split == "test" and file is not None and config.data.test_from is None:
+        return f"problems of {visible(file.name)}"
+    return {"train": TRAINED}.get(config.eval.split, f"{config.eval.split} problems")
 
 
 def read_split(data: DataConfig, split: str) -> list[Problem]:
@@ -60,7 +115,7 @@ def read_training(data: DataConfig, split: str = "train") -> list[Problem]:
     problems = read_split(data, split)
     if data.overlap == "ignore":
         return problems
-    shared = find_overlap(problems, evaluation_sets(data))
+    shared = find_overlap(problems, evaluation_sets(data, split))
     if not shared:
         return problems
     kept = without_overlap(problems, shared)
@@ -90,12 +145,15 @@ def describe_overlap(data: DataConfig, split: str, total: int, shared: Sequence[
     )
 
 
-def evaluation_sets(data: DataConfig) -> dict[str, list[Problem]]:
-    """Evaluation sets by name, to compare training problems with; says which were not found."""
+def evaluation_sets(data: DataConfig, split: str) -> dict[str, list[Problem]]:
+    """Evaluation sets by name, to compare a split with; says which were not found.
+
+    One file's validation rows are its test rows, so they are not compared with themselves.
+    """
     sets: dict[str, list[Problem]] = {}
-    one_file = data.path is not None and "{split}" not in data.path
-    wanted = {} if one_file else {data.test_from or data.name: data}
-    wanted |= {name: named_data(name, "data.against") for name in data.against}
+    same = split == "validation" and data.test_from is None and divided_file(data) is not None
+    wanted = {} if same else {data.test_from or data.name: data}
+    wanted |= {name: _undivided(named_data(name, "data.against")) for name in data.against}
     for name, source in wanted.items():
         try:
             sets[name] = read_split(source, "test")
@@ -141,7 +199,7 @@ def encode(
         tokenizer: The model's.
         max_trace: Tokens of a training completion; None for problems that are only asked.
         cut: False only counts the traces that `prompt.long_traces=cut` would cut: hints take what
-            they need of a trace (inpaint.long_traces).
+            they need of a trace (inpaint.overlong).
 
     Raises:
         ConfigError: None is left.
@@ -166,7 +224,7 @@ def describe_lengths(
     lines = []
     done = {"drop": "dropped", "cut": "cut"}
     kept = keep_long and form.long_traces == "cut"
-    traces = "see inpaint.long_traces" if kept else done[form.long_traces]
+    traces = "see inpaint.overlong" if kept else done[form.long_traces]
     if counts.long_prompts:
         lines.append(
             f"{counts.long_prompts} of {counts.problems} prompts longer than "

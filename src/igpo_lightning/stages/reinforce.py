@@ -16,7 +16,7 @@ from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import RLStage, Settings
 from igpo_lightning.stages import build
 from igpo_lightning.stages.finite_weights import require_finite
-from igpo_lightning.stages.problems import encode, example_stream, read_problems
+from igpo_lightning.stages.problems import encode, example_stream, name_evaluated, read_problems
 
 
 def run(config: Settings) -> dict[str, Any]:
@@ -29,11 +29,13 @@ def run(config: Settings) -> dict[str, Any]:
     if done is not None:
         return done
     tokenizer = build.build_tokenizer(config)
-    # Long traces are inpaint.long_traces' business, unless their problems are not wanted at all.
+    # Long traces are inpaint.overlong' business, unless their problems are not wanted at all.
     length = config.sampler.completion_length
-    train = encode(config, read_problems(config, "train"), tokenizer, length, cut=False)
+    train_problems = read_problems(config, "train")
+    train = encode(config, train_problems, tokenizer, length, cut=False)
     problems = read_problems(config, config.eval.split)
-    held_out = encode(config, problems[: config.eval.limit], tokenizer)
+    evaluated_on = name_evaluated(config, train_problems, problems)
+    asked = encode(config, problems[: config.eval.limit], tokenizer)
     build.save_resolved(config, folder)
 
     samples = SampleFile(folder / "samples.jsonl")
@@ -50,10 +52,10 @@ def run(config: Settings) -> dict[str, Any]:
     trainer = build.build_trainer(config, pace, resume)
     if trainer.is_global_zero:
         resuming.forget_after(samples.path, resume.global_step // stage.inner_updates)
-    evaluation = EvaluationData(held_out, config.eval.samples, config.eval.batch_size)
+    evaluation = EvaluationData(asked, config.eval.samples, config.eval.batch_size)
     rollouts = RolloutData(
         example_stream(config, train),
-        held_out if stage.eval_every else [],
+        asked if stage.eval_every else [],
         config.eval.samples,
         config.eval.batch_size,
         stage.steps,
@@ -86,7 +88,11 @@ def run(config: Settings) -> dict[str, Any]:
     if not trainer.is_global_zero:
         return {}
     summary = write_summary(
-        folder, before[0], after[0], sampled=(before[1], after[1]) if stage.eval_sampled else None
+        folder,
+        before[0],
+        after[0],
+        evaluated_on,
+        sampled=(before[1], after[1]) if stage.eval_sampled else None,
     )
     plot_rl_curves(folder)
     log_results(trainer.loggers, config, summary, folder / CURVES_FILE)

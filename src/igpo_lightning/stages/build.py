@@ -59,6 +59,7 @@ def save_resolved(config: Settings, folder: Path) -> None:
 def quiet_libraries() -> None:
     """Silence notices that a user can do nothing about."""
     name_killed_children()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to the hub
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
         logging.getLogger(name).setLevel(logging.WARNING)

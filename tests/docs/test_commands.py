@@ -33,6 +33,7 @@ ONLY_COMPOSED = {
     "torchrun": "needs other machines or GPUs; tests/distributed starts ranks as torchrun does",
     "hydra/launcher=slurm": "needs a Slurm cluster",
     "model=hf": "downloads a checkpoint",
+    "stage.hub=": "uploads; tests/stages/test_push.py uploads to a stand-in hub",
     "experiment=eval_paper model=llada_8b": "needs weights and a GPU; a suite has no plan",
     "rewriter=endpoint": "needs a server; tests/rewriting/test_rewriting_serve.py runs one",
     "runs/igpo_llada/export": "is there once an 8B model has been trained",

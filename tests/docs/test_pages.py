@@ -94,4 +94,4 @@ def test_the_names_of_a_room_are_explained(room: str) -> None:
     }[room]
     for name in public:
         assert name in getattr(igpo_lightning, room).__all__
-        assert f"`{name}" in text or f"@{name}" in text, name
+        assert re.search(rf"[`@.]{name}\b", text), name

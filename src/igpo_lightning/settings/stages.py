@@ -1,5 +1,6 @@
 """What each stage is given beside the groups; the first field names it on the command line."""
 
+import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -208,6 +209,13 @@ class ExportStage(StageConfig):
 
     name: str = "export"
     output: str | None = None  # folder to write; null for export/ in this stage's own run folder
+    hub: str | None = None  # owner/name: upload the folder with a model card; needs a login
+    private: bool = True  # whether a repository that hub creates is private
+
+    def __post_init__(self) -> None:
+        """Refuse a name that no repository can have."""
+        fits = self.hub is None or re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub) is not None
+        require(fits, "stage.hub", self.hub, "give owner/name, for example me/igpo-llada")
 
 
 @dataclass(frozen=True)

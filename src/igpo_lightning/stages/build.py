@@ -63,6 +63,7 @@ def quiet_libraries() -> None:
     # Lengths are ours to watch (prompt.max_length), and texts are decoded as they are.
     for name in ("base", "tokenizers"):
         logging.getLogger(f"transformers.tokenization_utils_{name}").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request to the hub
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -11,10 +11,13 @@ from igpo_lightning.distributed import read_sharded
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import save_export
 from igpo_lightning.models.checkpoint import report_misfits
+from igpo_lightning.reporting.model_card import model_card
+from igpo_lightning.reporting.run_data import read_run
 from igpo_lightning.runs import durable, untrusted
 from igpo_lightning.settings import ExportStage, Settings
 from igpo_lightning.stages import build
 from igpo_lightning.stages.finite_weights import require_finite
+from igpo_lightning.stages.push import push, require_token
 
 PREFIX = "backbone."  # of the model within the LightningModules
 
@@ -68,6 +71,8 @@ def run(config: Settings) -> dict[str, Any]:
     assert isinstance(stage, ExportStage)
     assert config.checkpoint is not None
     checkpoint = Path(config.checkpoint)
+    if stage.hub is not None:
+        require_token(stage.hub)
     weights = read_weights(checkpoint)
     of_run = run_settings(checkpoint, config)
     model = build.build_backbone(of_run, device="meta")
@@ -88,5 +93,12 @@ def run(config: Settings) -> dict[str, Any]:
     require_finite(weights.items(), folder)
     with durable.new_folder(folder) as partial:
         save_export(model, build.build_tokenizer(of_run), partial, own | weights)
+        if stage.hub is not None:
+            card = model_card(read_run(checkpoint.resolve().parent.parent))
+            (partial / "README.md").write_text(card, encoding="utf-8")
     print(f"{checkpoint} as a model's folder in {folder}")
-    return {"export": str(folder)}
+    if stage.hub is None:
+        return {"export": str(folder)}
+    address = push(folder, stage.hub, stage.private)
+    print(f"uploaded to {address}")
+    return {"export": str(folder), "hub": address}

@@ -13,7 +13,7 @@ from rich.table import Table
 from igpo_lightning.diffusion.head_scores import CHUNK_ELEMENTS
 from igpo_lightning.diffusion.token_choice import CHUNK, HEAD_CHUNK
 from igpo_lightning.evaluation.measurements import measurements
-from igpo_lightning.models.checkpoint import shard_bytes
+from igpo_lightning.models.checkpoint import LARGEST_SHARD, shard_bytes
 from igpo_lightning.models.memory import Plan, Workload, bytes_of, gathered_bytes, make_plan
 from igpo_lightning.settings import EvalSuiteStage, RewriteStage, RLStage, Settings, SFTStage
 from igpo_lightning.stages import build, cost
@@ -25,7 +25,11 @@ def workload(config: Settings, vocab_size: int) -> Workload:
     stage, trainer = config.stage, config.trainer
     devices, on_gpu = trainer.world_size, trainer.accelerator == "gpu"
     rollout_rows, train_rows, train_length, checkpoints = 0, 0, None, 0
-    evaluation_rows = config.eval.batch_size if cost.evaluations(config) else 0
+    evaluation_rows = 0
+    if cost.evaluations(config):
+        problems, known = cost.evaluation_problems(config)
+        answers = -(-problems * config.eval.samples // devices)
+        evaluation_rows = min(config.eval.batch_size, answers) if known else config.eval.batch_size
     if isinstance(stage, RLStage):
         rows = stage.prompts_per_step // devices * stage.group_size
         rollout_rows = min(stage.rollout_batch_size, rows)
@@ -49,6 +53,8 @@ def workload(config: Settings, vocab_size: int) -> Workload:
     if stage.name == "sft":
         length = train_length or config.sampler.completion_length
         train_logits = 3 * train_rows * length * vocab_size
+    # Beside a GPU the host is another machine's: there an export takes smaller shards if it must.
+    shard = LARGEST_SHARD if on_gpu else shard_bytes()
     return Workload(
         prompt_length=config.prompt.max_length,
         completion_length=config.sampler.completion_length,
@@ -71,7 +77,7 @@ def workload(config: Settings, vocab_size: int) -> Workload:
         on_gpu=on_gpu,
         local=trainer.devices,
         checkpoints=checkpoints,
-        shard_bytes=shard_bytes() if train_rows else 0,
+        shard_bytes=shard if train_rows else 0,
     )
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from urllib.parse import urlparse
 
 import torch
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 from igpo_lightning.models.cpu_memory import available_bytes
@@ -52,10 +51,10 @@ def requirements(extra: str | None = None) -> list[Requirement]:
 def _is_of(needed: Requirement, extra: str | None) -> bool:
     if needed.marker is None:
         return extra is None
-    plain = needed.marker.evaluate({**default_environment(), "extra": ""})
+    plain = needed.marker.evaluate({"extra": ""})
     if extra is None or plain:
         return plain and extra is None
-    return needed.marker.evaluate({**default_environment(), "extra": extra})
+    return needed.marker.evaluate({"extra": extra})
 
 
 def versions(site: Site) -> Finding:

@@ -87,32 +87,42 @@ SAMPLER = SamplerConfig(completion_length=32, block_length=16, steps=16)
 
 def sampler_model(device: torch.device) -> TinyBackbone:
     """Small, with logits so far apart that rounding decides nothing."""
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96}
-    model = TinyBackbone(TinyConfig(vocab_size=VOCAB, initializer_range=0.3, **sizes))
+    config = TinyConfig(
+        vocab_size=VOCAB,
+        hidden_size=64,
+        num_hidden_layers=2,
+        intermediate_size=96,
+        initializer_range=0.3,
+    )
+    model = TinyBackbone(config)
     model.initialize(torch.Generator().manual_seed(0))
-    return model.eval().to(device)
+    model.train(False)
+    torch.nn.Module.to(model, device)  # that of transformers hides its arguments from type checks
+    return model
 
 
-def _prompts(device: torch.device) -> dict[str, Tensor]:
+def _prompts(device: torch.device) -> tuple[Tensor, Tensor]:
     ids, mask = _inputs()
-    return {"prompt_ids": ids.to(device), "prompt_mask": mask.to(device)}
+    return ids.to(device), mask.to(device)
 
 
 def sampler(site: Site) -> Finding:
     """Tokens of the fast sampler against the published loop, greedy and drawn, on the device."""
     model, keys = sampler_model(site.device), row_keys([1, 2, 3], site.device)
+    ids, mask = _prompts(site.device)
     equal = {}
     for temperature in (0.0, 1.0):
         config = replace(SAMPLER, temperature=temperature)
-        ours = denoise(model, config=config, keys=keys, **_prompts(site.device)).completion_ids
+        ours = denoise(model, ids, config, prompt_mask=mask, keys=keys).completion_ids
         plain, _ = plain_denoise(
             model,
+            ids,
+            prompt_mask=mask,
             completion_length=config.completion_length,
             block_length=config.block_length,
             steps=config.steps,
             draws=keyed_draws(keys, config.completion_length),
             temperature=temperature,
-            **_prompts(site.device),
         )
         equal[f"temperature {temperature:g}"] = float((ours == plain).float().mean())
     said = ", ".join(f"{share:.1%} at {name}" for name, share in equal.items())
@@ -124,11 +134,12 @@ def sampler(site: Site) -> Finding:
 
 def _compiled(site: Site, choice: str) -> Finding:
     model = sampler_model(site.device)
-    config, given = replace(SAMPLER, compile=choice), _prompts(site.device)
-    expected = denoise(model, config=SAMPLER, **given).completion_ids
-    equal = float(
-        (denoise(model, config=config, **given).completion_ids == expected).float().mean()
+    ids, mask = _prompts(site.device)
+    plain, compiled = (
+        denoise(model, ids, config, prompt_mask=mask).completion_ids
+        for config in (SAMPLER, replace(SAMPLER, compile=choice))
     )
+    equal = float((plain == compiled).float().mean())
     if equal < 1:
         fix = "set sampler.compile=none"
         return Finding(FAILED, f"{equal:.1%} of the tokens are equal", fix, {"equal": equal})

@@ -84,6 +84,8 @@ def rl_step(site: Site, trainer: tuple[str, ...], more: tuple[str, ...]) -> Find
 
 def steps(on_gpu: bool, gpus: int) -> dict[str, Check]:
     """A check for each way to train, with all weights and with adapters."""
+    several: tuple[str, ...]
+    ways: dict[str, tuple[str, ...]]
     if on_gpu:
         several = (f"trainer.devices={gpus}", f"stage.prompts_per_step={2 * gpus}")
         ways = {"gpu": ("trainer=gpu",)}

@@ -58,7 +58,9 @@ def middle_model(size: Size, device: torch.device) -> TinyBackbone:
         intermediate_size=3 * size.width,
     )
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    return TinyBackbone(config).to(device, dtype)
+    model = TinyBackbone(config)
+    torch.nn.Module.to(model, device, dtype)  # see numerics.py
+    return model
 
 
 def _update(model: TinyBackbone, size: Size) -> None:
@@ -76,7 +78,8 @@ def _update(model: TinyBackbone, size: Size) -> None:
         live_mask=everywhere,
     )
     model.zero_grad()
-    token_scores(model, ids[:, : size.prompt], completion, inputs).logp.mean().backward()
+    loss: Tensor = token_scores(model, ids[:, : size.prompt], completion, inputs).logp.mean()
+    torch.autograd.backward(loss)
 
 
 def _wait(device: torch.device) -> None:
@@ -156,7 +159,7 @@ def speed(site: Site) -> Finding:
     prompts = prompts.to(device)
 
     def sample() -> Tensor:
-        return denoise(model.eval(), prompts, config).completion_ids
+        return denoise(model.train(False), prompts, config).completion_ids
 
     sampling = seconds_of(sample, device)
     updating = seconds_of(lambda: _update(model.train(), size), device)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from igpo_lightning.errors import ConfigError, RunError
-from igpo_lightning.models.loading import NATIVE
+from igpo_lightning.models.loading import ARCHITECTURES
 from igpo_lightning.settings import DoctorStage, Settings, TrainerConfig
 from igpo_lightning.stages import doctor
 from igpo_lightning.stages.checkup import environment, numerics, processes, speed
@@ -134,19 +134,19 @@ def test_the_plan_of_the_configured_model(site: Site) -> None:
 
 def test_every_bundled_architecture_is_compared() -> None:
     names = [name for name, _ in numerics.small_backbones()]
-    assert set(names) >= {"igpo_tiny", "llada", "Dream"}
-    assert set(names) <= set(NATIVE)
+    assert set(names) == {"tiny", *(file.stem for file in ARCHITECTURES.glob("*.json"))}
+    assert {"llada_8b", "dream_7b", "illada_8b", "sdar_8b"} < set(names)
 
 
 def test_logits_agree_and_wrong_ones_are_found(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     finding = numerics.logits(site)
     assert finding.verdict == "ok"
-    assert finding.numbers["llada float32"] < 1e-5 < finding.numbers["llada bfloat16"] < 0.1
+    assert finding.numbers["llada_8b float32"] < 1e-5 < finding.numbers["llada_8b bfloat16"] < 0.1
     # A device whose float32 products keep 11 bits, as TF32 does.
     monkeypatch.setitem(numerics.ALLOWED, torch.float32, 1e-9)
     wrong = numerics.logits(site)
     assert wrong.verdict == "failed"
-    assert "llada float32" in wrong.said
+    assert "llada_8b float32" in wrong.said
 
 
 def test_sampler_tokens_equal_the_plain_loops(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,22 +30,27 @@ SMALL = {
     **dict.fromkeys(("num_key_value_heads", "n_kv_heads"), 2),
     **dict.fromkeys(("vocab_size", "embedding_size"), VOCAB),
     **dict.fromkeys(("init_std", "initializer_range"), 0.2),
-    **{"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
+    **{"head_dim": 16, "moe_intermediate_size": 32},
+    # All experts work on each token: bfloat16 would choose others than float32 in near ties.
+    **{"num_experts": 4, "num_experts_per_tok": 4, "n_group": 1, "topk_group": 1},
 }
+TOKENS = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
 # Norm of the difference over the norm. float32 keeps 24 bits and bfloat16 8; TF32 would keep 11.
 ALLOWED = {torch.float32: 1e-4, torch.bfloat16: 0.1}
 
 
 def small_backbones() -> Iterator[tuple[str, BackboneModule]]:
     """A small random backbone of every native architecture whose config.json is bundled."""
-    raws: list[dict[str, Any]] = [TinyConfig().to_dict() | {"model_type": TinyConfig.model_type}]
-    raws += [json.loads(file.read_text()) for file in sorted(ARCHITECTURES.glob("*.json"))]
-    for raw in raws:
-        small = raw | {name: size for name, size in SMALL.items() if name in raw}
+    tiny: dict[str, Any] = TinyConfig().to_dict() | {"model_type": TinyConfig.model_type}
+    raws = {"tiny": tiny} | {
+        file.stem: json.loads(file.read_text()) for file in sorted(ARCHITECTURES.glob("*.json"))
+    }
+    for name, raw in raws.items():
+        small = raw | {key: size for key, size in SMALL.items() if key in raw} | TOKENS
         read, build = NATIVE[small["model_type"]]
-        model = build(read(small), token_ids("doctor", small), small)
+        model = build(read(small), token_ids(name, {"config.json": small}), small)
         model.initialize(torch.Generator().manual_seed(0))
-        yield small["model_type"], model.eval()
+        yield name, model.eval()
 
 
 def _inputs() -> tuple[Tensor, Tensor]:

@@ -13,14 +13,15 @@ from igpo_lightning.stages.problems import read_problems
 
 
 def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:
-    """Its test split is the whole file; of its train split the validation rows are gone."""
+    """One file gives a share to its evaluation: no row is in both, and none is lost."""
     file = tmp_path / "own.jsonl"
     rows = [{"question": f"{i} + 1?", "answer": str(i + 1)} for i in range(20)]
     file.write_text("\n".join(map(json.dumps, rows)))
-    assert [p.answer for p in load_problems(str(file), "test")] == [str(i + 1) for i in range(20)]
-    train, validation = (load_problems(str(file), split) for split in ("train", "validation"))
-    assert validation
-    assert len(train) + len(validation) == 20
+    train, test = (load_problems(str(file), split) for split in ("train", "test"))
+    assert train
+    assert test
+    assert {int(p.answer) for p in train + test} == set(range(1, 21))
+    assert len(train) + len(test) == 20
 
 
 def test_a_name_is_that_of_a_data_configuration() -> None:

@@ -34,7 +34,7 @@ ONLY_COMPOSED = {
     "hydra/launcher=slurm": "needs a Slurm cluster",
     "model=hf": "downloads a checkpoint",
     "stage.hub=": "uploads; tests/stages/test_push.py uploads to a stand-in hub",
-    "experiment=eval_paper model=llada_8b": "needs weights and a GPU; a suite has no plan",
+    "stage=doctor": "takes minutes; tests/stages/test_doctor.py makes its checks",
     "rewriter=endpoint": "needs a server; tests/rewriting/test_rewriting_serve.py runs one",
     "runs/igpo_llada/export": "is there once an 8B model has been trained",
     "sweep=hint_ratio": "has 35 runs; tests/reporting/test_sweep_command.py runs a sweep",

@@ -89,6 +89,9 @@ def inherited(file: Path) -> set[str]:
     values = yaml.safe_load(file.read_text()) or {}
     keys = {"sampler.stop_after_eos"}  # conf/sampler/paper.yaml, which the root selects
     for item in values.get("defaults", []):
+        if isinstance(item, dict) and "optional /sizes" in item:
+            sizes = [yaml.safe_load(f.read_text()) or {} for f in (CONF / "sizes").rglob("*.yaml")]
+            keys |= {".".join(path) for content in sizes for path in paths(content)}
         if isinstance(item, dict) and "override /model" in item:
             item = f"../model/{item['override /model']}"
         parent = file.parent / f"{item}.yaml"

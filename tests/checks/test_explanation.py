@@ -88,6 +88,7 @@ def test_an_invalid_run_of_a_sweep_is_refused_before_the_first_one(folder: Path)
     assert not list(folder.glob("sweep/*/config.yaml"))
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_said_within_seconds(folder: Path) -> None:
     began = time.monotonic()
     # A port that nothing listens on; a name that does not resolve takes the same way.

@@ -81,7 +81,7 @@ def test_inspect(name: str) -> None:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_tables(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    print_eval_table(Path("run[1]"), ATTACKS[name], {"after": None}, [], 1)
+    print_eval_table(Path("run[1]"), ATTACKS[name], {"before": None, "after": None}, [], 1)
     printed = capsys.readouterr().out
     assert harmless(printed)
     assert "run[1]" in printed

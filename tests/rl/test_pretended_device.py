@@ -35,6 +35,7 @@ READS = {
         *_SAMPLING,
         *("rl/injection.py:plan_replacements", "rl/inpainter.py:all_wrong_share"),
         *("rl/inpainter.py:inpaint", "rl/inpainter.py:sample_extra"),
+        "rl/sampler.py:refuse_given",
     },
     "scoring": {
         *("diffusion/likelihood.py:token_scores", "diffusion/noise.py:fold"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import transformers
 
@@ -33,6 +34,7 @@ def modernbert(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_modernbert_trains_on_the_bare_text(tmp_path: Path) -> None:
     data = tmp_path / "gsm8k.jsonl"
     rows = [{"question": f"What is {i}+1?", "answer": str(i + 1)} for i in range(8)]

@@ -76,6 +76,7 @@ def test_an_evaluation_alone_asks_every_row(tmp_path: Path) -> None:
     assert name_asked(config("stage=eval", "eval.split=train")) == "training problems"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "words"), [("0.05", "held-out"), ("0", "training")])
 def test_table_summary_report_and_overlap_agree(tmp_path: Path, share: str, words: str) -> None:
     source = str(Path(igpo_lightning.__file__).parents[1])

@@ -1,8 +1,7 @@
 """A rollout made ready for its updates: masks, old and reference scores, and what counts."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -178,14 +177,11 @@ class Scorer:
         self, batch: PromptBatch, rollout: Rollout, advantages: Tensor, live: Tensor
     ) -> MaskedInputs:
         """The masks under which old, new and reference policy are all scored."""
-        size, likelihood = rollout.group_size, self.settings.likelihood
-        if likelihood.shrink is not None:  # as many slices as the sampler's steps can fill
-            slices = math.ceil(self.settings.sampler.steps / likelihood.shrink)
-            likelihood = replace(likelihood, slices=slices)
+        size, settings = rollout.group_size, self.settings
         problems = repeated(batch.problems, size)
         seeds = row_seeds(self.settings.seed, batch.step, problems, size, "masks")
         return draw_masked_inputs(
-            likelihood,
+            settings.likelihood.for_sampler(settings.sampler.steps),
             rollout.completion_ids,
             keys=row_keys(seeds, rollout.completion_ids.device),
             hint_mask=rollout.hint_mask,

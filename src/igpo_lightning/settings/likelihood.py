@@ -1,6 +1,7 @@
 """How a completion's log-likelihood is estimated."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from igpo_lightning.settings.rules import at_least, choice, require, within
 
@@ -60,6 +61,12 @@ class LikelihoodConfig:
             self.samples,
             "must be even with likelihood.coupling=antithetic, whose masks come in pairs",
         )
+
+    def for_sampler(self, steps: int) -> "LikelihoodConfig":
+        """With `shrink`: as many slices as that number of denoising steps can fill."""
+        if self.shrink is None:
+            return self
+        return replace(self, slices=math.ceil(steps / self.shrink))
 
     @property
     def pairs_samples(self) -> bool:

@@ -102,16 +102,16 @@ def rollout_flops(config: Settings, plan: Plan, work: Workload) -> float:
 
 def masked_inputs(config: Settings) -> int:
     """N, forward passes that a likelihood takes of a row."""
-    length = config.sampler.completion_length
+    length, steps = config.sampler.completion_length, config.sampler.steps
     row = torch.zeros(1, length, dtype=torch.long)
     everywhere = torch.ones_like(row, dtype=torch.bool)
     inputs = draw_masked_inputs(
-        config.likelihood,
+        config.likelihood.for_sampler(steps),
         row,
         keys=row_keys([0]),
         hint_mask=~everywhere,
         live_mask=everywhere,
-        unmask_step=torch.arange(length)[None],
+        unmask_step=torch.arange(length)[None] * steps // length,
         prompt_mask=everywhere[:, :1],
         advantages=torch.ones(1),
     )

@@ -410,7 +410,9 @@ def test_what_a_file_is_instead(tmp_path: Path) -> None:
     ("content", "says"),
     [
         (b'{"question": "' + b"x" * 10**7 + b'"}', "line 1: longer than 4 MB"),
-        (b"\n" * 5 * 10**6, "holds over 200 times its size on disk"),
+        pytest.param(
+            b"\n" * 5 * 10**6, "holds over 200 times its size on disk", marks=pytest.mark.slow
+        ),
         (b"x" * 10**8, "line 1: longer than 4 MB"),
     ],
 )

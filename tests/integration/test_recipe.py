@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
 
@@ -40,6 +42,7 @@ def lines(file: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_from_long_traces_to_an_accuracy(tmp_path: Path) -> None:
     """Eight problems, learned by heart from a random start: what is written is what was rewritten.
 

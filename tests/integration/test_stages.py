@@ -139,6 +139,7 @@ def test_eval_reports_an_interval_and_keeps_every_sample(igpo, tmp_path: Path) -
     assert summary["mean"] == pytest.approx(sum(s["correct"] for s in samples) / 30)
 
 
+@pytest.mark.slow
 def test_generate_keeps_the_hint_and_shows_the_order(igpo) -> None:
     prompt = "stage.prompt='A+3 B-2 C+4 from 12'"
     done = igpo("stage=generate", prompt, "stage.hint='A+3=15; B-2=13'")
@@ -201,7 +202,10 @@ def test_a_sweep_leaves_one_table(igpo, tmp_path: Path) -> None:
     assert "sweep folder: sweep" in done.stdout
 
 
-@pytest.mark.parametrize("stage", ["rl", "eval", "sft"])
+@pytest.mark.parametrize(
+    "stage",
+    ["rl", *(pytest.param(name, marks=pytest.mark.slow) for name in ("eval", "sft"))],
+)
 def test_without_data_the_command_says_how_to_provide_it(igpo, tmp_path: Path, stage: str) -> None:
     refused = igpo(f"stage={stage}", "data=amc", code=2, env={"HF_HOME": str(tmp_path)})
     for part in ("data=amc", "data.path", "IGPO_DATA_DIR", "AI-MO/"):

@@ -89,6 +89,7 @@ def run_once(
         return None
     except Exception as error:
         if isinstance(error, RunError) and error.status > SIGNALLED:
+            log.error("%s", error)  # a launcher keeps the text of an exit to itself
             sys.exit(error.status)  # somebody stopped the sweep, not this run alone
         first = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         failure.write_text(f"{first}\n\n{traceback.format_exc()}", encoding="utf-8")

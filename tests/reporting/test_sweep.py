@@ -75,13 +75,14 @@ def test_a_failure_is_written_down_and_gone_after_a_success(in_sweep: Path) -> N
     assert not (in_sweep / "failure.txt").exists()
 
 
-def test_a_signal_ends_the_whole_sweep(in_sweep: Path) -> None:
+def test_a_signal_ends_the_whole_sweep(in_sweep: Path, caplog: pytest.LogCaptureFixture) -> None:
     def stopped(config: DictConfig) -> dict[str, Any]:
         raise RunError("stopped by SIGTERM", status=143)
 
     with pytest.raises(SystemExit) as caught:
         run_once(OmegaConf.create(), stopped)
     assert caught.value.code == 143
+    assert "stopped by SIGTERM" in caplog.text
     assert not (in_sweep / "failure.txt").exists()  # unfinished, not failed
 
 

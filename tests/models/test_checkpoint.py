@@ -13,6 +13,7 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import load_backbone
 from igpo_lightning.models.checkpoint import read_tensors, save_weights
 from igpo_lightning.models.lora import merged_state
+from tests.peak_memory import WATCH
 
 
 def write(folder: Path, model, shard_size: int | None = None) -> Path:
@@ -97,23 +98,18 @@ def test_an_absent_shard_is_named(native, tmp_path: Path) -> None:
         load_backbone(str(folder))
 
 
-MEASURE = """
-import sys, threading, time, psutil, torch
+MEASURE = (
+    WATCH
+    + """
 from igpo_lightning.models import load_backbone
-process, peak, done = psutil.Process(), 0, False
-def watch():
-    global peak
-    while not done:
-        peak = max(peak, process.memory_info().rss)
-        time.sleep(0.001)
 load_backbone(sys.argv[1])  # the libraries' own memory is not the checkpoint's
-start = process.memory_info().rss
-thread = threading.Thread(target=watch); thread.start()
+start_watching()
 model = load_backbone(sys.argv[2], dtype=getattr(torch, sys.argv[3]))
-done = True; thread.join()
+growth = grown()
 weights = sum(p.numel() * p.element_size() for p in model.parameters())
-print((peak - start) / weights, weights / 2**20)
+print(growth / weights, weights / 2**20)
 """
+)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from igpo_lightning.models import checkpoint, load_backbone, load_tokenizer, save_export
 from igpo_lightning.models.checkpoint import LARGEST_SHARD, shard_bytes
 from igpo_lightning.models.tokenizer import train_tokenizer
+from tests.peak_memory import WATCH
 
 
 def names_in(folder: Path) -> dict[str, list[int]]:
@@ -92,30 +93,23 @@ def test_code_of_a_hub_model_is_named_by_its_repository(native, tokenizer, tmp_p
     assert exported["auto_map"] == {"AutoModel": expected}
 
 
-MEASURE = """
-import sys, threading, time, psutil, torch
-from igpo_lightning.models import checkpoint, load_backbone, load_tokenizer, save_export
-from igpo_lightning.models.checkpoint import LARGEST_SHARD, shard_bytes
+MEASURE = (
+    WATCH
+    + """
+from igpo_lightning.models import load_backbone, load_tokenizer, save_export
 from igpo_lightning.models.lora import add_lora
 from igpo_lightning.settings import LoraConfig
-process, peak, done = psutil.Process(), 0, False
-def watch():
-    global peak
-    while not done:
-        peak = max(peak, process.memory_info().rss)
-        time.sleep(0.001)
 small, large, folder, shard, lora = sys.argv[1:]
 tokenizer = load_tokenizer(small)
 save_export(load_backbone(small), tokenizer, folder)  # the libraries' own memory
 model = load_backbone(large)
 if lora == "lora":
     add_lora(model, LoraConfig(rank=4, alpha=8.0), seed=0)
-start = process.memory_info().rss
-thread = threading.Thread(target=watch); thread.start()
+start_watching()
 save_export(model, tokenizer, folder, max_shard_size=int(shard))
-done = True; thread.join()
-print((peak - start) / int(shard), sum(p.numel() * 4 for p in model.parameters()) / int(shard))
+print(grown() / int(shard), sum(p.numel() * 4 for p in model.parameters()) / int(shard))
 """
+)
 
 
 @pytest.mark.slow

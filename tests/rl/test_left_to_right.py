@@ -50,6 +50,50 @@ def test_hints_change_nothing_where_no_group_is_all_wrong():
     assert plain.lines[0]["policy/grad_norm"] > 0
 
 
+OWN_SCORES = {
+    "just_grpo": {},
+    "few positions": {"likelihood": replace(JUST["likelihood"], positions=3)},
+    "one row a completion": {"likelihood": LikelihoodConfig("autoregressive")},
+    "tracerl": {
+        "likelihood": LikelihoodConfig("trajectory", shrink=2, separate=True),
+        "objective": ObjectiveConfig(
+            advantage="z_score",
+            ratio="token",
+            kl_target="old",
+            kl_normalization="sum",
+            accuracy_high=0.5,
+        ),
+    },
+    "a reference": {"objective": ObjectiveConfig(beta=0.1)},
+}
+
+
+def some(row: int, text: str) -> bool:
+    """Of the two groups one has one right answer, the other three."""
+    return row in (0, 4, 5, 6)
+
+
+@pytest.mark.parametrize("name", OWN_SCORES)
+def test_the_only_update_makes_the_old_scores_itself(name: str) -> None:
+    """All numbers are those of a run that scores the old policy first, but for the passes saved.
+
+    A filter of hints asks for that pass; without hints it drops nothing.
+    """
+    options = JUST | in_parts(5) | OWN_SCORES[name]
+    one = train(some, steps=2, **options)
+    two = train(some, steps=2, **options | {"filter": FilterConfig("entropy")})
+    assert torch.equal(one.parameters(), two.parameters())
+    policies = 3 if name == "a reference" else 2
+    for short, long in zip(one.lines, two.lines, strict=True):
+        work = {key for key in long if key.split("/")[0] in ("passes", "tokens", "compute", "time")}
+        assert {k: v for k, v in short.items() if k not in work} == {
+            k: v for k, v in long.items() if k not in work
+        }
+        assert short["passes/update"] * policies == long["passes/update"] * (policies - 1)
+        saved = long["tokens/update"] // policies
+        assert long["compute/update"] - short["compute/update"] == saved
+
+
 def in_parts(rows: int) -> dict[str, RLStage]:
     return {"stage": replace(STAGE, inner_updates=1, train_batch_size=rows)}
 

@@ -184,7 +184,9 @@ def score(right: list[int], rows: int = 64, **objective: Any) -> tuple[Scorer, A
 def test_all_policies_are_scored_under_one_set_of_masks():
     """The policy has not moved: its scores are the old ones; the reference is another model."""
     scorer, experience, _ = score([0, 4])
-    now = torch.cat([scorer.trained_logp(experience, rows) for rows in scorer.micro_batches(8)])
+    now = torch.cat(
+        [scorer.trained_scores(experience, rows).logp for rows in scorer.micro_batches(8)]
+    )
     assert now.requires_grad
     torch.testing.assert_close(now.detach(), experience.old.logp)
     assert not torch.equal(experience.reference.logp, experience.old.logp)
@@ -205,7 +207,7 @@ def test_a_backward_pass_is_counted_as_two_forward_passes():
     """Old and reference scores: 2 passes; a trained one computes 3. Tokens: 8 rows of 3 + 16."""
     scorer, experience, cost = score([0, 4])
     assert cost.work["compute/update"] == cost.work["tokens/update"] == 2 * 8 * 19
-    scorer.trained_logp(experience, slice(0, 8))
+    scorer.trained_scores(experience, slice(0, 8))
     assert cost.work["passes/update"] == 3
     assert cost.work["compute/update"] == (2 + 3) * 8 * 19
 

@@ -95,7 +95,7 @@ def step(made: RLModule, batch: PromptBatch, mode: Elsewhere) -> dict[str, list[
     for rows in made.scorer.micro_batches(len(experience.row_of)):
         reference = experience.reference
         loss, _ = policy_loss(
-            made.scorer.trained_logp(experience, rows),
+            made.scorer.trained_scores(experience, rows).logp,
             experience.old.logp[rows],
             experience.advantages[experience.row_of[rows]],
             experience.loss_mask[rows],

@@ -38,6 +38,10 @@ class TokenScores:
     logp: Tensor
     entropy: Tensor | None
 
+    def detached(self) -> "TokenScores":
+        """Without gradient."""
+        return TokenScores(self.logp.detach(), self.entropy)
+
 
 def combine_scores(logp: Tensor, used: Tensor, inputs: MaskedInputs) -> Tensor:
     """Estimates [B, C] from log-probabilities [B, N, C] in each input, 0 where `used` is False.

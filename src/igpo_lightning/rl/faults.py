@@ -45,6 +45,7 @@ def objective_faults(
         ids: Q problem ids.
         settings: Names the objective.
     """
+    assert experience.old is not None
     old, row_of, objective = experience.old.logp, experience.row_of, OBJECTIVES[settings.loss]
     covered = experience.loss_mask if experience.ratio_mask is None else experience.ratio_mask
     advantages = experience.advantages[row_of]

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning.diffusion.likelihood import TokenScores
 from igpo_lightning.errors import RunError
 from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.evaluation.evaluation import Evaluation
@@ -92,13 +93,17 @@ class RLModule(lightning.LightningModule):
         advantages = self.scorer.advantages(rollout)  # 3. relative to the updated group
         self.signs.begin("scoring")
         experience = self.scorer.experience(batch, rollout, advantages)
-        updates = [  # 4. mu updates on the tokens that the filter keeps
-            self.update(experience, number) for number in range(self.stage.inner_updates)
-        ]
-        self.report(batch, first, experience, [hints, *updates])
+        measures = [hints]
+        for number in range(self.stage.inner_updates):  # 4. mu updates on what the filter keeps
+            experience, update = self.update(experience, number)
+            measures.append(update)
+        self.report(batch, first, experience, measures)
 
-    def update(self, experience: Experience, number: int = 0) -> Measures:
-        """One optimizer step on the objective, in micro-batches; the `number`-th of mu."""
+    def update(self, experience: Experience, number: int = 0) -> tuple[Experience, Measures]:
+        """One optimizer step on the objective, in micro-batches; the `number`-th of mu.
+
+        Returns the experience with the old scores, which the only update of a step makes itself.
+        """
         optimizer, objective = self.optimizer, self.settings.objective
         reference, hint_mask = experience.reference, experience.rollout.hint_mask
         row_of, covered, kl_weights = (
@@ -107,6 +112,7 @@ class RLModule(lightning.LightningModule):
             experience.kl_weights,
         )
         parts: list[Measures] = []
+        own: list[TokenScores] = []
         total = torch.zeros((), device=self.device)
         with self.cost.phase("update"):
             optimizer.zero_grad()
@@ -114,9 +120,13 @@ class RLModule(lightning.LightningModule):
             part = f"update {number + 1} of {self.stage.inner_updates}"
             self.signs.begin(part, len(slices), "micro-batches")
             for rows in slices:
+                scores = self.scorer.trained_scores(experience, rows)
+                if experience.old is None:
+                    own.append(scores.detached())
+                old_logp = own[-1].logp if experience.old is None else experience.old.logp[rows]
                 loss, stats = policy_loss(  # Eq. 3
-                    self.scorer.trained_logp(experience, rows),
-                    experience.old.logp[rows],
+                    scores.logp,
+                    old_logp,
                     experience.advantages[row_of[rows]],
                     experience.loss_mask[rows],
                     ref_logp=None if reference is None else reference.logp[rows],
@@ -138,7 +148,9 @@ class RLModule(lightning.LightningModule):
                 total.item(),
             )
         self.skipped_in_row = self.skipped_in_row + 1 if skipped else 0
-        return join_measures(parts) | {
+        if experience.old is None:
+            experience = self.scorer.with_old_scores(experience, own)
+        return experience, join_measures(parts) | {
             "policy/loss": mean(total.item(), 1),
             "policy/grad_norm": mean(norm, 1),
             "policy/skipped": Measure("sum", int(skipped and distributed.rank() == 0)),

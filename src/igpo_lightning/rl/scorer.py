@@ -1,7 +1,7 @@
 """A rollout made ready for its updates: masks, old and reference scores, and what counts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,13 +44,15 @@ class Experience:
         advantages: [N].
         live: [N, C], True up to and including the first EOS (everywhere, where tokens after it
             count).
-        entropy: [N, C], under the policy that sampled.
+        entropy: [N, C], under the policy that sampled; None as long as `old` is.
         kept: [N, C], True at tokens that count.
         counted_rows: [N], False in dropped groups.
         row_of: [R], the completion that a row of the loss belongs to.
         inputs: The masks of the R rows, under which every policy is scored.
-        old: Scores of the R rows under the policy that sampled.
+        old: Scores of the R rows under the policy that sampled; None where the only update has yet
+            to make them.
         reference: Scores under the reference policy; None without a penalty that needs them.
+        scored: [R, C], True at tokens that could count.
         loss_mask: [R, C], True at tokens that count.
         ratio_mask: [R, C], tokens that the sequence ratio covers; None for `loss_mask`.
         weights: [R, C], of each token in the loss, so that the mean over ranks is over all rows.
@@ -60,13 +62,14 @@ class Experience:
     rollout: Rollout
     advantages: Tensor
     live: Tensor
-    entropy: Tensor
+    entropy: Tensor | None
     kept: Tensor
     counted_rows: Tensor
     row_of: Tensor
     inputs: MaskedInputs
-    old: TokenScores
+    old: TokenScores | None
     reference: TokenScores | None
+    scored: Tensor
     loss_mask: Tensor
     ratio_mask: Tensor | None
     weights: Tensor
@@ -123,14 +126,12 @@ class Scorer:
         row_of = torch.arange(len(live), device=live.device).repeat_interleave(number)
         scored = live[row_of] & inputs.scored
         with self.cost.phase("update"):
-            old = self.score(self.policy, rollout, row_of, inputs, scored, with_entropy=True)
-            assert old.entropy is not None
-            entropy = old.entropy
-            if number > 1:
-                used = (inputs.weights > 0).any(dim=1) & scored
-                entropy = _mean_over_inputs(entropy, used, number)
-            any_scored = scored.view(-1, number, live.shape[1]).any(dim=1)
-            kept = filter_tokens(settings.filter, entropy, rollout.hint_mask, any_scored)
+            old = entropy = None
+            kept = scored.view(-1, number, live.shape[1]).any(dim=1)
+            if settings.scores_old_policy:
+                old = self.score(self.policy, rollout, row_of, inputs, scored, with_entropy=True)
+                entropy = _entropies(old, inputs, scored, number)
+                kept = filter_tokens(settings.filter, entropy, rollout.hint_mask, kept)
             counted_rows = self.counted_rows(rollout)
             kept = kept & counted_rows[:, None]
             loss_mask = kept[row_of] & inputs.scored
@@ -158,11 +159,18 @@ class Scorer:
             inputs=inputs,
             old=old,
             reference=reference,
+            scored=scored,
             loss_mask=loss_mask,
             ratio_mask=scored if objective.ratio_tokens == "live" else None,
             weights=weights,
             kl_weights=kl_weights,
         )
+
+    def with_old_scores(self, experience: Experience, own: list[TokenScores]) -> Experience:
+        """With the scores that the only update made of its micro-batches, of the same policy."""
+        old, inputs, scored = _joined(own), experience.inputs, experience.scored
+        number = len(scored) // len(experience.live)
+        return replace(experience, old=old, entropy=_entropies(old, inputs, scored, number))
 
     def counted_rows(self, rollout: Rollout) -> Tensor:
         """[N], False in groups that the objective drops."""
@@ -248,18 +256,21 @@ class Scorer:
                 self.score_rows(model, rollout, row_of, inputs, counted, rows, with_entropy)
                 for rows in self.micro_batches(len(row_of))
             ]
-        entropies = [p.entropy for p in parts if p.entropy is not None]
-        return TokenScores(
-            logp=torch.cat([p.logp for p in parts]),
-            entropy=torch.cat(entropies) if entropies else None,
-        )
+        return _joined(parts)
 
-    def trained_logp(self, experience: Experience, rows: slice) -> Tensor:
-        """Log-probabilities of some rows under the policy as it is now, with gradient."""
-        covered = experience.ratio_mask
+    def trained_scores(self, experience: Experience, rows: slice) -> TokenScores:
+        """Of some rows under the policy as it is now, with gradient.
+
+        They stand in for the old scores where there are none: with entropies, of all that could
+        count.
+        """
+        first = experience.old is None
+        covered = experience.scored if first else experience.ratio_mask
         counted = experience.loss_mask if covered is None else covered
         rollout, row_of, inputs = experience.rollout, experience.row_of, experience.inputs
-        return self.score_rows(self.policy, rollout, row_of, inputs, counted, rows).logp
+        return self.score_rows(
+            self.policy, rollout, row_of, inputs, counted, rows, with_entropy=first
+        )
 
     def score_rows(
         self,
@@ -299,8 +310,22 @@ class Scorer:
         )
 
 
-def _mean_over_inputs(values: Tensor, used: Tensor, number: int) -> Tensor:
-    """[N, C] mean of values [N number, C] over the rows of a completion in which `used` holds."""
+def _joined(parts: list[TokenScores]) -> TokenScores:
+    """Scores of micro-batches as those of all rows."""
+    entropies = [p.entropy for p in parts if p.entropy is not None]
+    return TokenScores(
+        logp=torch.cat([p.logp for p in parts]),
+        entropy=torch.cat(entropies) if entropies else None,
+    )
+
+
+def _entropies(scores: TokenScores, inputs: MaskedInputs, scored: Tensor, number: int) -> Tensor:
+    """[N, C] of scores [N number, C]: the mean over the rows of a completion that score a token."""
+    values = scores.entropy
+    assert values is not None
+    if number == 1:
+        return values
+    used = (inputs.weights > 0).any(dim=1) & scored
     grouped, shown = (t.view(-1, number, t.shape[1]) for t in (values, used))
     total = torch.where(shown, grouped, 0.0).sum(dim=1)
     return total / shown.sum(dim=1).clamp(min=1)

@@ -16,7 +16,7 @@ from igpo_lightning.settings.reward import RewardConfig
 from igpo_lightning.settings.rewriter import RewriterConfig
 from igpo_lightning.settings.rules import finite
 from igpo_lightning.settings.sampler import SamplerConfig
-from igpo_lightning.settings.stages import StageConfig
+from igpo_lightning.settings.stages import RLStage, StageConfig
 from igpo_lightning.settings.trainer import TrainerConfig
 
 
@@ -56,3 +56,15 @@ class Settings:
     def evaluation_sampler(self) -> SamplerConfig:
         """The sampler at the evaluation's temperature."""
         return replace(self.sampler, temperature=self.eval.temperature)
+
+    @property
+    def scores_old_policy(self) -> bool:
+        """Whether the policy that sampled is scored in passes of its own, before the updates.
+
+        The only update of a step starts from that policy, so that its own scores are the old ones
+        too, unless dropout thins them, or the filter needs entropies before the update.
+        """
+        stage, lora = self.stage, self.model.lora
+        one_update = isinstance(stage, RLStage) and stage.inner_updates == 1
+        thinned = lora.enabled and lora.dropout > 0
+        return not one_update or thinned or self.filter.kind != "none"

@@ -126,7 +126,7 @@ def step_flops(
     rows = groups * stage.group_size
     rollout = rollout_flops(config, plan, work)
     inputs = masked_inputs(config)
-    policies = 1 + (config.objective.beta > 0)
+    policies = config.scores_old_policy + config.objective.needs_reference
     again = 0.0 if config.inpaint.trigger == "never" else float(config.inpaint.rounds)
     all_wrong = 1.0 if config.inpaint.trigger == "always" else all_wrong
     worst = most_of(groups, work.devices, all_wrong)

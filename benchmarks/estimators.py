@@ -111,7 +111,6 @@ ESTIMATORS = {
         "quadrature", nodes=2, samples=1, fixed_counts=True
     ),
     "strata, k = 2": LikelihoodConfig("strata", strata=2),
-    "strata, k = 2, full pass": LikelihoodConfig("strata", strata=2, full_pass=True),
     "strata, k = 3": LikelihoodConfig("strata", strata=3),
     "sandwich, upper bound, n = 2": LikelihoodConfig("sandwich", samples=2, upper_share=1.0),
     "sandwich, mixed, n = 2": LikelihoodConfig("sandwich", samples=2, upper_share=0.5),

@@ -92,8 +92,8 @@ def inherited(file: Path) -> set[str]:
         if isinstance(item, dict) and "optional /sizes" in item:
             sizes = [yaml.safe_load(f.read_text()) or {} for f in (CONF / "sizes").rglob("*.yaml")]
             keys |= {".".join(path) for content in sizes for path in paths(content)}
-        if isinstance(item, dict) and "override /model" in item:
-            item = f"../model/{item['override /model']}"
+        if isinstance(item, dict) and next(iter(item)).startswith("override /"):
+            item = "../" + "/".join(next(iter(item.items()))).removeprefix("override /")
         parent = file.parent / f"{item}.yaml"
         if parent.is_file():
             content = yaml.safe_load(parent.read_text()) or {}

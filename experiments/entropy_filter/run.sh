@@ -5,20 +5,20 @@
 set -eu
 python=${PYTHON:-python} here=experiments/entropy_filter runs=runs/experiments
 sh experiments/common.sh
-"$python" -m igpo_lightning experiment=hard_exploration sweep=entropy_filter filter.keep_fraction=0.1,0.5,1.0 \
+"$python" -m igpo_lightning -m experiment=hard_exploration filter.keep_fraction=0.1,0.5,1.0 "seed=range(5)" \
     "hydra.sweep.dir=$runs/entropy_filter"
 "$python" experiments/compare.py "$runs/entropy_filter" "$runs/igpo" --into $here --baseline "tau 0.2" \
-    --name "*=0.1 *=tau 0.1" --name "=tau 0.2" --name "*=0.5 *=tau 0.5" --name "*=1.0 *=tau 1.0" \
+    --name "*=0.1=tau 0.1" --name "=tau 0.2" --name "*=0.5=tau 0.5" --name "*=1.0=tau 1.0" \
     --measure "policy/grad_norm=gradient norm" --measure "policy/kl=KL" \
     --measure "policy/clip_fraction=clipped" --title "Entropy filter on hint tokens"
 
 "$python" -m igpo_lightning -m experiment=hard_exploration data.wording=values "seed=range(5)" \
     "hydra.sweep.dir=$runs/igpo_values"
-"$python" -m igpo_lightning experiment=hard_exploration data.wording=values sweep=entropy_filter \
-    filter.keep_fraction=0.1,0.5,1.0 "hydra.sweep.dir=$runs/entropy_filter_values"
+"$python" -m igpo_lightning -m experiment=hard_exploration data.wording=values \
+    filter.keep_fraction=0.1,0.5,1.0 "seed=range(5)" "hydra.sweep.dir=$runs/entropy_filter_values"
 "$python" experiments/compare.py "$runs/entropy_filter_values" "$runs/igpo_values" --into $here --results values \
     --baseline "tau 0.2" \
-    --name "*=0.1 *=tau 0.1" --name "=tau 0.2" --name "*=0.5 *=tau 0.5" --name "*=1.0 *=tau 1.0" \
+    --name "*=0.1=tau 0.1" --name "=tau 0.2" --name "*=0.5=tau 0.5" --name "*=1.0=tau 1.0" \
     --measure "policy/grad_norm=gradient norm" --measure "policy/kl=KL" --measure "policy/kl_hint=KL on hints" \
     --measure "policy/clip_fraction=clipped" --measure "hint/tokens_kept=hint tokens with gradient" \
     --title "Entropy filter on hint tokens in other words"

@@ -4,17 +4,17 @@
 set -eu
 python=${PYTHON:-python} here=experiments/estimators runs=runs/experiments
 sh experiments/common.sh
-"$python" -m igpo_lightning experiment=hard_exploration sweep=likelihoods likelihood=elbo,coupled,trajectory \
+"$python" -m igpo_lightning -m experiment=hard_exploration likelihood=elbo,coupled,trajectory "seed=range(5)" \
     "hydra.sweep.dir=$runs/likelihoods"
-"$python" -m igpo_lightning experiment=hard_exploration sweep=likelihoods likelihood=elbo objective.kl=k2 \
+"$python" -m igpo_lightning -m experiment=hard_exploration likelihood=elbo objective.kl=k2 "seed=range(5)" \
     "hydra.sweep.dir=$runs/likelihoods_k2"
-"$python" -m igpo_lightning experiment=hard_exploration sweep=objectives objective=grpo,dapo,wd1 \
+"$python" -m igpo_lightning -m experiment=hard_exploration objective=grpo,dapo,wd1 "seed=range(5)" \
     "hydra.sweep.dir=$runs/objectives"
 "$python" experiments/compare.py "$runs/likelihoods" "$runs/likelihoods_k2" "$runs/igpo" --into $here --results likelihoods \
     --budget compute --baseline "mean field" --name "=mean field" --name "*elbo*k2=ELBO, k2" --name "*elbo*=ELBO" \
     --name "*coupled*=coupled" --name "*trajectory*=trajectory" \
     --measure "policy/grad_norm=gradient norm" --title "Estimators of the likelihood, objective of IGPO"
 "$python" experiments/compare.py "$runs/objectives" "$runs/igpo" --into $here --results objectives \
-    --budget compute --baseline IGPO --name "=IGPO" --name "*=grpo *=GRPO (token ratio)" \
-    --name "*=dapo *=DAPO" --name "*=wd1 *=wd1" \
+    --budget compute --baseline IGPO --name "=IGPO" --name "*=grpo=GRPO (token ratio)" \
+    --name "*=dapo=DAPO" --name "*=wd1=wd1" \
     --measure "policy/grad_norm=gradient norm" --title "Objectives, mean-field likelihood, hints for all"

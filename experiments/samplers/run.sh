@@ -4,10 +4,10 @@
 set -eu
 python=${PYTHON:-python} here=experiments/samplers runs=runs/experiments
 sh experiments/common.sh
-"$python" -m igpo_lightning experiment=hard_exploration sweep=samplers sampler.cache=dual \
-    "hydra.sweep.dir=$runs/samplers"
-"$python" -m igpo_lightning experiment=hard_exploration sweep=samplers sampler.cache=none \
-    sampler.confidence_threshold=0.9 "hydra.sweep.dir=$runs/samplers"
+"$python" -m igpo_lightning -m experiment=hard_exploration sampler.cache=dual \
+    sampler.confidence_threshold=null,0.9 "seed=range(5)" "hydra.sweep.dir=$runs/samplers"
+"$python" -m igpo_lightning -m experiment=hard_exploration sampler.cache=none \
+    sampler.confidence_threshold=0.9 "seed=range(5)" "hydra.sweep.dir=$runs/samplers"
 set -- --baseline exact --name "*cache=dual*threshold=0.9*=dual cache, threshold 0.9" \
     --name "*threshold=0.9*=threshold 0.9" --name "*cache=dual*=dual cache" --name "*=exact"
 "$python" experiments/compare.py "$runs/samplers" "$runs/igpo" --into $here --results rollouts \
@@ -18,9 +18,9 @@ set -- --baseline exact --name "*cache=dual*threshold=0.9*=dual cache, threshold
 # The trained policies again, all with the exact sampler: what the rollouts' sampler did to learning.
 prefix="$runs/samplers/experiment=hard_exploration,sampler.cache"
 for run in "$runs/igpo/experiment=hard_exploration,seed=\${seed}" \
-    "$prefix=none,sampler.confidence_threshold=0.9,seed=\${seed},sweep=samplers" \
-    "$prefix=dual,sampler.confidence_threshold=0.9,seed=\${seed},sweep=samplers" \
-    "$prefix=dual,sampler.confidence_threshold=null,seed=\${seed},sweep=samplers"; do
+    "$prefix=none,sampler.confidence_threshold=0.9,seed=\${seed}" \
+    "$prefix=dual,sampler.confidence_threshold=0.9,seed=\${seed}" \
+    "$prefix=dual,sampler.confidence_threshold=null,seed=\${seed}"; do
     "$python" -m igpo_lightning -m stage=eval "data.levels=[3,4]" eval.limit=256 "seed=range(5)" \
         "model.path='$run/export'" "hydra.sweep.dir=$runs/samplers_exact"
 done

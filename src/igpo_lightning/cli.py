@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igpo_lightning.checks import validate
+from igpo_lightning.checks.choices import check_choices
 from igpo_lightning.checks.explanation import explain, missing_sweep_package
 from igpo_lightning.checks.launch import (
     check_arguments,
@@ -55,6 +56,7 @@ def _run(config: DictConfig) -> dict[str, Any] | float | None:
 
 
 def _checked(config: DictConfig) -> dict[str, Any] | None:
+    check_choices(HydraConfig.get().overrides.task)
     settings = to_settings(config)
     validate(settings)
     check_secrets(plain(settings), os.environ)

@@ -6,6 +6,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from igpo_lightning.checks import validate
+from igpo_lightning.checks.choices import check_choices
 from igpo_lightning.config import CONF, register_schemas, to_settings
 from igpo_lightning.settings import Settings
 from igpo_lightning.sweeping import register_resolvers
@@ -22,6 +23,7 @@ def compose(overrides: Sequence[str] = ()) -> Settings:
     Raises:
         ConfigError: A value is out of range, or values do not fit together.
     """
+    check_choices(overrides)
     register_schemas()
     register_resolvers()
     before = GlobalHydra.instance().hydra

@@ -37,7 +37,6 @@ def all_estimators(keys, free):
         yield quadrature_masks(keys, free, 3, 2, coupling)
         yield quadrature_masks(keys, free, 2, 1, coupling, fixed_counts=True)
     yield strata_masks(keys, free, 3)
-    yield strata_masks(keys, free, 2, full_pass=True)
     yield trajectory_masks(torch.arange(free.shape[1]).expand_as(free) // 2, free, 3)
 
 
@@ -64,14 +63,11 @@ def test_a_rows_masks_do_not_depend_on_the_other_rows(case):
 
 
 @small
-@given(cases, st.integers(1, 5), st.booleans())
-def test_strata_score_each_free_token_once_in_parts_of_equal_size(case, strata, full_pass):
+@given(cases, st.integers(1, 5))
+def test_strata_score_each_free_token_once_in_parts_of_equal_size(case, strata):
     keys, free = drawn(case)
-    masks, weights = strata_masks(keys, free, strata, full_pass)
-    if full_pass:
-        assert torch.equal(masks[:, 0], free)
-        assert torch.equal(weights.sum(dim=1), free.float())  # 1/2 + 1/2
-        masks = masks[:, 1:]
+    masks, weights = strata_masks(keys, free, strata)
+    assert torch.equal(masks.float(), weights)
     assert torch.equal(masks.sum(dim=1), free.long())
     sizes = masks.sum(dim=2)
     assert (sizes.amax(dim=1) - sizes.amin(dim=1) <= 1).all()
@@ -264,7 +260,6 @@ def test_mean_field_and_single_token_strata_by_hand(estimator_benchmark):
     for chosen, expected in (
         (LikelihoodConfig("mean_field"), alone),
         (LikelihoodConfig("strata", strata=3), given_rest),
-        (LikelihoodConfig("strata", strata=3, full_pass=True), (alone + given_rest) / 2),
     ):
         mean, variance = estimator_benchmark.moments(model, chosen, words, 50, seed=0)
         assert mean == pytest.approx(expected, abs=1e-5)

@@ -74,7 +74,6 @@ ALL_KINDS = [
     LikelihoodConfig("elbo", samples=4, coupling="antithetic"),
     LikelihoodConfig("quadrature", nodes=2, samples=2),
     LikelihoodConfig("strata", strata=3),
-    LikelihoodConfig("strata", strata=2, full_pass=True),
     LikelihoodConfig("sandwich", samples=3),
     LikelihoodConfig("trajectory", slices=3),
     LikelihoodConfig("trajectory", slices=2),

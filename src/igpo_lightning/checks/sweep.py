@@ -15,6 +15,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from igpo_lightning.checks import validate
+from igpo_lightning.checks.choices import check_choices
 from igpo_lightning.checks.explanation import explain
 from igpo_lightning.config import to_settings
 from igpo_lightning.errors import ConfigError
@@ -52,6 +53,7 @@ def check_member(config: DictConfig, overrides: list[str]) -> None:
         holder.set_config(member)
         with open_dict(member):
             del member["hydra"]
+        check_choices(HydraConfig.get().overrides.task)
         validate(to_settings(member))
     finally:
         holder.cfg = before

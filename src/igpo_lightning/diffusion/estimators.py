@@ -200,21 +200,13 @@ def quadrature_masks(
     return masks, quadrature_weights(masks, times, share)
 
 
-def strata_masks(
-    keys: Tensor, free: Tensor, strata: int, full_pass: bool = False
-) -> tuple[Tensor, Tensor]:
+def strata_masks(keys: Tensor, free: Tensor, strata: int) -> tuple[Tensor, Tensor]:
     """Complementary masks: input j masks the j-th of k random, equally large strata.
 
-    Each token is scored once, with all other strata visible (k = 2:
-    the coupled masks of DiffuCoder, arXiv 2506.20639). With `full_pass` one more input, the first,
-    masks everything, and a token's estimate is the mean of its two scores: DiffuCoder's estimate
-    with one pair. N = k or k + 1.
+    Each token is scored once, with all other strata visible. N = k inputs.
     """
     ranks = ranks_among(mask_noise(keys, 1, free.shape[1])[:, 0], free)
     stratum = ranks * strata // free.sum(dim=1, keepdim=True).clamp(min=1)  # [B, C]
     index = torch.arange(strata, device=free.device)[:, None]
     masks = (stratum[:, None] == index) & free[:, None]
-    if not full_pass:
-        return masks, masks.float()
-    masks = torch.cat((free[:, None], masks), dim=1)
-    return masks, masks.float() / 2
+    return masks, masks.float()

@@ -67,9 +67,7 @@ KINDS: dict[str, Callable[[Drawing], MasksAndWeights]] = {
     "spread": lambda d: estimators.spread_masks(d.keys, d.free, d.settings.samples),
     "quadrature": _quadrature,
     "coupled": lambda d: estimators.coupled_masks(d.keys, d.free),
-    "strata": lambda d: estimators.strata_masks(
-        d.keys, d.free, d.settings.strata, d.settings.full_pass
-    ),
+    "strata": lambda d: estimators.strata_masks(d.keys, d.free, d.settings.strata),
     "sandwich": _elbo,
     "blocks": lambda d: block_masks.random_block_masks(
         d.keys, d.free, d.settings.samples, d.settings.block_length

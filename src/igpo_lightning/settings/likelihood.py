@@ -36,7 +36,6 @@ class LikelihoodConfig:
     fixed_counts: bool = False  # quadrature: fixed number of masked tokens at each node
     round_down: bool = False  # quadrature: round that number down (GDPO's code), not at random
     strata: int = 2  # strata: complementary masks, each scoring its own tokens
-    full_pass: bool = False  # strata: average with one pass over the fully masked completion
     slices: int = 4  # trajectory: slices of the order in which the sampler committed tokens
     shrink: int | None = (
         None  # trajectory: sampler steps a slice (TraceRL: 8); null: `slices` parts

@@ -49,7 +49,7 @@ LIBRARIES = {
     "datasets": ("data/hub.py",),
     "hydra": (
         *("cli.py", "composing.py", "config.py", "sweeping.py", "reporting/sweep.py", "stages/"),
-        *("runs/interruption.py", "checks/sweep.py", "__init__.py"),
+        *("runs/interruption.py", "checks/start.py", "__init__.py"),
     ),
 }
 # Rooms that are functions over tensors and settings, or that must be quick to load.

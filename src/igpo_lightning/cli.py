@@ -15,19 +15,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from igpo_lightning.checks import validate
-from igpo_lightning.checks.choices import check_choices
 from igpo_lightning.checks.explanation import explain, missing_sweep_package
 from igpo_lightning.checks.launch import (
     check_arguments,
-    check_loggers,
     check_plus,
     check_run_folder,
-    check_secrets,
     check_stage_of_folder,
 )
-from igpo_lightning.config import CONF, plain, register_schemas, to_settings
-from igpo_lightning.errors import ConfigError, RunError
+from igpo_lightning.checks.start import checked
+from igpo_lightning.config import CONF, register_schemas
+from igpo_lightning.errors import ConfigError, PastHydra, RunError
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.runs.interruption import (
     InterruptedRunError,
@@ -52,15 +49,16 @@ def dispatch(settings: Settings) -> dict[str, Any] | None:
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _run(config: DictConfig) -> dict[str, Any] | float | None:
-    return run_once(config, _checked)
+    try:
+        return run_once(config, _checked)
+    except Exception as error:
+        if _told(error) is None:
+            raise  # a bug: Hydra names the overrides, Python shows the traceback
+        raise PastHydra(error) from error
 
 
 def _checked(config: DictConfig) -> dict[str, Any] | None:
-    check_choices(HydraConfig.get().overrides.task)
-    settings = to_settings(config)
-    validate(settings)
-    check_secrets(plain(settings), os.environ)
-    check_loggers(settings.logger)
+    settings = checked(config)
     hydra_config = HydraConfig.instance().cfg
     assert hydra_config is not None
     run_dir = OmegaConf.to_container(hydra_config.hydra.run, resolve=False)["dir"]  # type: ignore
@@ -109,6 +107,25 @@ def _storage_advice(error: OSError) -> str:
     )
 
 
+def _told(error: BaseException) -> tuple[str, int] | None:
+    """What is said of an error, and the exit status; None for a bug, which shows a traceback."""
+    if isinstance(error, InterruptedRunError):
+        kept = "stopped, and nothing that was saved is lost"
+        return f"{error}: {kept}. Resume with: {error.command}", SIGNALLED + error.number
+    if isinstance(error, RunError):
+        return str(error), error.status
+    # Before OSError, which Hydra's exception for a missing file is, too.
+    if isinstance(error, ConfigError | HydraException | OmegaConfBaseException | yaml.YAMLError):
+        return explain(error), 2
+    if isinstance(error, RuntimeError) and missing_sweep_package(error) is not None:
+        return explain(error), 2
+    # The logging library wraps the error of a file that it cannot open.
+    cause = _root_cause(error) if isinstance(error, OSError | ValueError) else None
+    if isinstance(cause, OSError) and (cause.errno in _STORAGE_ERRORS or _folder_is_gone(cause)):
+        return _storage_advice(cause), 1
+    return None
+
+
 def main() -> None:
     """Entry point of `python -m igpo_lightning` and of the console script."""
     # Hydra then raises instead of printing, so that mistakes read alike and bugs keep a traceback.
@@ -121,28 +138,10 @@ def main() -> None:
         check_arguments(sys.argv[1:], os.environ)
         check_plus(sys.argv[1:], {file.name for file in CONF.iterdir() if file.is_dir()})
         _run()
-    except InterruptedRunError as told:
-        kept = "stopped, and nothing that was saved is lost"
-        print(f"error: {told}: {kept}. Resume with: {told.command}", file=sys.stderr)
-        sys.exit(SIGNALLED + told.number)
-    except RunError as stopped:
-        print(f"error: {visible(str(stopped))}", file=sys.stderr)
-        sys.exit(stopped.status)
-    except (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        # Before OSError, which Hydra's exception for a missing file is, too.
-        print(f"error: {visible(explain(error))}", file=sys.stderr)
-        sys.exit(2)
-    except RuntimeError as error:
-        if missing_sweep_package(error) is None:
+    except (Exception, InterruptedRunError, PastHydra) as raised:
+        told = _told(raised.error if isinstance(raised, PastHydra) else raised)
+        if told is None:
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
-        sys.exit(2)
-    except (OSError, ValueError) as error:
-        # The logging library wraps the error of a file that it cannot open.
-        cause = _root_cause(error)
-        if not isinstance(cause, OSError):
-            raise
-        if cause.errno not in _STORAGE_ERRORS and not _folder_is_gone(cause):
-            raise
-        print(f"error: {visible(_storage_advice(cause))}", file=sys.stderr)
-        sys.exit(1)
+        message, status = told
+        print(f"error: {visible(message)}", file=sys.stderr)
+        sys.exit(status)

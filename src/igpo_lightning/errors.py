@@ -53,6 +53,18 @@ def error_place(file: str, error: BaseException) -> str:
     return f"{file}, line {lines[-1]}" if lines else file
 
 
+class PastHydra(BaseException):
+    """Carries an error past Hydra, which heads it with the overrides, or in a callback swallows it.
+
+    Attributes:
+        error: What was raised.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class RunError(Exception):
     """The world outside made going on impossible: a full disk, a signal, a diverged model.
 

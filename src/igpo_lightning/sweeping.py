@@ -18,7 +18,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from igpo_lightning.errors import RunError
-from igpo_lightning.reporting.run_data import FAILURE_FILE, FINISHED, run_status
+from igpo_lightning.reporting.run_data import (
+    FAILURE_FILE,
+    FINISHED,
+    run_status,
+    write_overrides,
+)
 from igpo_lightning.runs.lock import FolderInUseError
 from igpo_lightning.runs.metrics_file import SUMMARY_FILE
 
@@ -92,6 +97,7 @@ def run_once(
             log.error("%s", error)  # a launcher keeps the text of an exit to itself
             sys.exit(error.status)  # somebody stopped the sweep, not this run alone
         first = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        write_overrides(folder, hydra.overrides.task)  # it may have failed before it wrote them
         failure.write_text(f"{first}\n\n{traceback.format_exc()}", encoding="utf-8")
         log.error("failed: %s; the others go on, see %s", first, failure)
         return None

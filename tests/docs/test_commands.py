@@ -124,7 +124,7 @@ def shrunk(command: Command) -> tuple[str, ...]:
         first = next(a for a in arguments if "," in a)
         pair = ",".join(first.split(",")[:2])
         arguments = tuple(pair if a == first else first_value(a) for a in arguments)
-    if "dry_run=true" in arguments:
+    if "dry_run=true" in arguments or is_mistake(command):
         return arguments
     if is_planned(command):
         return (*arguments, "dry_run=true")

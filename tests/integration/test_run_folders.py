@@ -29,21 +29,46 @@ def test_a_finished_run_says_so_and_does_nothing_again(runs: Runs, finished: Pat
     assert {file: file.stat().st_mtime_ns for file in times} == times
 
 
-def test_another_stage_in_a_runs_folder_is_refused(runs: Runs, finished: Path) -> None:
-    before = results(finished)
-    assert runs.start(finished, *SFT) == 2
-    assert f"{finished}: holds a run of stage=rl, and this is stage=sft" in runs.log(finished)
-    assert results(finished) == before
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (SFT, "{folder}: holds a run of stage=rl, and this is stage=sft"),
+        ((*SHORT, "inpaint.ratio=2"), "inpaint.ratio=2.0: give a number from 0 to 1"),
+        ((*SHORT, "data.levels=[1]"), "data.levels: [3, 4] -> [1]"),
+    ],
+    ids=["another stage", "an invalid value", "another value"],
+)
+def test_a_refused_start_changes_no_file(
+    runs: Runs, finished: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    before = contents(finished)
+    assert runs.start(finished, *arguments) == 2
+    text = runs.log(finished)
+    assert says.format(folder=finished) in text
+    assert "Error executing job" not in text
+    assert contents(finished) == before
+
+
+def test_an_invalid_value_leaves_no_folder(runs: Runs, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert runs.start(tmp_path / "log", *SHORT, "inpaint.ratio=2", at=folder) == 2
+    assert not folder.exists()
 
 
 def test_a_second_process_is_refused_in_one_line(runs: Runs, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with run_lock(folder, {}):
         assert runs.start(folder, *SHORT) == 1
+        assert os.listdir(folder) == ["run.lock"]
     text = runs.log(folder)
     assert f"error: {folder} is in use by process {os.getpid()}" in text
     assert "Traceback" not in text
-    assert not (folder / "config.yaml").exists()
+    assert "Error executing job" not in text
 
 
 def test_line_separators_in_texts_do_not_stop_a_resumed_run(runs: Runs, tmp_path: Path) -> None:

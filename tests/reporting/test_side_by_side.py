@@ -39,6 +39,7 @@ def run(inpaint: str, seed: str = "0", wrong: float = 0.5, after: float = 0.6) -
         overrides={"inpaint": inpaint, "seed": seed},
         config={"eval.temperature": 0.0, "sampler.temperature": 1.0},
         summary={
+            "evaluated_on": "held-out problems",
             "before": accuracy(0.1),
             "after": accuracy(after),
             "before_sampled": accuracy(0.2),
@@ -67,6 +68,22 @@ def test_every_kind_of_accuracy_has_a_row_of_its_own() -> None:
     assert rows["right samples after injection"] == ["50.0 %"] * 2
     assert rows["all-wrong groups as sampled"] == ["50.0 %", "50.0 %"]
     assert rows["all-wrong groups after injection"] == ["50.0 %", "10.0 %"]
+
+
+def test_problems_that_were_trained_on_are_not_called_held_out() -> None:
+    """As with a file that has no test split and validation_share=0."""
+
+    def trained_on(inpaint: str, evaluated_on: str = "training problems") -> RunData:
+        told = run(inpaint)
+        return replace(told, summary={**told.summary, "evaluated_on": evaluated_on})
+
+    runs = [trained_on("none"), trained_on("partial")]
+    rows = cells(runs)
+    assert "training problems greedy after training" in rows
+    assert not [name for name in rows if "held-out" in name]
+    assert "256 training problems" in str(side_by_side(comparable(runs)).title)
+    runs = [trained_on("none"), trained_on("partial", "held-out problems")]
+    assert "evaluation problems greedy after training" in cells(runs)
 
 
 def test_several_seeds_have_their_mean_and_interval() -> None:

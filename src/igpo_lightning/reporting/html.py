@@ -1,7 +1,7 @@
 """The report: one HTML file about a run or a sweep that opens from disk and needs no network."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +13,7 @@ from markupsafe import Markup
 from igpo_lightning.evaluation.intervals import SeedMean
 from igpo_lightning.evaluation.metrics import Accuracy
 from igpo_lightning.reporting import report_plots
+from igpo_lightning.reporting.kinds import evaluated_on
 from igpo_lightning.reporting.plots import GREEN, ORANGE
 from igpo_lightning.reporting.run_data import RunData, read_run, read_sweep, varied_keys
 from igpo_lightning.reporting.sweep_settings import Setting, settings_of
@@ -66,12 +67,6 @@ def config_rows(runs: Sequence[RunData]) -> list[tuple[str, list[str], bool]]:
         if len(values) == 1 or not key.startswith("logger."):
             rows.append((key, values, len(values) > 1))
     return sorted(rows, key=lambda row: not row[2])
-
-
-def evaluated_on(runs: Iterable[RunData]) -> str:
-    """On which problems accuracy is measured; runs that have not ended do not say."""
-    told = {str(run.summary["evaluated_on"]) for run in runs if "evaluated_on" in run.summary}
-    return told.pop() if len(told) == 1 else "evaluation problems"
 
 
 def pictures(settings: Sequence[Setting]) -> list[str]:

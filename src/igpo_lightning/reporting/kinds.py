@@ -1,9 +1,10 @@
 """The kinds of accuracy of an RL run, as tables of one or more runs tell them apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from igpo_lightning.evaluation.metrics import Accuracy
+from igpo_lightning.reporting.run_data import RunData
 from igpo_lightning.runs.metrics_file import column
 
 NOT_MEASURED = "not measured"
@@ -48,6 +49,12 @@ def evaluated_label(summary: Mapping[str, Any], total: int | None = None) -> str
     if part == "1":
         problems = problems.replace("problems", "problem")
     return f"{name} on {part} {problems}"
+
+
+def evaluated_on(runs: Iterable[RunData]) -> str:
+    """On which problems accuracy is measured; runs that have not ended do not say."""
+    told = {str(run.summary["evaluated_on"]) for run in runs if "evaluated_on" in run.summary}
+    return told.pop() if len(told) == 1 else "evaluation problems"
 
 
 def window_means(rows: Sequence[dict[str, float]], name: str) -> tuple[float, float] | None:

@@ -14,6 +14,7 @@ from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_me
 
 FAILURE_FILE = "failure.txt"  # a failed run of a sweep: the error in a line, and the traceback
 PLANNED_FILE = "planned.json"  # override lists of every run that a sweep was asked for
+OVERRIDES_FILE = Path(".hydra") / "overrides.yaml"  # where Hydra itself would write it
 FINISHED, FAILED, UNFINISHED, MISSING = "finished", "failed", "unfinished", "missing"
 # The C loader reads a run's configuration ten times as fast, where PyYAML was built with it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -64,8 +65,15 @@ def _yaml(path: Path) -> Any:
 
 
 def _overrides(folder: Path) -> list[str]:
-    file = folder / ".hydra" / "overrides.yaml"
+    file = folder / OVERRIDES_FILE
     return [str(item) for item in _yaml(file) or []] if file.exists() else []
+
+
+def write_overrides(folder: Path, overrides: Sequence[str]) -> None:
+    """Keep what the command line asked for; a folder with this file is a run's."""
+    file = folder / OVERRIDES_FILE
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump(list(overrides), allow_unicode=True), encoding="utf-8")
 
 
 def read_run(folder: Path, name: str | None = None) -> RunData:
@@ -94,7 +102,7 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 def run_folders(folder: Path) -> list[Path]:
     """Folders of the runs below a sweep folder; the parts of a run are not runs of the sweep."""
     found: list[Path] = []
-    for file in sorted(folder.rglob(".hydra/overrides.yaml")):
+    for file in sorted(folder.rglob(str(OVERRIDES_FILE))):
         run = file.parents[1]
         if run != folder and not any(other in run.parents for other in found):
             found.append(run)

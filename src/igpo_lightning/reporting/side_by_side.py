@@ -18,6 +18,7 @@ from igpo_lightning.reporting.kinds import (
     WINDOW,
     accuracy_text,
     drawn_how,
+    evaluated_on,
     percent,
     window_means,
 )
@@ -46,7 +47,7 @@ def _over_seeds(setting: Setting, measure: Callable[[RunData], float | None]) ->
     return percent(result.mean) + ("" if result.half is None else f" ± {100 * result.half:.1f}")
 
 
-def _held_out(setting: Setting, key: str) -> str:
+def _accuracy(setting: Setting, key: str) -> str:
     """An accuracy of summary.json: of one seed with the interval over problems."""
     if len(setting.runs) == 1:
         return accuracy_text(setting.runs[0].summary.get(key))
@@ -64,18 +65,25 @@ def _window(setting: Setting, name: str, end: int) -> str:
 def side_by_side(settings: Sequence[Setting]) -> Table:
     """A row for each kind of accuracy, a column for each setting."""
     run = settings[0].runs[0]
+    # "held-out greedy", but "training problems greedy": "training" alone would read as a phase.
+    asked = _asked(settings).replace("held-out problems", "held-out")
     rows = []
     for suffix, key in (("", "eval.temperature"), ("_sampled", "sampler.temperature")):
         how = drawn_how(run.config[key]).split(" at ")[0]
         for when in WHEN:
             if when + suffix in run.summary:
-                cells = [_held_out(setting, when + suffix) for setting in settings]
-                rows.append([f"held-out {how} {when} training", *cells])
+                cells = [_accuracy(setting, when + suffix) for setting in settings]
+                rows.append([f"{asked} {how} {when} training", *cells])
     for what, metrics in COUNTED.items():
         for kind, name in zip(("as sampled", "after injection"), metrics, strict=True):
             cells = [_window(setting, name, end=1) for setting in settings]
             rows.append([f"{what} {kind}", *cells])
     return table_of(_title(settings), ["", *(setting.label for setting in settings)], rows)
+
+
+def _asked(settings: Sequence[Setting]) -> str:
+    """What the problems of the evaluations are to the policies."""
+    return evaluated_on(run for setting in settings for run in setting.runs)
 
 
 def _title(settings: Sequence[Setting]) -> str:
@@ -85,7 +93,7 @@ def _title(settings: Sequence[Setting]) -> str:
     steps = len(column(list(run.metrics), "reward/accuracy")[0])
     over = "[95 % interval]" if seeds == 1 else f"± half of the 95 % interval, {seeds} seeds"
     return (
-        f"{entry.get('problems', 0)} held-out problems {over}; "
+        f"{entry.get('problems', 0)} {_asked(settings)} {over}; "
         f"rollouts: last {min(WINDOW, steps)} of {steps} steps"
     )
 
@@ -104,7 +112,7 @@ def reason(settings: Sequence[Setting]) -> str:
 
 
 def plot_side_by_side(folder: Path, settings: Sequence[Setting]) -> Path:
-    """Write the picture: held-out accuracy, right samples and all-wrong groups over the steps."""
+    """Write the picture: accuracy, right samples and all-wrong groups over the steps."""
     lines: dict[str, tuple[str, list[list[dict[str, float]]]]] = {
         setting.label: (colour, [list(run.metrics) for run in setting.finished.values()])
         for setting, colour in zip(settings, COLOURS, strict=False)

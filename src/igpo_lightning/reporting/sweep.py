@@ -48,10 +48,13 @@ class SweepTable(Callback):  # type: ignore[misc]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write down the runs, so that one that never begins is missed."""
-        write_planned(Path(config.hydra.sweep.dir), planned_runs(config))
+        if not config.dry_run:
+            write_planned(Path(config.hydra.sweep.dir), planned_runs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write and print the table, write the page, and end with status 1 if a run failed."""
+        if config.dry_run:
+            return  # every run has printed its plan, and none has left anything
         from rich.console import Console
 
         from igpo_lightning.reporting.html import write_report

@@ -24,6 +24,7 @@ from igpo_lightning.config import plain
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.lora import add_lora
+from igpo_lightning.reporting.run_data import write_overrides
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.rewards import GradingPool
 from igpo_lightning.runs import checkpoints, durable, resuming
@@ -51,9 +52,10 @@ def run_folder() -> Path:
 
 @rank_zero_only
 def save_resolved(config: Settings, folder: Path) -> None:
-    """Write config.yaml, from which `read_settings` makes the same settings, and versions."""
+    """Write config.yaml, from which `read_settings` makes the same settings, and its origin."""
     text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
     durable.write_text(folder / "config.yaml", text)
+    write_overrides(folder, HydraConfig.get().overrides.task)
     save_provenance(folder)
 
 

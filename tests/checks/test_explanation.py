@@ -17,7 +17,8 @@ OWN_FILES = {
     "experiment/wrong.yaml": "# @package _global_\ndefaults: [tiny]\nstage:\n  steps: many\n",
     "inpaint/broken.yaml": "noise: 0.1\nratio: [0.3\n",
 }
-PACKAGES = {"wandb": "wandb", "search": "optuna", "slurm": "submitit"}  # an argument's word: needs
+# An argument's word, and the package that it needs.
+PACKAGES = {"wandb": "wandb", "trackio": "trackio", "search": "optuna", "slurm": "submitit"}
 
 
 @pytest.fixture
@@ -68,6 +69,7 @@ def test_a_mistake_in_a_file_names_file_and_line(folder: Path, choice: str, says
         (["reward.weights={my_reward: 1.0}"], "write +reward.weights.my_reward=VALUE"),
         (["+experiment=tiny"], "drop the plus: experiment=tiny"),
         (["logger=wandb", "dry_run=true"], "logger=wandb: needs the package wandb"),
+        (["logger=trackio", "dry_run=true"], "pip install 'igpo-lightning[trackio]'"),
         (["-m", "hydra/sweeper=search", "seed=0,1"], "pip install 'igpo-lightning[sweeps]'"),
         (["-m", "hydra/launcher=slurm", "seed=0,1"], "pip install 'igpo-lightning[sweeps]'"),
         (["stage=generate"], "stage.prompt='A+12 B-21 from 45'"),

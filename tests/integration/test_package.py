@@ -29,9 +29,10 @@ def test_a_wheel_works_in_a_new_environment(tmp_path: Path) -> None:
 
     call(sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv"), cwd=tmp_path)
     python = str(tmp_path / "venv" / "bin" / "python")
+    install = ("--python", python, "install", "--no-deps", "--no-index", "--quiet", str(wheel))
+    call(sys.executable, "-m", "pip", *install, cwd=tmp_path)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = tmp_path / "venv" / "lib" / version / "site-packages"
-    zipfile.ZipFile(wheel).extractall(site)
     # The dependencies come from this environment; the package itself from the wheel, found first.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
@@ -41,8 +42,8 @@ def test_a_wheel_works_in_a_new_environment(tmp_path: Path) -> None:
     )
     assert Path(where.strip()).is_relative_to(site)
     shown = call(
-        python,
-        *("-m", "igpo_lightning", "stage=generate", "stage.prompt='A+3 from 12'"),
+        str(tmp_path / "venv" / "bin" / "igpo-lightning"),
+        *("stage=generate", "stage.prompt='A+3 from 12'"),
         *("stage.order=false", "stage.hint='\\boxed{17}'"),
         cwd=tmp_path,
         env=env,

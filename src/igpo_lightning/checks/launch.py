@@ -14,13 +14,15 @@ from igpo_lightning.settings.rules import require
 
 _SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$")
 _SHORTEST = 8  # characters of a value that is taken for a secret
-# Lightning's loggers whose package comes with no extra of this project.
+# Loggers whose package this project does not require.
 _LOGGER_PACKAGES = {
+    "TrackioLogger": "trackio",
     "WandbLogger": "wandb",
     "MLFlowLogger": "mlflow",
     "CometLogger": "comet_ml",
     "NeptuneLogger": "neptune",
 }
+_EXTRAS = ("trackio",)  # of them, those that an extra of the same name installs
 _LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]+@")  # a URL's user:password@
 
 
@@ -119,9 +121,10 @@ def check_loggers(loggers: Mapping[str, Any]) -> None:
     for name, node in loggers.items():
         package = _LOGGER_PACKAGES.get(str(node.get("_target_", "")).rpartition(".")[2])
         if package is not None and find_spec(package) is None:
+            wanted = f"'igpo-lightning[{package}]'" if package in _EXTRAS else package
             raise ConfigError(
                 f"logger={name}: needs the package {package}, which is not installed; "
-                f"pip install {package}, or leave the logger out"
+                f"pip install {wanted}, or leave the logger out"
             )
 
 

@@ -27,7 +27,7 @@ from igpo_lightning.models.lora import add_lora
 from igpo_lightning.reporting.run_data import write_overrides
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.rewards import GradingPool
-from igpo_lightning.runs import checkpoints, durable, resuming
+from igpo_lightning.runs import checkpoints, durable, resuming, tensorboard
 from igpo_lightning.runs.progress import StepBar
 from igpo_lightning.runs.provenance import save_provenance
 from igpo_lightning.runs.sharded_strategy import ShardedStrategy
@@ -38,7 +38,7 @@ from igpo_lightning.runs.survival import (
     StopOnNonFinite,
     name_killed_children,
 )
-from igpo_lightning.runs.tensorboard import log_again
+from igpo_lightning.runs.trackio import TrackioLogger
 from igpo_lightning.settings import Settings
 from igpo_lightning.stages.problems import grader
 
@@ -153,7 +153,11 @@ def build_loggers(config: Settings, resume: resuming.Resume, step: int) -> list[
         if isinstance(logger, TensorBoardLogger) and resume.checkpoint is not None:
             # Events of a run that was killed after its last checkpoint are hidden.
             logger = hydra.utils.instantiate(node, purge_step=step)
-            log_again(logger, resume.lines, step)
+            tensorboard.log_again(logger, resume.lines, step)
+        if isinstance(logger, TrackioLogger) and resume.checkpoint is not None:
+            logger = hydra.utils.instantiate(node, resume="allow")
+        if not isinstance(logger, TensorBoardLogger | CSVLogger):  # they get them at the end
+            logger.log_hyperparams(tensorboard.settings(config))
         if isinstance(logger, CSVLogger) and resume.lines:
             _continue_file(logger, resume.lines)
         loggers.append(logger)

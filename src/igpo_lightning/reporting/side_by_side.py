@@ -1,6 +1,7 @@
 """A few RL settings beside each other: one table, one picture, and one sentence why they differ."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,11 @@ def plot_side_by_side(folder: Path, settings: Sequence[Setting]) -> Path:
         setting.label: (colour, [list(run.metrics) for run in setting.finished.values()])
         for setting, colour in zip(settings, COLOURS, strict=False)
     }
+    first = replace(PANELS[0], title=f"{_asked(settings)} answered right")
     with matplotlib.rc_context(STYLE):
         figure: Any
         figure, grid = plt.subplots(1, len(PANELS), figsize=(13, 5), layout="constrained")
-        for axes, panel in zip(grid, PANELS, strict=True):
+        for axes, panel in zip(grid, (first, *PANELS[1:]), strict=True):
             draw_shares(axes, panel, lines)
         figure.savefig(folder / PICTURE, dpi=100)
         plt.close(figure)

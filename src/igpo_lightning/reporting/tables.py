@@ -70,12 +70,14 @@ def print_rl_table(
             counted.append([f"{what}, {place} {min(WINDOW, steps)} of {steps} steps", *cells])
     times = {name: summary.get(f"time/{name}", 0.0) for name in ("rollout", "grading", "update")}
     spent = sum(times.values()) or 1.0
-    told = ", ".join(f"{name} {t:.1f} s ({100 * t / spent:.0f} %)" for name, t in times.items())
+    told = "time: " + ", ".join(
+        f"{name} {t:.1f} s ({100 * t / spent:.0f} %)" for name, t in times.items()
+    )
+    rollouts = (table_of("rollouts", ["", "as sampled", "after injection"], counted), told)
     _print(
         folder,
         table_of(evaluated, ["", "before training", "after training"], accuracies),
-        table_of("rollouts", ["", "as sampled", "after injection"], counted),
-        f"time: {told}",
+        *(rollouts if rows else [f"no {METRICS_FILE}, so nothing about rollouts: add logger=csv"]),
     )
 
 

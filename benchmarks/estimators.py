@@ -216,7 +216,7 @@ LONG = {
 
 
 def long_table(draws: int, seed: int) -> list[dict[str, float | str]]:
-    """Mean and spread of each estimate of one completion of 64 tokens, in nats a token."""
+    """Mean and spread of each estimate of one completion of 64 tokens, in nats per token."""
     torch.manual_seed(seed)
     config = TinyConfig(
         vocab_size=64,
@@ -262,7 +262,7 @@ def main() -> None:
             f"{row['bias_to_bound']:+.3f} | {row['deviation']:.3f} |"
         )
     long_rows = long_table(arguments.long_draws, arguments.seed)
-    print("\n| estimator | passes | mean, nats a token | deviation, nats a token |")
+    print("\n| estimator | passes | mean, nats per token | deviation, nats a token |")
     print("|---|---|---|---|")
     for row in long_rows:
         print(

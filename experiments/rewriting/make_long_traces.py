@@ -32,7 +32,7 @@ def long_trace(problem: Problem) -> str:
 
 
 def write(file: Path, problems: list[Problem]) -> None:
-    """One JSON object a line, in the common form."""
+    """One JSON object per line, in the common form."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8") as lines:
         for p in problems:

@@ -82,7 +82,7 @@ def _cell(text: str) -> str | int | None:
 
 
 def jsonl_rows(file: Path) -> Iterator[Row]:
-    """The rows of a file, one JSON object a line; empty lines are passed over.
+    """The rows of a file, one JSON object per line; empty lines are passed over.
 
     Raises:
         ConfigError: The file cannot be read, or a line is no JSON object.
@@ -115,7 +115,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
                 if len(line) > LONGEST_LINE:
                     raise ConfigError(
                         f"{file}, line {number}: longer than {LONGEST_LINE // 2**20} MB; give one "
-                        "problem a line"
+                        "problem per line"
                     )
                 if size > most:
                     raise ConfigError(

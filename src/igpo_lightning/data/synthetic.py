@@ -64,7 +64,7 @@ def _split_of(question: str) -> str:
 
 
 def _trace(start: int, steps: Sequence[int], wording: str) -> str:
-    """What leads from the start to the boxed answer, one line a step."""
+    """What leads from the start to the boxed answer, one line per step."""
     lines: list[str] = []
     value = start
     for name, step in zip(_NAMES, steps, strict=False):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from igpo_lightning.diffusion.noise import NoiseBuffers, gumbel_of, stream
 
-_WIDTH = 128  # tokens a group in the two-level arg-max
+_WIDTH = 128  # tokens per group in the two-level arg-max
 
 
 def two_level_argmax(scores: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ NUMBERS = 4 * 2**20  # float32 numbers that are summed for the speed
 
 
 def exchange(rank: int, world: int, backend: str, meeting: str, seconds: float) -> float:
-    """Sum, gather and broadcast over all ranks; returns bytes a second of the sum.
+    """Sum, gather and broadcast over all ranks; returns bytes per second of the sum.
 
     Args:
         rank: This process's.

@@ -33,7 +33,7 @@ _CHUNK = 8  # batches that are sorted by length together, and after which result
 
 
 def canvas(config: SamplerConfig, tokens: int, temperature: float) -> SamplerConfig:
-    """The sampler for completions of so many tokens: whole blocks, as many tokens a step.
+    """The sampler for completions of so many tokens: whole blocks, as many tokens per step.
 
     Args:
         config: The model's own; its ratio of tokens to steps is kept.

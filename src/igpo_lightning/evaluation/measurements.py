@@ -45,7 +45,7 @@ def measurements(config: Settings) -> list[Measurement]:
     """Every benchmark at the first length, then at the next one.
 
     The benchmarks are the parts of the data, or the data itself where it has none. The sampler
-    makes as many tokens a step at every length as the configured one does.
+    makes as many tokens per step at every length as the configured one does.
 
     Raises:
         ConfigError: A length does not fit the sampler.

@@ -18,9 +18,9 @@ class Accuracy:
         low: Lower end of the interval.
         high: Upper end.
         problems: Number of problems.
-        samples: k, samples a problem.
+        samples: k, samples per problem.
         pass_at_k: k: [mean, low, high] of pass@k, for k = 1, 2, 4, ... up to `samples`; None with
-            one sample a problem, where pass@1 is the accuracy.
+            one sample per problem, where pass@1 is the accuracy.
     """
 
     mean: float
@@ -73,7 +73,7 @@ def pass_curve(verdicts: Sequence[Sequence[bool]]) -> dict[int, list[float]]:
 def accuracy(verdicts: Sequence[Sequence[bool]]) -> Accuracy:
     """avg@k of verdicts, one row of k samples for each problem.
 
-    With one sample a problem the interval is Wilson's. With several, the samples of a problem are
+    With one sample per problem the interval is Wilson's. With several, the samples of a problem are
     not independent, so the interval is over problems: mean of the shares +- 1.96 standard errors.
     """
     count = len(verdicts)

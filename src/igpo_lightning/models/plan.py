@@ -1,4 +1,4 @@
-"""A backbone in numbers: parameters, FLOPs a token, channels that a pass keeps.
+"""A backbone in numbers: parameters, FLOPs per token, channels that a pass keeps.
 
 Counted on the meta device, so that a laptop plans an 8B run in seconds. Parameters and FLOPs are
 exact counts of the matrix products.

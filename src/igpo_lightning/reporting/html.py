@@ -106,9 +106,9 @@ def pictures(settings: Sequence[Setting]) -> list[str]:
         report_plots.hint_fraction(hint_points(settings)),
         over_settings("KL to the reference", "policy/kl"),
         over_settings("gradient norm before clipping", "policy/grad_norm"),
-        over_settings("entropy of the policy (nats a token)", "rollout/entropy"),
-        over_settings("fine-tuning loss (nats a token)", "sft/loss"),
-        over_settings("validation loss (nats a token)", "sft/val_loss"),
+        over_settings("entropy of the policy (nats per token)", "rollout/entropy"),
+        over_settings("fine-tuning loss (nats per token)", "sft/loss"),
+        over_settings("validation loss (nats per token)", "sft/val_loss"),
         _time_bars(drawn),
     ]
     return [picture for picture in found if picture is not None]
@@ -149,7 +149,7 @@ def duration(seconds: float) -> str:
 
 
 def pass_lines(settings: Sequence[Setting]) -> dict[str, dict[int, tuple[float, float, float]]]:
-    """pass@k of every evaluation with several samples a problem.
+    """pass@k of every evaluation with several samples per problem.
 
     The band is the interval over problems; where a setting has several runs, the lowest and the
     highest of them, as in the other curves.

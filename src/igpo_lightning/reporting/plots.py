@@ -150,7 +150,7 @@ def plot_rl_curves(folder: Path) -> None:
         finish(hints, "hinted samples" if given else "hinted samples: none in this run")
         _line(policy, rows, "policy/clip_fraction", "clipped share", PURPLE)
         _line(policy, rows, "policy/kl", "KL to the reference", BLUE)
-        _line(policy, rows, "rollout/entropy", "entropy (nats a token)", GREEN)
+        _line(policy, rows, "rollout/entropy", "entropy (nats per token)", GREEN)
         finish(policy, "policy")
         for name, colour in (("rollout", BLUE), ("grading", ORANGE), ("update", GREEN)):
             _line(times, rows, f"time/{name}", name, colour)

@@ -85,7 +85,7 @@ def print_sft_table(folder: Path, summary: dict[str, Any]) -> None:
     """Validation loss and accuracy of an SFT run."""
     loss = summary.get("sft/val_loss")
     rows = [
-        ["validation loss (nats a token)", NOT_MEASURED if loss is None else f"{loss:.4f}"],
+        ["validation loss (nats per token)", NOT_MEASURED if loss is None else f"{loss:.4f}"],
         [evaluated_label(summary), accuracy_text(summary["after"])],
     ]
     _print(folder, table_of("supervised fine-tuning", ["", "after"], rows))

@@ -57,7 +57,7 @@ class RLModule(lightning.LightningModule):
             on_samples: Given a step and its records, every `log_samples_every` steps.
         """
         super().__init__()
-        # Several optimizer steps a batch: Lightning's manual optimization.
+        # Several optimizer steps per batch: Lightning's manual optimization.
         self.automatic_optimization = False
         stage = settings.stage
         assert isinstance(stage, RLStage)

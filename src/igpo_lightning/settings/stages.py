@@ -29,7 +29,7 @@ class RLStage(StageConfig):
 
     name: str = "rl"
     steps: int = 1000  # rollout steps; each has mu optimizer steps
-    prompts_per_step: int = 8  # Q over all processes (the paper: 64 groups a step)
+    prompts_per_step: int = 8  # Q over all processes (the paper: 64 groups per step)
     group_size: int = 8  # G completions a prompt (the paper: 8)
     inner_updates: int = 4  # mu (the paper: 4)
     rollout_batch_size: int = 64  # rows a denoising pass

@@ -200,7 +200,7 @@ class Pace:
 
     Attributes:
         max_steps: Batches of the whole run.
-        updates: Optimizer steps a batch.
+        updates: Optimizer steps per batch.
         checkpoint_every: Batches between checkpoints.
         evaluate_every: Batches between evaluations in training; 0 for none.
         monitor: Their metric that names the best checkpoint.

@@ -187,7 +187,7 @@ def _show(config: Settings, work: Workload, plan: Plan) -> None:
         f"  parameters     {counts.parameters:,}, of which trained "
         f"{counts.trainable if work.train_rows else 0:,}"
         + (f"; a token meets {counts.active:,}" if counts.active < counts.parameters else ""),
-        f"  FLOPs a token  {plan.forward_flops:.3g} forward"
+        f"  FLOPs/token    {plan.forward_flops:.3g} forward"
         + (f", {plan.train_flops:.3g} forward and backward" if work.train_rows else "")
         + f" (canvas of {work.prompt_length} + {work.completion_length} tokens)",
     )

@@ -36,7 +36,7 @@ CONFLICTS = (
 )
 _HUB_SECONDS = 2.0
 _TEST_FILE = 64 * 2**20  # bytes
-_SLOW_DISK = 50e6  # bytes a second
+_SLOW_DISK = 50e6  # bytes per second
 
 
 def requirements(extra: str | None = None) -> list[Requirement]:

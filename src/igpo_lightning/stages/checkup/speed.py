@@ -1,4 +1,4 @@
-"""Memory against the plan, and tokens a second, at a size between toy and real."""
+"""Memory against the plan, and tokens per second, at a size between toy and real."""
 
 import os
 import time

@@ -35,6 +35,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "init_std": 0.3,
         **TOKENS,
     },
+    "illada": {
+        "model_type": "illada",
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": VOCAB,
+        "tie_word_embeddings": True,
+        "rope_theta": 500000.0,
+        "rms_norm_eps": 1e-6,
+        "initializer_range": 0.3,
+        **TOKENS,
+    },
     "sdar": {
         "model_type": "sdar",
         "hidden_size": 16,
@@ -88,6 +102,25 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "initializer_range": 0.3,
         **TOKENS,
     },
+    "sdar_moe": {
+        "model_type": "sdar_moe",
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "moe_intermediate_size": 12,
+        "num_hidden_layers": 2,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "norm_topk_prob": True,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "vocab_size": VOCAB,
+        "block_size": 3,
+        "rope_theta": 1000000.0,
+        "rms_norm_eps": 1e-6,
+        "initializer_range": 0.3,
+        **TOKENS,
+    },
     "dream": {
         "model_type": "Dream",
         "hidden_size": 16,
@@ -102,6 +135,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
         **TOKENS,
     },
 }
+
+BLOCK_CAUSAL = [name for name, raw in CONFIGS.items() if {"block_size", "bd_size"} & raw.keys()]
+FULL = [name for name in CONFIGS if name not in BLOCK_CAUSAL]
 
 
 def build_native(name: str, **changes: Any) -> BackboneModule:

@@ -1,4 +1,4 @@
-"""A model for the sampler's tests, and the benchmarks behind the tables of docs/likelihood.md."""
+"""A model for the sampler's tests, and the benchmarks behind tables of the docs."""
 
 import importlib.util
 import sys
@@ -29,6 +29,11 @@ def estimator_benchmark() -> ModuleType:
 @pytest.fixture(scope="session")
 def memory_benchmark() -> ModuleType:
     return _load("likelihood")
+
+
+@pytest.fixture(scope="session")
+def pass_benchmark() -> ModuleType:
+    return _load("pass_counts")
 
 
 @pytest.fixture(scope="session")

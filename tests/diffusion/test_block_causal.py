@@ -1,5 +1,7 @@
 """Block-causal sampling: exact over the cache, row by row, around hints."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -127,9 +129,73 @@ def test_tokens_leave_in_the_order_that_the_strategy_names() -> None:
         ({"block_length": 9}, r"block_length=9: the model's blocks have 3 tokens"),
         ({"cache": "dual"}, r"cache=dual: .* exact cache; set sampler\.cache=none"),
         ({"cfg_scale": 1.0}, r"cfg_scale=1\.0"),
+        ({"edit_threshold": 0.5, "block_length": 1}, r"edit_threshold=0\.5: whole blocks"),
     ],
 )
 def test_settings_without_meaning_are_refused(change, fix) -> None:
     config = SamplerConfig(**({"completion_length": 9, "block_length": 3, "steps": 9} | change))
     with pytest.raises(ConfigError, match=fix):
         denoise(MODELS["sdar"], prompts([6], 6)[0], config)
+
+
+def test_a_row_that_leaves_first_takes_nothing_with_it() -> None:
+    """Row 0 is hinted to the end of its first block, EOS included: no pass has run all rows."""
+    model = MODELS["sdar"]
+    ids, _ = prompts([2, 2], 2)
+    hints = torch.full((2, 9), -1)
+    hints[0, 0] = model.eos_token_id
+    config = replace(CONFIG, stop_after_eos=True)
+    out = denoise(model, ids, config, hint_ids=hints)
+    assert out.completion_ids[0].eq(model.eos_token_id).all()
+    alone = denoise(model, ids[1:], config)
+    assert torch.equal(out.completion_ids[1], alone.completion_ids[0])
+
+
+def test_full_attention_is_not_edited() -> None:
+    config = replace(CONFIG, edit_threshold=0.5)
+    with pytest.raises(ConfigError, match=r"edit_threshold=0\.5: only block-causal models"):
+        denoise(build_native("llada"), prompts([6], 6)[0], config)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.integers(1, 7), min_size=1, max_size=3),
+    st.sampled_from(
+        [
+            {"edit_threshold": 0.0, "edit_passes": 3},
+            {"edit_threshold": 0.05, "confidence_threshold": 0.1},
+            {"entropy_bound": 0.5},
+            {"cache": "dual", "block_length": 1},
+        ]
+    ),
+    st.sampled_from([0.0, 1.0]),
+)
+def test_no_rule_lets_a_row_know_its_batch(lengths, rule, temperature) -> None:
+    model = MODELS["fast_dllm_v2" if "cache" in rule else "llada2"]
+    ids, real = prompts(lengths, max(lengths))
+    hints = torch.full((len(lengths), 9), -1)
+    for row in range(len(lengths)):
+        hints[row, [row, row + 4]] = 5 + row
+    config = replace(CONFIG, temperature=temperature, **rule)
+    keys = torch.arange(len(lengths)) + 3
+    together = denoise(model, ids, config, real, hints, keys=keys)
+    assert torch.equal(together.completion_ids[hints != -1], hints[hints != -1])
+    assert not together.completion_ids.eq(model.mask_token_id).any()
+    for row, length in enumerate(lengths):
+        part = slice(row, row + 1)
+        alone = denoise(model, ids[part, -length:], config, hint_ids=hints[part], keys=keys[part])
+        assert torch.equal(alone.completion_ids[0], together.completion_ids[row])
+        assert torch.equal(alone.unmask_step[0], together.unmask_step[row])
+
+
+def test_editing_changes_committed_tokens_until_none_changes() -> None:
+    """Threshold 0: after the last edit each token of a block is the arg-max given the others."""
+    model, (ids, _) = MODELS["llada2"], prompts([4], 4)
+    config = replace(CONFIG, edit_threshold=0.0, edit_passes=50)
+    out = denoise(model, ids, config)
+    assert out.unmask_step.max() > 9  # passes that only edit have changed something
+    canvas = torch.cat((ids, out.completion_ids), dim=1)[:, :12]  # whole blocks
+    with torch.no_grad():
+        logits = model(canvas)[0, 4:]
+    logits[:, model.mask_token_id] = -torch.inf
+    assert logits.argmax(dim=-1).tolist() == canvas[0, 4:].tolist()

@@ -59,14 +59,16 @@ def sample(
 
 
 def rule(match: re.Match[str]) -> dict[str, Any]:
-    """The rule that a case's name says: static, dynamic with a threshold, or sequential."""
+    """The rule that a case's name says, with its threshold or bound."""
     name = match["rule"].removeprefix("low_confidence_")
+    if name.startswith("entropy_bounded"):
+        return {"entropy_bound": float(name.removeprefix("entropy_bounded"))}
     if name.startswith("dynamic"):
         return {"confidence_threshold": float(name.removeprefix("dynamic"))}
     return {"remasking": {"static": "low_confidence", "sequential": "sequential"}[name]}
 
 
-RULE = r"(?P<rule>(?:low_confidence_)?(?:static|sequential|dynamic[\d.]+))"
+RULE = r"(?P<rule>(?:low_confidence_)?(?:static|sequential|(?:dynamic|entropy_bounded)[\d.]+))"
 SDAR = rf"(?P<ragged>ragged_)?{RULE}_?(?:_block)(?P<block>\d+)_steps(?P<steps>\d+)"
 
 
@@ -131,13 +133,18 @@ def test_dreamreasoner(root: Path) -> None:
 
 
 def test_fast_dllm(root: Path) -> None:
-    """The last token of a sequence is read in the pass that ours does not make."""
+    """The last token of a sequence is read in the pass that ours does not make.
+
+    With the block cache the last pass over a block leaves what parts of it are run over.
+    """
     values = sampler_values(root, "fast_dllm_v2")
-    pattern = r"prompt\d+_threshold(?P<threshold>[\d.]+)_block(?P<block>\d+)_sub(?P<sub>\d+)"
+    pattern = STOP_CASE.pattern + r"(?P<cached>_blockcache)?"
     for name, match in cases(values, pattern):
         expected, prompts, sub = values[name], values[f"{name}_prompts"], int(match["sub"])
         model = load_golden(root, "fast_dllm_v2", int(match["block"]))
-        options = {"confidence_threshold": float(match["threshold"])}
+        options: dict[str, Any] = {"confidence_threshold": float(match["threshold"])}
+        if match["cached"] and sub < model.block_size:
+            options["cache"] = "dual"  # one part is the whole block, whose passes are the same
         tokens, passes = sample(model, prompts, expected.shape[1] - 1, sub, sub, **options)
         wanted = expected[:, prompts.shape[1] :][:, : tokens.shape[1]]
         assert torch.equal(tokens, wanted), name
@@ -209,6 +216,50 @@ def test_llada2_stops_after_a_block_with_eos(root: Path) -> None:
                 confidence_threshold=float(match["threshold"]),
                 stop_after_eos=True,
             )
+            tokens = denoise(model, prompt, config).completion_ids[0]
+            found.append(tokens[: len(expected)].tolist())
+        # The name does not say which of the sampled cases it is.
+        assert expected.tolist() in found, name
+
+
+def test_llada2_edits_what_it_has_committed(root: Path) -> None:
+    """LLaDA 2.1: one more pass for the prompt and each block but the last, as above."""
+    values = load_file(root / "llada2" / "sampler_edit.safetensors")
+    for name, match in cases(values, EDIT_CASE.pattern):
+        expected, prompts, block = values[name], values[f"{name}_prompts"], int(match["block"])
+        model = load_golden(root, "llada2", block)
+        total = prompts.shape[1] + expected.shape[1]
+        tokens, passes = sample(model, prompts, total, block, block, **editing(match))
+        assert torch.equal(tokens, expected[:, : tokens.shape[1]]), name
+        extra = total // block - (prompts.shape[1] // block) - 1 + bool(prompts.shape[1] // block)
+        extra += bool(total % block)
+        assert [n - extra for n in passes] == values[f"{name}_nfe"].tolist(), name
+
+
+def editing(match: re.Match[str]) -> dict[str, Any]:
+    options = {
+        "confidence_threshold": float(match["threshold"]),
+        "edit_threshold": float(match["edit"]),
+    }
+    return options | ({"edit_passes": int(match["post"])} if match["post"] else {})
+
+
+EDIT_CASE = re.compile(
+    r"(?:ragged_)?threshold(?P<threshold>[\d.]+)_edit(?P<edit>[\d.]+)_block(?P<block>\d+)"
+    r"(?:_post(?P<post>\d+))?"
+)
+
+
+def test_llada2_stops_after_an_edited_block_with_eos(root: Path) -> None:
+    values = load_file(root / "llada2" / "sampler_edit.safetensors")
+    for name, _ in cases(values, r"eos(?:_early)?_row\d+"):
+        row = name.removeprefix("eos_early_").removeprefix("eos_")
+        expected, prompt = values[name], values[f"eos_{row}_prompt"][None]
+        found = []
+        for key, match in cases(values, EDIT_CASE.pattern):
+            block, length = int(match["block"]), values[key].shape[1]
+            model = load_golden(root, "llada2", block, eos=int(values[f"eos_{row}_id"]))
+            config = SamplerConfig(length, block, length, stop_after_eos=True, **editing(match))
             tokens = denoise(model, prompt, config).completion_ids[0]
             found.append(tokens[: len(expected)].tolist())
         # The name does not say which of the sampled cases it is.

@@ -5,7 +5,7 @@ import torch
 
 from igpo_lightning.diffusion import SamplerConfig, denoise, draw_masked_inputs, token_scores
 from igpo_lightning.diffusion.likelihood import packed_token_scores
-from igpo_lightning.diffusion.paired_inputs import steps_within_blocks
+from igpo_lightning.diffusion.paired_inputs import dense_layout, flex_layout, steps_within_blocks
 from igpo_lightning.settings import LikelihoodConfig
 from tests.small_backbones import VOCAB, build_native
 
@@ -127,3 +127,48 @@ def test_a_trajectory_is_replayed_in_as_many_passes_as_a_block_has_steps(name: s
                 logits = model(torch.cat((seen, block))[None])[0, length + place]
             logits[model.mask_token_id] = -torch.inf
             assert logits.argmax() == out.completion_ids[row, place]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", [*NAMES, "fast_dllm_v2"])
+def test_flex_attention_computes_what_the_dense_mask_does(name: str, packed: bool) -> None:
+    """Rows with padding, or two sequences in a row; blocks that tiles of 128 tokens cut through."""
+    model, drawn = build_native(name), torch.Generator().manual_seed(0)
+    ids = torch.randint(3, VOCAB, (2, 2 * 100), generator=drawn)
+    real = (torch.arange(100) >= torch.tensor([[0], [17]])).long()
+    if packed:
+        real = torch.where(torch.arange(100) < 40, 1, 2).expand(2, -1)
+    with torch.no_grad():
+        dense, flexible = (
+            model.encode(ids, window=(20, 100), layout=layout(real, 3))
+            for layout in (dense_layout, flex_layout)
+        )
+    close(flexible, dense, atol=1e-5, rtol=1e-4)
+
+
+def test_merged_steps_are_those_of_a_block() -> None:
+    """TraceRL on SDAR: blocks of 3 with a token a step; merged by 2 they take 2 passes, not 5."""
+    model = build_native("sdar")
+    prompts, real, _ = rows([6, 4], 9)
+    sampler = SamplerConfig(9, 3, 9)
+    out = denoise(model, prompts, sampler, prompt_mask=real)
+    settings = LikelihoodConfig(kind="trajectory", shrink=2).for_sampler(sampler.steps_in_order(3))
+    everything = torch.ones_like(out.completion_ids, dtype=torch.bool)
+    inputs = draw_masked_inputs(
+        settings,
+        out.completion_ids,
+        keys=torch.arange(2),
+        hint_mask=~everything,
+        live_mask=everything,
+        unmask_step=out.unmask_step,
+        prompt_mask=real,
+        block_size=3,
+    )
+    assert inputs.masks.shape[1] == 2
+    # Whole blocks: two tokens are scored in the first input, the last one in the second.
+    assert inputs.weights[0].unflatten(1, (3, 3)).sum(dim=2).tolist() == [[2, 2, 2], [1, 1, 1]]
+    for n in range(2):  # what is scored is masked, and so is what was committed later
+        scored = inputs.weights[0, n] > 0
+        assert bool(inputs.masks[0, n][scored].all())
+    assert inputs.weights.sum(dim=1).eq(1).all()

@@ -1,6 +1,7 @@
 """iLLaDA's generation, growing and whole, against the public sampler."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,25 @@ def test_it_stops_after_the_block_with_the_stop_token(shared_golden: Path, value
                 found.append(tokens[:kept].tolist())
         # The name does not say which of the cases it is.
         assert expected[prompts.shape[1] :].tolist() in found, name
+
+
+def test_the_end_of_thinking_is_pushed(shared_golden: Path, values) -> None:
+    model, prompts = load_golden(shared_golden / "backbones", "illada"), values["prompts"]
+    pattern = r"var_think([\d-]+)_boost([\d.]+)_power([\d.]+)_steps(\d+)_block(\d+)"
+    cases = [(name, match) for name in values if (match := re.fullmatch(pattern, name))]
+    assert cases
+    for name, match in cases:
+        length, block = values[name].shape[1] - prompts.shape[1], int(match[5])
+        config = SamplerConfig(
+            length,
+            block,
+            int(match[4]) * length // block,
+            canvas="growing",
+            think_ids=tuple(int(token) for token in match[1].split("-")),
+            think_boost=float(match[2]),
+            think_power=float(match[3]),
+        )
+        tokens = denoise(model, prompts, config).completion_ids
+        assert torch.equal(tokens, values[name][:, prompts.shape[1] :]), name
+        plain = replace(config, think_ids=())
+        assert not torch.equal(tokens, denoise(model, prompts, plain).completion_ids)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import RL, SFT, Runs
+from small_runs import RL, SFT, Runs, decoder
 
 # A hang ends after the server's 60 seconds with the status of SIGALRM, which no test accepts.
 QUIET = ("stage.eval_every=0", "stage.eval_before=false", "stage.log_samples_every=1")
@@ -123,6 +123,28 @@ def test_fine_tuning_learns_the_same_on_two_ranks(
     )
     for a, b in zip(lines(tmp_path / "one", "sft/"), lines(tmp_path / "two", "sft/"), strict=True):
         assert b == pytest.approx(a, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("stage", ["rl", "sft"])
+@pytest.mark.parametrize("name", ["illada", "sdar"])
+def test_other_decoders_learn_the_same_on_two_ranks(
+    runs: Runs, tmp_path: Path, name: str, stage: str, strategy: str
+) -> None:
+    """Full and block-causal attention; all weights, since adapters begin from nothing."""
+    own = decoder(runs, name, tmp_path / "model")
+    args = (*ARGS, "stage.steps=2") if stage == "rl" else (*SFT, "stage.eval_after=false")
+    args = (*args, "sampler.block_length=4", "stage.steps=2")
+    assert own.start(tmp_path / "one", *args) == 0, own.log(tmp_path / "one")
+    two = (*TWO, f"trainer.strategy={strategy}")
+    assert own.start(tmp_path / "two", *args, *two, ranks=2) == 0, own.log(tmp_path / "two")
+    if stage == "rl":
+        same(tmp_path / "one", tmp_path / "two")
+    else:
+        torch.testing.assert_close(
+            weights(tmp_path / "two"), weights(tmp_path / "one"), atol=2e-4, rtol=0
+        )
 
 
 @pytest.mark.slow

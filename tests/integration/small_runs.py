@@ -3,9 +3,13 @@
 import csv
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from igpo_lightning.models import save_export
+from igpo_lightning.models.tokenizer import train_tokenizer
+from tests.small_backbones import BLOCK_CAUSAL, build_native
 
 MODEL = "model.init=random trainer.threads=1 optimizer.lr=1e-3 logger=[csv]"
 DATA = "data.train_size=16 data.eval_size=16 eval.limit=4"
@@ -52,6 +56,14 @@ class Runs:
     def log(self, folder: Path) -> str:
         """What the runs in a folder printed."""
         return folder.with_suffix(".log").read_text()
+
+
+def decoder(runs: Runs, name: str, folder: Path) -> Runs:
+    """Runs of a small decoder of another family; a block of block-causal attention has 4 tokens."""
+    blocks = {"block_size": 4} if name in BLOCK_CAUSAL else {}
+    model = build_native(name, vocab_size=300, num_hidden_layers=1, **blocks)
+    save_export(model, train_tokenizer(["Start 12; A+5; B-3", "12+34=46; 46-5=41"], 300), folder)
+    return replace(runs, model=folder)
 
 
 def results(folder: Path) -> dict[str, Any]:

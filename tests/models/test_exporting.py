@@ -13,6 +13,7 @@ from igpo_lightning.models import checkpoint, load_backbone, load_tokenizer, sav
 from igpo_lightning.models.checkpoint import LARGEST_SHARD, shard_bytes
 from igpo_lightning.models.tokenizer import train_tokenizer
 from tests.peak_memory import WATCH
+from tests.small_backbones import CONFIGS
 
 
 def names_in(folder: Path) -> dict[str, list[int]]:
@@ -43,7 +44,7 @@ def test_exports_carry_the_original_names(shared_golden, tmp_path, tokenizer, na
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["dream", "llada", "llada2", "sdar", "tiny"])
+@pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_export_and_load_are_bitwise_equal(native, tokenizer, tmp_path, name, dtype) -> None:
     model = native(name).to(dtype)
     save_export(model, tokenizer, tmp_path, max_shard_size=4_000)

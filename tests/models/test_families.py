@@ -11,7 +11,7 @@ import torch
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import load_backbone, save_export
 from igpo_lightning.models.families import FAMILIES, family_of, read_decoder
-from igpo_lightning.models.special_tokens import report_disagreement
+from igpo_lightning.models.special_tokens import report_once
 from igpo_lightning.models.tokenizer import train_tokenizer
 from tests.small_backbones import CONFIGS
 
@@ -88,7 +88,7 @@ def chat_model(folder: Path, model_type: str, **config: Any) -> str:
 
 
 def test_a_decoders_rows_end_with_its_templates_end_of_turn(tmp_path: Path, caplog) -> None:
-    report_disagreement.cache_clear()
+    report_once.cache_clear()
     path = chat_model(tmp_path, "sdar", block_size=4)
     with caplog.at_level(logging.WARNING):
         model = load_backbone(path)
@@ -104,7 +104,7 @@ def test_a_decoders_rows_end_with_its_templates_end_of_turn(tmp_path: Path, capl
 def test_files_that_disagree_are_told_and_config_json_is_used(tmp_path: Path, caplog) -> None:
     path = chat_model(tmp_path, "illada", pad_token_id=7)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [9, 8]}))
-    report_disagreement.cache_clear()
+    report_once.cache_clear()
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         model = load_backbone(path)

@@ -1,6 +1,7 @@
 """Which model is built from which files, and what a mistake says."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import load_backbone, save_export
 from igpo_lightning.models.loading import bundled_config
-from igpo_lightning.models.special_tokens import TokenIds, token_ids
+from igpo_lightning.models.special_tokens import TokenIds, report_once, token_ids
 from igpo_lightning.models.tokenizer import train_tokenizer
 
 
@@ -117,6 +118,18 @@ def test_a_model_on_the_meta_device_holds_no_memory() -> None:
 def test_an_unknown_architecture_lists_the_bundled_ones() -> None:
     with pytest.raises(ConfigError, match=r"there is dream_7b, .*llada_8b, sdar_4b"):
         bundled_config("llada_9b")
+
+
+def test_what_no_public_text_states_is_said_to_be_assumed(caplog) -> None:
+    report_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        raw = bundled_config("illada_8b")
+        bundled_config("illada_8b")
+    assert "assumed" not in raw
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 1
+    for key in ("rope_theta", "rms_norm_eps"):
+        assert f"{key}={raw[key]}" in said[0]
 
 
 def test_special_tokens_come_from_the_first_source_that_knows() -> None:

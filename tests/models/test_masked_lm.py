@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import KeyValueCache, load_backbone, load_tokenizer, save_export
+from igpo_lightning.models.attention import rotary_angles
 from igpo_lightning.models.tokenizer import train_tokenizer
 
 close = torch.testing.assert_close
@@ -99,6 +100,31 @@ def test_decoders_see_everything_and_hide_their_shift(folders, tokens, name: str
     close(model(ids)[:, 0], logits[:, 0], atol=1e-5, rtol=1e-4)
     unshifted = load(folders[name], shifted=False)
     close(unshifted(ids), logits, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_llama_3_1_stretches_its_rotary_positions(tokens, tmp_path: Path) -> None:
+    """A first context of 16 tokens: of four frequencies some stay and some change."""
+    scaling = {
+        "rope_type": "llama3",
+        "rope_theta": 500.0,
+        "factor": 4.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 2.0,
+        "original_max_position_embeddings": 16,
+    }
+    sizes = GROUPED | {"hidden_size": 32, "rope_parameters": scaling}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).eval()
+    made.save_pretrained(tmp_path)
+    ids = tokens(2, 24)
+    logits = made(ids, attention_mask=torch.zeros(2, 1, 24, 24)).logits
+    model = load(tmp_path, shifted=False)
+    close(model(ids), logits, atol=1e-5, rtol=1e-4)
+    unscaled = rotary_angles(torch.tensor([[1]]), 8, 500.0)[0]
+    scaled = rotary_angles(torch.tensor([[1]]), 8, 500.0, model.rope_scaling)[0]
+    assert 0 < int((unscaled != scaled).sum()) < unscaled.numel()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igpo_lightning.models import KeyValueCache
+from tests.small_backbones import BLOCK_CAUSAL, FULL
 
-FULL = ["dream", "llada", "tiny"]
-NAMES = [*FULL, "fast_dllm_v2", "llada2", "sdar"]
+NAMES = [*FULL, *BLOCK_CAUSAL]
 close = torch.testing.assert_close
 
 

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from igpo_lightning.models import Backbone, KeyValueCache
 from igpo_lightning.models.attention import rotary_angles, rotate
 from igpo_lightning.models.transformer import align_shifted
+from tests.small_backbones import BLOCK_CAUSAL, FULL
 
-FULL = ["dream", "llada", "tiny"]
-BLOCK_CAUSAL = ["fast_dllm_v2", "llada2", "sdar"]  # blocks of 3
 NAMES = FULL + BLOCK_CAUSAL
 close = torch.testing.assert_close
 

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from igpo_lightning.checks import validate
+from igpo_lightning.config import CONF
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import TrainerConfig
 from igpo_lightning.stages import cost, plan, run
 from igpo_lightning.stages.capacity import GIB, Capacity, capacity, misfits, size_text
 from tests.composing import composed
 
+PUBLIC = sorted({file.stem for file in (CONF / "model").glob("*.yaml")} - {"hf", "tiny"})
 PAPER = ("experiment=igpo_paper", "logger=[]", "dry_run=true")
 
 
@@ -66,6 +68,38 @@ def test_a_cache_and_guidance_take_memory() -> None:
     assert cached.memory["rollout"] - plain.memory["rollout"] == kept
     _, guided = plan.planned(settings(*PAPER, "sampler.cfg_scale=1"))
     assert guided.memory["rollout"] > 1.5 * plain.memory["rollout"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("preset", ["igpo_paper", "tracerl"])
+def test_every_public_model_is_planned_with_the_papers_run(preset: str, name: str) -> None:
+    """Its blocks fit the sampler as the files say, and no weights are needed."""
+    config = settings(f"experiment={preset}", f"model={name}", "model.init=random", "dry_run=true")
+    work, made = plan.planned(config)
+    assert 4e9 < made.counts.parameters < 2e10
+    block = work.block_size
+    assert (block is None) == name.startswith(("llada_", "illada", "dream_7b"))
+    assert block is None or block % config.sampler.block_length == 0
+
+
+def test_a_block_causal_model_runs_a_block_a_step_and_trains_on_twice_the_tokens() -> None:
+    """SDAR: the prompt once, 4 tokens in each of 128 steps, and all 256 once more in whole blocks;
+    LLaDA runs 600 + 256 tokens in every step."""
+    config = settings("experiment=igpo_paper", "model=sdar_8b", "dry_run=true")
+    work, made = plan.planned(config)
+    rollout = cost.rollout_flops(config, made, work)
+    assert rollout == pytest.approx((600 + 128 * 4 + 256) * made.forward_flops)
+    assert work.train_canvas == 2 * 856
+    llada = settings("experiment=igpo_paper", "dry_run=true")
+    other, made = plan.planned(llada)
+    assert cost.rollout_flops(llada, made, other) == pytest.approx(128 * 856 * made.forward_flops)
+    assert other.train_canvas == 856
+
+
+def test_blocks_that_do_not_fit_the_model_are_told_before_it_is_loaded() -> None:
+    config = settings("experiment=igpo_paper", "model=sdar_8b", "sampler.block_length=32")
+    with pytest.raises(ConfigError, match=r"sampler\.block_length=32: the model's blocks have 4"):
+        plan.planned(config)
 
 
 def test_what_does_not_fit_says_why_and_what_to_do() -> None:

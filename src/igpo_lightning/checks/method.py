@@ -49,12 +49,17 @@ def check_inpaint(settings: Settings) -> None:
 def check_likelihood(settings: Settings) -> None:
     """The estimator fits the sampler and the normalisation."""
     likelihood, sampler = settings.likelihood, settings.sampler
+    free = [
+        name
+        for name in ("confidence_threshold", "factor", "entropy_bound", "edit_threshold")
+        if getattr(sampler, name) is not None
+    ]
     require(
-        likelihood.shrink is None or (sampler.confidence_threshold or sampler.factor) is None,
+        likelihood.shrink is None or not free,
         "likelihood.shrink",
         likelihood.shrink,
-        "merges a fixed number of sampler steps; leave sampler.confidence_threshold and "
-        "sampler.factor null, or take likelihood=trajectory",
+        f"merges a fixed number of sampler steps; leave sampler.{' and '.join(free)} null, or take "
+        "likelihood=trajectory",
     )
     require(
         likelihood.positions is None or settings.objective.normalization in ("constant", "sum"),

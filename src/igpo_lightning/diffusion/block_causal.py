@@ -8,160 +8,21 @@ samplers do, and cut. A hint waits in its block until the loop reaches it.
 
 A step commits as many positions as the schedule says, those that the strategy ranks first; with
 `confidence_threshold` every position above it, if these are more (SDAR, arXiv 2510.06303). A block
-may be filled in sub-blocks from left to right (Fast-dLLM v2, arXiv 2509.26328). Where logits are
-shifted, a block's first token is read in the clean pass over the block before.
+may be filled in sub-blocks from left to right (Fast-dLLM v2, arXiv 2509.26328); `cache=dual` then
+runs a sub-block alone once its first token is known, over what the last pass of its block left.
+Where logits are shifted, a block's first token is read in the clean pass over the block before.
+With `edit_threshold` the tokens that the sampler has committed may change while their block lasts,
+never prompt and hints (LLaDA 2.1).
 """
-
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.cache import Work
+from igpo_lightning.diffusion.block_canvas import GIVEN, BlockCanvas
 from igpo_lightning.diffusion.noise import fold
-from igpo_lightning.diffusion.token_choice import TokenRules, choose_tokens, head_rows
-from igpo_lightning.diffusion.unmasking import commit_schedule, most_confident
-from igpo_lightning.distributed.lockstep import Lockstep
-from igpo_lightning.errors import ConfigError
-from igpo_lightning.models.backbone import Backbone, KeyValueCache
-from igpo_lightning.settings import SamplerConfig
-
-GIVEN = -1  # in unmask_step: prompt, hint or padding
-
-
-@dataclass
-class BlockCanvas:
-    """Rows whose blocks stand in the same columns; everything but the layout is changed in place.
-
-    Attributes:
-        model: A backbone with a `block_size` W.
-        config: The sampler.
-        rules: How tokens are drawn.
-        ranks: See `sampler.denoise`.
-        ids: [B, L], whole blocks: padding, prompt, completion, and masks up to the block's end.
-        real: [B, L], True but at padding, which fills whole blocks on the left.
-        free: [B, L], True where the token is still masked.
-        unmask_step: [B, L], the row's own number of the step that committed the token.
-        starts: [B], first column of the completion.
-        keys: [B] int64, or None where nothing is random.
-        steps_taken: [B], steps of each row so far.
-    """
-
-    model: Backbone
-    config: SamplerConfig
-    rules: TokenRules
-    ranks: Lockstep
-    ids: Tensor
-    real: Tensor
-    free: Tensor
-    unmask_step: Tensor
-    starts: Tensor
-    keys: Tensor | None
-    steps_taken: Tensor
-    cache: KeyValueCache = field(default_factory=KeyValueCache)
-    work: Work = field(default_factory=Work)
-
-    @property
-    def width(self) -> int:
-        """W."""
-        assert self.model.block_size is not None
-        return self.model.block_size
-
-    def columns(self, length: int) -> Tensor:
-        """Columns [B, C] of the completions' first C tokens."""
-        return self.starts[:, None] + torch.arange(length, device=self.ids.device)
-
-
-def check_block_causal(model: Backbone, config: SamplerConfig) -> None:
-    """Refuse settings that have no meaning for a block-causal model.
-
-    Raises:
-        ConfigError: One has another value than the loop computes.
-    """
-    width = model.block_size
-    assert width is not None
-    fixed = {
-        "canvas": (config.canvas, "whole"),
-        "cfg_scale": (config.cfg_scale, 0.0),
-        "cache": (config.cache, "none"),
-        "factor": (config.factor, None),
-        "remask": (config.remask, 0.0),
-        "compile": (config.compile, "none"),
-    }
-    for key, (value, supported) in fixed.items():
-        if value != supported:
-            raise ConfigError(
-                f"sampler.{key}={value}: a block-causal model is sampled over an exact cache; "
-                f"set sampler.{key}={'null' if supported is None else supported}"
-            )
-    if width % config.block_length:
-        raise ConfigError(
-            f"sampler.block_length={config.block_length}: the model's blocks have {width} tokens; "
-            f"set sampler.block_length={width}, or a divisor of it to fill blocks in parts"
-        )
-
-
-def lay_out(
-    model: Backbone,
-    config: SamplerConfig,
-    rules: TokenRules,
-    ranks: Lockstep,
-    prompt_ids: Tensor,
-    real: Tensor,
-    completion: Tensor,
-    free: Tensor,
-    keys: Tensor | None,
-) -> tuple[BlockCanvas, int]:
-    """Put rows so that their blocks stand in the same columns.
-
-    Args:
-        model: A backbone with a `block_size` W.
-        config: The sampler.
-        rules: How tokens are drawn.
-        ranks: See `sampler.denoise`.
-        prompt_ids: [B, P], padded on the left.
-        real: [B, P], True at real tokens.
-        completion: [B, C], hints and masks.
-        free: [B, C], True where masked.
-        keys: [B] int64, or None where nothing is random.
-
-    Returns:
-        The canvas, and the column of the first block with a mask in some row.
-    """
-    width, device = model.block_size, prompt_ids.device
-    assert width is not None
-    lengths = real.sum(dim=1)  # [B]
-    whole = lengths // width * width  # tokens in blocks of prompt alone
-    first = int(whole.max())
-    starts = first + lengths - whole  # [B]
-    ends = -(-(starts + completion.shape[1]) // width) * width
-    shape, stop = (len(prompt_ids), int(ends.max())), prompt_ids.shape[1]
-    ids = torch.full(shape, model.pad_token_id, device=device)
-    column = torch.arange(shape[1], device=device)
-    inside = (column >= starts[:, None]) & (column < ends[:, None])  # completion and what is cut
-    ids[inside] = model.mask_token_id
-    masked = inside.clone()
-    completion_columns = starts[:, None] + torch.arange(completion.shape[1], device=device)
-    ids.scatter_(1, completion_columns, completion)
-    masked.scatter_(1, completion_columns, free)
-    before = column - (starts - lengths)[:, None]  # place within the prompt
-    of_prompt = (before >= 0) & (column < starts[:, None])
-    source = (before + stop - lengths[:, None]).clamp(0, stop - 1)
-    ids = torch.where(of_prompt, prompt_ids.gather(1, source), ids)
-    canvas = BlockCanvas(
-        model=model,
-        config=config,
-        rules=rules,
-        ranks=ranks,
-        ids=ids,
-        real=of_prompt | inside,
-        free=masked,
-        unmask_step=torch.full_like(ids, GIVEN),
-        starts=starts,
-        keys=keys,
-        steps_taken=torch.zeros_like(starts),
-    )
-    return canvas, first
+from igpo_lightning.diffusion.token_choice import choose_tokens, head_rows
+from igpo_lightning.diffusion.unmasking import commit_schedule, most_confident, within_entropy
+from igpo_lightning.models.backbone import KeyValueCache
 
 
 def fill(canvas: BlockCanvas, first: int, eos_token_id: int) -> None:
@@ -173,8 +34,10 @@ def fill(canvas: BlockCanvas, first: int, eos_token_id: int) -> None:
     for start in range(first, length, width):
         block = slice(start, start + width)
         rows = rows[canvas.real[rows, start]]  # shorter rows are done
+        begun = torch.zeros(len(canvas.ids), dtype=torch.bool, device=rows.device)
         for inner in range(start, start + width, canvas.config.block_length):
-            _fill_part(canvas, block, slice(inner, inner + canvas.config.block_length), rows)
+            part = slice(inner, inner + canvas.config.block_length)
+            _fill_part(canvas, block, part, rows, begun)
         if canvas.config.stop_after_eos:
             rows = _leave_finished(canvas, block.stop, rows, eos_token_id)
         rows = rows[canvas.real[rows, min(block.stop, length - 1)]]
@@ -184,32 +47,82 @@ def fill(canvas: BlockCanvas, first: int, eos_token_id: int) -> None:
             _write_clean(canvas, block.start, block.stop, rows)
 
 
-def _fill_part(canvas: BlockCanvas, block: slice, part: slice, rows: Tensor) -> None:
+def _fill_part(canvas: BlockCanvas, block: slice, part: slice, rows: Tensor, begun: Tensor) -> None:
     """Fill a block, or a sub-block of it, step by step."""
     config = canvas.config
     width = torch.tensor([config.block_length])
     quotas = commit_schedule(width, config.steps_per_block, config.schedule)[0].tolist()
     # The masks of a block that holds prompt or hints are fewer: they need not all of the steps.
-    for quota in (quota for quota in quotas if quota):
-        rows = rows[canvas.free[rows, part].any(dim=1)]
+    busy = rows
+    quotas = [quota for quota in quotas if quota]
+    for number, quota in enumerate(quotas):
+        busy = busy[canvas.free[busy, part].any(dim=1)]
+        if len(busy) == 0:
+            break
+        last = number + 1 == len(quotas)
+        for run, those in _runs(canvas, block, part, busy, begun):
+            _step(canvas, run, part, those, quota, last)
+    if config.edit_threshold is None:
+        return
+    for _ in range(config.edit_passes):  # without masks, until nothing changes any more
+        rows = rows[_editable(canvas, rows, block).any(dim=1)]
         if len(rows) == 0:
             return
-        _step(canvas, block, part, rows, quota)
+        rows = rows[_step(canvas, block, block, rows, 0, False)]
 
 
-def _step(canvas: BlockCanvas, block: slice, part: slice, rows: Tensor, quota: int) -> None:
-    """One pass over the block, and what it commits within the part."""
-    hidden = _encode(canvas, block.start, block.stop, rows)[:, part.start - block.start :]
+def _runs(
+    canvas: BlockCanvas, block: slice, part: slice, rows: Tensor, begun: Tensor
+) -> list[tuple[slice, Tensor]]:
+    """What a step runs for which rows: the block, or the part alone (Fast-dLLM v2's block cache).
+
+    The part alone can only be run once the pass over the block has left its keys and values, and
+    while the part's first token is known, whose own state is not there. `begun` [B] is True for
+    rows with such a pass.
+    """
+    if canvas.config.cache == "none":
+        return [(block, rows)]
+    whole = canvas.free[rows, part.start] | ~begun[rows]
+    begun[rows[whole]] = True
+    runs = [(block, rows[whole]), (part, rows[~whole])]
+    return [(run, those) for run, those in runs if len(those)]
+
+
+def _step(
+    canvas: BlockCanvas, run: slice, part: slice, rows: Tensor, quota: int, last: bool
+) -> Tensor:
+    """One pass over the columns `run`, and what it commits within the part.
+
+    Returns:
+        [A], True for rows in which a token changed that had been committed before.
+    """
+    config = canvas.config
+    keep = config.cache != "none"
+    hidden = _encode(canvas, run.start, run.stop, rows, keep=keep)[:, part.start - run.start :]
     hidden = hidden[:, : part.stop - part.start]
-    free = canvas.free[rows, part]  # [A, m]
-    tokens, scores = _draw(canvas, hidden, free, rows, part.start)
+    free, old = canvas.free[rows, part], canvas.ids[rows, part]  # [A, m]
+    editable = _editable(canvas, rows, part)
+    tokens, scores = _draw(canvas, hidden, free | editable, rows, part.start)
     count = free.sum(dim=1).clamp(max=quota)
     commit = most_confident(scores, free, count)
-    if canvas.config.confidence_threshold is not None:
-        above = (scores > canvas.config.confidence_threshold) & free
+    if config.confidence_threshold is not None:
+        above = (scores > config.confidence_threshold) & free
         commit = torch.where((above.sum(dim=1) >= count)[:, None], above, commit)
-    _commit(canvas, rows, part.start, tokens, commit)
+    elif config.entropy_bound is not None:
+        commit = free if last else within_entropy(scores, free, config.entropy_bound)
+    edit = editable & (tokens != old)
+    if config.edit_threshold is not None:
+        edit &= scores > config.edit_threshold
+    _commit(canvas, rows, part.start, tokens, commit | edit)
     canvas.steps_taken[rows] += 1
+    return edit.any(dim=1)
+
+
+def _editable(canvas: BlockCanvas, rows: Tensor, part: slice) -> Tensor:
+    """Tokens [A, m] that a step may change: those that an earlier one of the block committed."""
+    if canvas.config.edit_threshold is None:
+        return torch.zeros_like(canvas.free[rows, part])
+    return ~canvas.free[rows, part] & (canvas.unmask_step[rows, part] != GIVEN)
 
 
 def _write_clean(canvas: BlockCanvas, start: int, stop: int, rows: Tensor) -> None:
@@ -250,6 +163,12 @@ def _encode(
         positions=positions,
     )
     if keep and not everyone:
+        if not canvas.cache.layers:
+            batch = len(canvas.ids)
+            canvas.cache.layers = [
+                (k.new_zeros(batch, *k.shape[1:]), v.new_zeros(batch, *v.shape[1:]))
+                for k, v in cache.layers
+            ]
         for (kept_keys, kept_values), (keys, values) in zip(
             canvas.cache.layers, cache.layers, strict=True
         ):

@@ -7,11 +7,13 @@ from the block to the end of the canvas ("prefix") or the block alone ("dual").
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from igpo_lightning.models.backbone import Backbone, KeyValueCache
+from igpo_lightning.diffusion.growing import Growth
+from igpo_lightning.models.backbone import Backbone, KeyValueCache, Layout
 
 
 def empty_pass(model: Backbone, canvas: Tensor) -> None:
@@ -49,6 +51,7 @@ class Passes:
         prompt_length: P.
         cache: "none", "prefix" or "dual".
         cfg_scale: Guidance weight; above 0 every row is run a second time, its prompt masked.
+        growth: What there is of a canvas that grows; None for a whole one.
         work: Counters.
     """
 
@@ -59,6 +62,7 @@ class Passes:
     prompt_length: int
     cache: str
     cfg_scale: float
+    growth: Growth | None = None
     work: Work = field(default_factory=Work)
     _kept: KeyValueCache = field(default_factory=KeyValueCache)
     _kept_rows: list[int] = field(default_factory=list)
@@ -90,6 +94,10 @@ class Passes:
         """
         inputs = canvas[index]
         mask = None if self.attention_mask is None else self.attention_mask[index]
+        layout, given = None, self.prompt_length
+        if self.growth is not None:
+            inputs, mask, layout = self.growth.cut(inputs, mask, index, block.stop)
+            given = block.start  # finished blocks count as prompt
         length = inputs.shape[1]
         refresh = refresh or self.cache == "none"
         stop = length if self.cache == "prefix" and not refresh else block.stop
@@ -100,29 +108,31 @@ class Passes:
         self.work.canvas_tokens += copies * len(rows) * length
         self.work.forward_passes += 1
         inverse = None
-        if refresh and self.work.forward_passes == 1:
+        if refresh and self.work.forward_passes == 1 and layout is None:
             inputs, mask, inverse = self._distinct(inputs, mask)
         if self.cfg_scale:
             blank = inputs.clone()
-            blank[:, : self.prompt_length] = self.model.mask_token_id
+            blank[:, :given] = self.model.mask_token_id
             inputs = torch.cat((inputs, blank))
             mask = None if mask is None else torch.cat((mask, mask))
+            layout = None if layout is None else _twice(layout)
         kept = None
         if self.cache != "none":
             kept = KeyValueCache() if refresh else self._select(rows)
-        options = {}
+        options: dict[str, Any] = {} if layout is None else {"layout": layout}
         # Rows that are equal but for what is masked in them share a pass, not its positions.
-        if positions is not None and self.selects and inverse is None:
-            options = {"positions": positions.repeat(copies, 1) + block.start}
+        selected = positions is not None and self.selects and inverse is None
+        if positions is not None and selected:
+            options["positions"] = positions.repeat(copies, 1) + block.start
         hidden = self.body(inputs, mask, window=(start, stop), cache=kept, **options)
-        if not options:
+        if not selected:
             hidden = hidden[:, block.start - start : block.stop - start]
         if inverse is not None:
             inverse = torch.cat([inverse + i * len(inputs) // copies for i in range(copies)])
             hidden = hidden[inverse]
             if kept is not None:
                 kept.layers = [(k[inverse], v[inverse]) for k, v in kept.layers]
-        if positions is not None and not options:
+        if positions is not None and not selected:
             hidden = hidden.take_along_dim(positions.repeat(copies, 1)[..., None], dim=1)
         if kept is not None:
             self._kept, self._kept_rows = kept, rows
@@ -167,3 +177,9 @@ class Passes:
         index = torch.tensor(at).to(self._kept.layers[0][0].device, non_blocking=True)
         layers = [(k[index], v[index]) for k, v in self._kept.layers]
         return KeyValueCache(layers)
+
+
+def _twice(layout: Layout) -> Layout:
+    """The layout of rows that are run a second time."""
+    assert isinstance(layout.visible, Tensor)
+    return Layout(layout.positions.repeat(2, 1), layout.visible.repeat(2, 1, 1))

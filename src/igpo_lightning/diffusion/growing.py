@@ -2,78 +2,68 @@
 
 iLLaDA's own generation (arXiv 2606.25331): within a block the usual loop, with full attention over
 the prompt, the finished blocks and this one. What is not there yet costs nothing and is not seen,
-so that a row's canvas is as long as it needs. A hint waits until the canvas reaches it.
+so that a row's canvas is as long as it needs. Hints behind the canvas's end stand where they will
+be and are seen from the start, as IGPO means them; or they wait until the canvas reaches them.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from igpo_lightning.diffusion.canvas import HINTED, DenoiseOutput
-from igpo_lightning.diffusion.noise import fold
-from igpo_lightning.distributed.lockstep import Lockstep
-from igpo_lightning.inpainting.hints import FREE
-from igpo_lightning.models.backbone import Backbone
-from igpo_lightning.settings import SamplerConfig
+from igpo_lightning.diffusion.unmasking import in_front
+from igpo_lightning.models.backbone import Layout
 
 
-def denoise_growing(
-    denoise: Callable[..., DenoiseOutput],
-    model: Backbone,
-    prompt_ids: Tensor,
-    config: SamplerConfig,
-    prompt_mask: Tensor | None,
-    hint_ids: Tensor | None,
-    keys: Tensor | None,
-    ranks: Lockstep,
-) -> DenoiseOutput:
-    """Fill completions block after block, each appended once the one before is done.
+@dataclass(frozen=True)
+class Growth:
+    """What there is of a canvas while a block is filled.
 
-    A row ends with the block that holds its first EOS; EOS fills what is left of the completion.
-
-    Args:
-        denoise: Fills a whole canvas, here of one block.
-        model: A backbone with full attention.
-        prompt_ids: [B, P], padded on the left.
-        config: The sampler; `steps` is the total over all blocks, as ever.
-        prompt_mask: [B, P], True at real tokens; None where nothing is padded.
-        hint_ids: [B, C], the tokens to keep as they are, -1 where free.
-        keys: [B] int64, one random key a row; needed where anything is random.
-        ranks: See `denoise`.
+    Attributes:
+        hints: [B, L], True at hints that are seen before the canvas reaches them.
+        width: W, tokens of a block.
+        prompt_length: P.
     """
-    batch, device = len(prompt_ids), prompt_ids.device
-    width, length, steps = config.block_length, config.completion_length, config.steps_per_block
-    one_block = replace(config, completion_length=width, steps=steps, canvas="whole")
-    hints = torch.full((batch, length), FREE, device=device) if hint_ids is None else hint_ids
-    mask = torch.ones_like(prompt_ids, dtype=torch.bool) if prompt_mask is None else prompt_mask
-    canvas = prompt_ids
-    completion = torch.where(hints == FREE, model.eos_token_id, hints)
-    unmask_step = torch.full_like(completion, HINTED)
-    work, rows = [0, 0, 0, 0], torch.arange(batch, device=device)
-    for block in range(config.blocks):
-        inside = slice(block * width, (block + 1) * width)
-        made = denoise(
-            model,
-            canvas[rows],
-            one_block,
-            mask[rows],
-            hints[rows, inside],
-            keys=None if keys is None else fold(keys[rows], block),
-            ranks=ranks,
-        )
-        completion[rows, inside] = made.completion_ids
-        own = made.unmask_step
-        unmask_step[rows, inside] = torch.where(own == HINTED, own, own + block * steps)
-        counts = (made.forward_passes, made.head_positions, made.body_tokens, made.canvas_tokens)
-        work = [total + count for total, count in zip(work, counts, strict=True)]
-        ended = (made.completion_ids == model.eos_token_id).any(dim=1)
-        rest = (rows[ended, None], torch.arange(inside.stop, length, device=device))
-        unmask_step[rest] = torch.where(hints[rest] == FREE, block * steps + steps - 1, HINTED)
-        canvas = torch.cat((canvas, completion[:, inside]), dim=1)
-        mask = torch.cat((mask, torch.ones_like(completion[:, inside], dtype=torch.bool)), dim=1)
-        rows = rows[~ended]
-        if len(rows) == 0:
-            break
-    return DenoiseOutput(completion, hints != FREE, unmask_step, *work)
+
+    hints: Tensor
+    width: int
+    prompt_length: int
+
+    @cached_property
+    def _most_ahead(self) -> list[int]:
+        """Hints behind each block's end, in the row that has most of them."""
+        blocks = self.hints[:, self.prompt_length :].unflatten(1, (-1, self.width)).sum(dim=2)
+        behind = blocks.flip(1).cumsum(dim=1).flip(1) - blocks  # [B, blocks]
+        most: list[int] = behind.amax(dim=0).tolist()
+        return most
+
+    def cut(
+        self, ids: Tensor, mask: Tensor | None, index: Tensor, stop: int
+    ) -> tuple[Tensor, Tensor | None, Layout | None]:
+        """What of some rows is there, with the hints behind it at the end.
+
+        Args:
+            ids: [A, L].
+            mask: [A, L], True at real tokens; None where nothing is padded.
+            index: [A], the rows among all.
+            stop: End of the block that is being filled.
+
+        Returns:
+            Tokens [A, n], and either their mask or, where hints are ahead, where they stand and
+            what is seen.
+        """
+        ahead = self._most_ahead[(stop - self.prompt_length) // self.width - 1]
+        if not ahead:
+            return ids[:, :stop], None if mask is None else mask[:, :stop], None
+        hints = self.hints[index, stop:]
+        order = in_front(hints)[:, :ahead] + stop  # [A, ahead]
+        real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        places = (real.cumsum(dim=1) - 1).clamp(min=0)  # [A, L]
+        real = F.pad(real[:, :stop], (0, ids.shape[1] - stop), value=False)
+        real[:, stop:] = hints
+        column = torch.arange(stop, device=ids.device).expand(len(ids), -1)
+        taken = torch.cat((column, order), dim=1)  # [A, n]
+        layout = Layout(places.gather(1, taken), real.gather(1, taken)[:, None])
+        return ids.gather(1, taken), None, layout

@@ -5,6 +5,8 @@ tokens of the blocks before, as they will when the sampler reaches the block. Wi
 one row and a mask that says who sees whom, one pass scores all blocks.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
@@ -18,6 +20,45 @@ def sequence_positions(sequences: Tensor) -> Tensor:
     return own.tril().sum(dim=2) - 1
 
 
+def _who_sees_whom(sequences: Tensor, block_size: int) -> tuple[Tensor, Callable[..., Tensor]]:
+    """Positions [B, 2 L] in [x_t | x_0], and whether a query sees a key.
+
+    The second takes what FlexAttention asks of a mask: row, head, query and key.
+    """
+    sequences = sequences.long()
+    positions = sequence_positions(sequences).repeat(1, 2)
+    blocks = positions // block_size  # [B, 2 L]
+    numbers = sequences.repeat(1, 2)
+    length = sequences.shape[1]
+    noised = torch.arange(2 * length, device=sequences.device) < length
+
+    def sees(row: Tensor, _: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        own = numbers[row, query] == numbers[row, key]
+        at, other = blocks[row, query], blocks[row, key]
+        of_noised = torch.where(noised[key], other == at, other < at)
+        of_clean = ~noised[key] & (other <= at)
+        return own & torch.where(noised[query], of_noised, of_clean)
+
+    return positions, sees
+
+
+def dense_layout(sequences: Tensor, block_size: int) -> Layout:
+    """`paired_layout` with a mask [B, 2 L, 2 L]."""
+    positions, sees = _who_sees_whom(sequences, block_size)
+    batch, size = positions.shape
+    places = torch.arange(size, device=sequences.device)
+    rows = torch.arange(batch, device=sequences.device)[:, None, None]
+    return Layout(positions, sees(rows, rows, places[None, :, None], places[None, None, :]))
+
+
+def flex_layout(sequences: Tensor, block_size: int) -> Layout:
+    """`paired_layout` with FlexAttention's mask, which skips what no query of a tile sees."""
+    positions, sees = _who_sees_whom(sequences, block_size)
+    batch, size = positions.shape
+    device = sequences.device.type
+    return Layout(positions, create_block_mask(sees, batch, None, size, size, device=device))
+
+
 def paired_layout(sequences: Tensor, block_size: int) -> Layout:
     """Who sees whom in [x_t | x_0].
 
@@ -29,30 +70,10 @@ def paired_layout(sequences: Tensor, block_size: int) -> Layout:
         block_size: Tokens of a block, counted from each sequence's first token.
 
     Returns:
-        A layout of 2 L tokens: a mask on CPUs, FlexAttention's on GPUs, which skips what is hidden.
+        A layout of 2 L tokens: a dense mask on CPUs, FlexAttention's on GPUs.
     """
-    sequences = sequences.long()
-    positions = sequence_positions(sequences)
-    blocks = (positions // block_size).repeat(1, 2)  # [B, 2 L]
-    numbers = sequences.repeat(1, 2)
-    batch, length = sequences.shape
-    noised = torch.arange(2 * length, device=sequences.device) < length
-
-    def sees(row: Tensor, _: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        own = numbers[row, query] == numbers[row, key]
-        at, other = blocks[row, query], blocks[row, key]
-        of_noised = torch.where(noised[key], other == at, other < at)
-        of_clean = ~noised[key] & (other <= at)
-        return own & torch.where(noised[query], of_noised, of_clean)
-
-    if sequences.device.type == "cuda":
-        size = 2 * length
-        mask = create_block_mask(sees, batch, None, size, size, device=sequences.device.type)
-        return Layout(positions.repeat(1, 2), mask)
-    places = torch.arange(2 * length, device=sequences.device)
-    rows = torch.arange(batch, device=sequences.device)[:, None, None]
-    visible = sees(rows, rows, places[None, :, None], places[None, None, :])
-    return Layout(positions.repeat(1, 2), visible)
+    make = flex_layout if sequences.device.type == "cuda" else dense_layout
+    return make(sequences, block_size)
 
 
 def encode_noised(

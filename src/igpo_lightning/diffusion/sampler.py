@@ -15,7 +15,7 @@ positions a step commits, and which). `cache.py` runs the model for a step.
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.block_causal import check_block_causal, lay_out
+from igpo_lightning.diffusion.block_canvas import check_attention, lay_out
 from igpo_lightning.diffusion.block_causal import fill as fill_blocks
 from igpo_lightning.diffusion.cache import Passes
 from igpo_lightning.diffusion.canvas import (
@@ -26,11 +26,12 @@ from igpo_lightning.diffusion.canvas import (
     leave_finished,
 )
 from igpo_lightning.diffusion.compilation import compiled_encode
-from igpo_lightning.diffusion.growing import denoise_growing
+from igpo_lightning.diffusion.growing import Growth
 from igpo_lightning.diffusion.step import Step, refreshes, run_step
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.diffusion.unmasking import commit_schedule
 from igpo_lightning.distributed.lockstep import SOLO, Lockstep
+from igpo_lightning.errors import ConfigError
 from igpo_lightning.inpainting.hints import FREE
 from igpo_lightning.models.backbone import Backbone
 from igpo_lightning.settings import SamplerConfig
@@ -95,6 +96,7 @@ def denoise(
     """
     if config.cache != "none" and not model.supports_cache:
         raise ValueError(f"cache={config.cache!r}: this model keeps no keys and values; use 'none'")
+    check_attention(model, config)
     completion = hinted(prompt_ids, hint_ids, config.completion_length, model.mask_token_id)
     free = completion == model.mask_token_id if hint_ids is None else hint_ids == FREE
     attention_mask = None
@@ -102,10 +104,6 @@ def denoise(
         attention_mask = torch.cat((prompt_mask.bool(), torch.ones_like(free)), dim=1)
     if keys is None and config.random:
         keys = _random_keys(prompt_ids.shape[0], generator, prompt_ids.device)
-    if config.canvas == "growing" and getattr(model, "block_size", None) is None:
-        return denoise_growing(
-            denoise, model, prompt_ids, config, prompt_mask, hint_ids, keys, ranks
-        )
     if getattr(model, "block_size", None) is not None:
         real = torch.ones_like(prompt_ids, dtype=torch.bool) if prompt_mask is None else prompt_mask
         return _denoise_blocks(
@@ -125,6 +123,7 @@ def denoise(
             prompt_ids.shape[1],
             config.cache,
             config.cfg_scale,
+            _growth(model, config, ~free, prompt_ids.shape[1]),
         ),
         rules=_token_rules(config, model),
         config=config,
@@ -143,6 +142,23 @@ def denoise(
     )
 
 
+def _growth(
+    model: Backbone, config: SamplerConfig, hint_mask: Tensor, prompt_length: int
+) -> Growth | None:
+    """What there is of a growing canvas; None for a whole one."""
+    if config.canvas == "whole":
+        return None
+    ahead = torch.nn.functional.pad(hint_mask, (prompt_length, 0), value=False)
+    if config.hints_ahead == "waiting":
+        ahead = torch.zeros_like(ahead)
+    elif not model.supports_packing and bool(hint_mask.any()):
+        raise ConfigError(
+            "sampler.hints_ahead=visible: this model takes no positions for hints behind the "
+            "canvas's end; set sampler.hints_ahead=waiting or sampler.canvas=whole"
+        )
+    return Growth(ahead, config.block_length, prompt_length)
+
+
 def _denoise_blocks(
     model: Backbone,
     prompt_ids: Tensor,
@@ -154,7 +170,6 @@ def _denoise_blocks(
     ranks: Lockstep,
 ) -> DenoiseOutput:
     """`denoise` for a block-causal model."""
-    check_block_causal(model, config)
     canvas, first = lay_out(
         model,
         config,
@@ -196,7 +211,7 @@ def _fill(canvas: Canvas, eos_token_id: int) -> None:
             _fill_by_schedule(canvas, block, busy, masked)
             for row in busy:
                 steps_taken[row] = (block + 1) * config.steps_per_block
-        if config.stop_after_eos and block + 1 < config.blocks:
+        if (config.stop_after_eos or config.canvas == "growing") and block + 1 < config.blocks:
             rows = leave_finished(canvas, block, rows, steps_taken, eos_token_id)
 
 

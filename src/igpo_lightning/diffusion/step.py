@@ -7,12 +7,14 @@ from torch import Tensor
 
 from igpo_lightning.diffusion.canvas import Canvas
 from igpo_lightning.diffusion.noise import fold
+from igpo_lightning.diffusion.thinking import end_of_thinking
 from igpo_lightning.diffusion.token_choice import choose_tokens, head_rows
 from igpo_lightning.diffusion.unmasking import (
     above_threshold,
     in_front,
     most_confident,
     remasked,
+    within_entropy,
     within_factor,
 )
 from igpo_lightning.settings import SamplerConfig
@@ -74,13 +76,21 @@ def run_step(canvas: Canvas, step: Step) -> None:
     if canvas.keys is not None:
         positions = torch.arange(inside.start, inside.stop, device=free.device)
         position_keys = fold(fold(canvas.keys[index], numbers)[:, None], positions)  # [A, W]
-    tokens, scores = _draw(canvas, hidden, free, order, sum(step.masked), position_keys)
+    boosts = None
+    if config.think_ids:
+        waiting = config.canvas == "growing" and config.hints_ahead == "waiting"
+        ids = canvas.ids[index, : window.stop if waiting else None]
+        boosts = end_of_thinking(ids, prompt_length, inside.start, free, config)
+    total = sum(step.masked)
+    tokens, scores = _draw(canvas, hidden, free, order, total, position_keys, boosts)
 
     old, again = canvas.ids[index, window], None
     if config.confidence_threshold is not None:
         commit = above_threshold(scores, free, config.confidence_threshold)
     elif config.factor is not None:
         commit = within_factor(scores, free, config.factor)
+    elif config.entropy_bound is not None:
+        commit = within_entropy(scores, free, config.entropy_bound)
     else:
         counts = plan[3]
         if config.remask > 0:
@@ -107,6 +117,7 @@ def _draw(
     order: Tensor | None,
     total: int,
     position_keys: Tensor | None,
+    boosts: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
     """Tokens and their scores, both [A, W] and 0 at positions that are not masked.
 
@@ -117,6 +128,7 @@ def _draw(
         order: [A, m], positions of the block, the masked ones first; None for all of it.
         total: M, masked positions over all rows.
         position_keys: [A, W] int64, or None where nothing is random.
+        boosts: Tokens and what is added to their logits, both [A, W]; None for nothing.
     """
     # Where the M masked ones are: among the [A * m] states, and in the flattened [A * W].
     wanted = free if order is None else free.gather(1, order)
@@ -133,6 +145,7 @@ def _draw(
         None if position_keys is None else position_keys.flatten()[at],
         # Ranks that share weights call the head equally often.
         None if canvas.ranks.shared else head_rows(vocab_size, free.device),
+        None if boosts is None else (boosts[0].flatten()[at], boosts[1].flatten()[at]),
     )
     tokens = canvas.ids.new_zeros(free.numel()).scatter(0, at, drawn)
     scores = drawn_scores.new_zeros(free.numel()).scatter(0, at, drawn_scores)

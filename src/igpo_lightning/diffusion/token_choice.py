@@ -60,10 +60,16 @@ def filter_logits(scaled: Tensor, top_k: int | None, top_p: float | None) -> Ten
 
 
 def _choose(
-    logits: Tensor, rules: TokenRules, keys: Tensor | None, buffers: NoiseBuffers | None
+    logits: Tensor,
+    rules: TokenRules,
+    keys: Tensor | None,
+    buffers: NoiseBuffers | None,
+    boosts: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
     """`choose_tokens` for one chunk."""
     logits = logits.float()
+    if boosts is not None:
+        logits.scatter_add_(1, boosts[0][:, None], boosts[1][:, None])
     for token in rules.forbidden:  # one by one: an index list would have to reach the device first
         logits[:, token].fill_(-torch.inf)
     filters = rules.top_k or rules.top_p or rules.strategy == "topk_margin"
@@ -97,6 +103,7 @@ def choose_tokens(
     rules: TokenRules,
     keys: Tensor | None,
     rows_per_call: int | None = None,
+    boosts: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw a token for each position and score it.
 
@@ -106,6 +113,7 @@ def choose_tokens(
         rules: See `TokenRules`.
         keys: [M] int64, one random key a position; None where nothing is random.
         rows_per_call: Positions for each call of the head; None for all in one.
+        boosts: A token of each position [M] and what is added to its logit [M] float32.
 
     Returns:
         Tokens [M] and their scores [M], float32.
@@ -122,7 +130,8 @@ def choose_tokens(
                 buffers = NoiseBuffers.allocate(len(part), part.shape[-1], part.device)
             rows = slice(start + inner, start + inner + len(part))
             part_keys = None if keys is None else keys[rows]
-            tokens[rows], scores[rows] = _choose(part, rules, part_keys, buffers)
+            more = None if boosts is None else (boosts[0][rows], boosts[1][rows])
+            tokens[rows], scores[rows] = _choose(part, rules, part_keys, buffers, more)
     return tokens, scores
 
 

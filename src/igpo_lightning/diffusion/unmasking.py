@@ -178,6 +178,20 @@ def within_factor(confidence: Tensor, candidates: Tensor, factor: float) -> Tens
     return (rank < count[:, None]) & candidates
 
 
+def within_entropy(confidence: Tensor, candidates: Tensor, bound: float) -> Tensor:
+    """Choose the best candidates whose -c ln c sums to less than `bound`, and always the best.
+
+    DreamReasoner's form of the entropy-bounded rule (EB-Sampler, arXiv 2505.24857): of a position's
+    entropy it takes the term of the drawn token, and ranks by it. All arguments and the result are
+    [B, K] but the bound.
+    """
+    terms = torch.special.entr(confidence.clamp(min=1e-12))
+    cheapest, rank = ranks(-terms, candidates)
+    cost = cheapest.neg().masked_fill(cheapest == -torch.inf, torch.inf).cumsum(dim=1)
+    count = (cost < bound).sum(dim=1).clamp(min=1)
+    return (rank < count[:, None]) & candidates
+
+
 def remasked(committed: Tensor, keys: Tensor, probability: float, limit: Tensor) -> Tensor:
     """Which committed positions to mask again: each with `probability`, at most `limit` a row.
 

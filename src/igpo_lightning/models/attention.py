@@ -1,6 +1,9 @@
 """Attention of the native backbones: heads, rotary positions, who sees whom, kept keys."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -55,10 +58,38 @@ class Frame:
         return x.take_along_dim(index, dim=-2)
 
 
-def rotary_angles(positions: Tensor, width: int, theta: float) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3.1's rotary positions for contexts longer than the model was first trained on.
+
+    Attributes:
+        factor: By how much the slowest channels turn slower.
+        low: Channels that turn fewer than so many times in the first context are the slowest.
+        high: Channels that turn more often than so many times stay as they are.
+        context: Tokens of the first context.
+    """
+
+    factor: float
+    low: float
+    high: float
+    context: int
+
+    def scaled(self, frequencies: Tensor) -> Tensor:
+        """Frequencies [n] in radians a position; between `low` and `high` the change is linear."""
+        turns = self.context * frequencies / (2 * math.pi)
+        unchanged = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
+        return torch.lerp(frequencies / self.factor, frequencies, unchanged)
+
+
+def rotary_angles(
+    positions: Tensor, width: int, theta: float, scaling: RopeScaling | None = None
+) -> tuple[Tensor, Tensor]:
     """Cosine and sine [B, 1, n, width] of rotary positions [B, n], in float32."""
     exponents = torch.arange(0, width, 2, device=positions.device) / width
-    angles = positions[:, None, :, None].float() * theta**-exponents  # [B, 1, n, width / 2]
+    frequencies = theta**-exponents  # [width / 2]
+    if scaling is not None:
+        frequencies = scaling.scaled(frequencies)
+    angles = positions[:, None, :, None].float() * frequencies  # [B, 1, n, width / 2]
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
 
@@ -106,12 +137,28 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: Heads, frame: Frame
         key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
     mask = frame.key_mask
     if isinstance(mask, BlockMask):
-        mixed = flex_attention(query, key, value, block_mask=mask)
-        return mixed.transpose(1, 2).flatten(2)  # type: ignore[union-attr]
+        return _flexible(query, key, value, mask).transpose(1, 2).flatten(2)
     if mask is not None and mask.shape[2] > 1:
         mask = frame.narrow(mask)
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return mixed.transpose(1, 2).flatten(2)
+
+
+_NARROWEST = 16  # channels of a head that FlexAttention's kernel takes
+
+
+@cache
+def _fused() -> Callable[..., Tensor]:
+    """FlexAttention as a kernel; uncompiled, it holds all scores in memory."""
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def _flexible(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask) -> Tensor:
+    """FlexAttention [B, heads, n, width], compiled where a kernel can compute it."""
+    fused = query.is_cuda and query.shape[-1] >= _NARROWEST
+    mixed = (_fused() if fused else flex_attention)(query, key, value, block_mask=mask)
+    assert isinstance(mixed, Tensor)
+    return mixed
 
 
 def visible_keys(

@@ -32,8 +32,8 @@ class Layout:
 
     Attributes:
         positions: [B or 1, L], each token's position within its sequence.
-        visible: [B or 1, L, L], True where the query (second axis) sees the key (third), or the
-            same as FlexAttention takes it.
+        visible: [B or 1, L or 1, L], True where the query (second axis) sees the key (third), or
+            the same as FlexAttention takes it, which needs a pass over all positions.
     """
 
     positions: Tensor
@@ -96,8 +96,8 @@ class Backbone(Protocol):
             positions: [B, m], each row's own positions to return, all of them in the window; None
                 for the whole of it. Never given to a model without `supports_positions`, which
                 may leave the argument out.
-            layout: Positions and visible keys in place of what `attention_mask` gives. Given to a
-                block-causal model alone, without cache; others may leave the argument out.
+            layout: Positions and visible keys in place of what `attention_mask` gives. Never given
+                to a model without `supports_packing`, which may leave the argument out.
 
         Returns:
             [B, L, D]; with a window [B, stop - start, D]; with positions [B, m, D].

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from igpo_lightning.models.attention import Frame, Heads, attend
+from igpo_lightning.models.attention import Frame, Heads, RopeScaling, attend
 from igpo_lightning.models.experts import MLP, Experts, ExpertsConfig
 from igpo_lightning.models.special_tokens import TokenIds
 from igpo_lightning.models.transformer import NativeBackbone
@@ -29,6 +29,7 @@ class DecoderConfig:
         vocab_size: V, rows of the embedding.
         norm_eps: Of RMSNorm.
         rope_theta: Base of the rotary positions.
+        rope_scaling: How they are stretched for long contexts; None for not at all.
         tied: The head is the embedding.
         rotary_share: Share of a head's channels that rotate, the first ones.
         qk_norm: RMSNorm on each head's queries and keys, before they rotate.
@@ -51,6 +52,7 @@ class DecoderConfig:
     norm_eps: float
     rope_theta: float
     tied: bool
+    rope_scaling: RopeScaling | None = None
     rotary_share: float = 1.0
     qk_norm: bool = False
     qkv_bias: bool = False
@@ -135,6 +137,7 @@ class DecoderBackbone(NativeBackbone):
             config.initializer_std,
         )
         self.config = config
+        self.rope_scaling = config.rope_scaling
         self.rotary_width = round(config.heads.width * config.rotary_share)
         self.shifted = config.shifted
         self.block_size = config.block_size

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.models.attention import Heads
+from igpo_lightning.models.attention import Heads, RopeScaling
 from igpo_lightning.models.configuration import check_switches, entry
 from igpo_lightning.models.decoder import DecoderConfig
 from igpo_lightning.models.experts import ExpertsConfig
@@ -93,6 +93,7 @@ def llama(raw: Raw) -> DecoderConfig:
         vocab_size=entry(raw, "vocab_size"),
         norm_eps=entry(raw, "rms_norm_eps"),
         rope_theta=_rope_theta(raw),
+        rope_scaling=_rope_scaling(raw),
         tied=bool(raw.get("tie_word_embeddings", False)),
         qkv_bias=biased,
         output_bias=biased,
@@ -103,19 +104,28 @@ def llama(raw: Raw) -> DecoderConfig:
 
 
 def _rope_theta(raw: Raw) -> float:
-    """The base of the rotary positions, where they are not scaled."""
+    """The base of the rotary positions."""
     # transformers 5 writes `rope_parameters` in place of the two older entries.
     parameters = raw.get("rope_parameters") or {}
-    scaling = raw.get("rope_scaling") or parameters
-    kind = scaling.get("rope_type", scaling.get("type", "default")) if scaling else "default"
-    if kind != "default" or "factor" in scaling:
-        raise ConfigError(
-            f"config.json of the {raw['model_type']} model has rope_scaling={scaling!r}; "
-            "supported: None"
-        )
     return float(
         parameters["rope_theta"] if "rope_theta" in parameters else entry(raw, "rope_theta")
     )
+
+
+def _rope_scaling(raw: Raw) -> RopeScaling | None:
+    """How rotary positions are stretched for long contexts."""
+    scaling = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    needed = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    if kind == "llama3" and all(scaling.get(name) is not None for name in needed):
+        factor, low, high, context = (scaling[name] for name in needed)
+        return RopeScaling(float(factor), float(low), float(high), int(context))
+    if kind != "default" or "factor" in scaling:
+        raise ConfigError(
+            f"config.json of the {raw['model_type']} model has rope_scaling={scaling!r}; "
+            f"supported: None, and rope_type llama3 with {', '.join(needed)}"
+        )
+    return None
 
 
 def qwen2(raw: Raw) -> DecoderConfig:

@@ -15,7 +15,7 @@ from igpo_lightning.models.configuration import read_config, read_generation_con
 from igpo_lightning.models.decoder import DecoderBackbone
 from igpo_lightning.models.families import FAMILIES, SHIFT_KEY, family_of, read_decoder
 from igpo_lightning.models.quantization import quantize_blocks, require_bitsandbytes
-from igpo_lightning.models.special_tokens import TokenIds, token_ids
+from igpo_lightning.models.special_tokens import TokenIds, report_once, token_ids
 from igpo_lightning.models.tokenizer_files import load_tokenizer, tokenizer_ids
 
 # model_type of config.json -> (reader of its sizes, class). A decoder is a line in families.py.
@@ -212,6 +212,8 @@ def _load_transformers(
 def bundled_config(name: str) -> dict[str, Any]:
     """The config.json of a public model that comes with the package.
 
+    Entries under `assumed` are stated by no public text: a warning names them, once.
+
     Raises:
         ConfigError: There is none of that name.
     """
@@ -219,7 +221,15 @@ def bundled_config(name: str) -> dict[str, Any]:
     if not file.is_file():
         names = ", ".join(sorted(f.stem for f in ARCHITECTURES.glob("*.json")))
         raise ConfigError(f"model.architecture={name}: no such architecture; there is {names}")
-    return dict(json.loads(file.read_text(encoding="utf-8")))
+    raw = dict(json.loads(file.read_text(encoding="utf-8")))
+    assumed = raw.pop("assumed", {})
+    if assumed:
+        report_once(
+            f"model.architecture={name}: no public text states "
+            + ", ".join(f"{key}={value}" for key, value in assumed.items())
+            + "; both are assumed here, and a checkpoint's own config.json decides"
+        )
+    return raw | assumed
 
 
 def check_supported(name: str, raw: Mapping[str, Any], trust_remote_code: bool) -> None:

@@ -41,6 +41,7 @@ class Workload:
         local: Processes of a node.
         checkpoints: That lie on the disk at the same time.
         shard_bytes: Of the export's largest file; 0 where nothing is exported.
+        block_size: Tokens of a block of block-causal attention; None for full attention.
     """
 
     prompt_length: int
@@ -65,6 +66,7 @@ class Workload:
     local: int = 1
     checkpoints: int = 0
     shard_bytes: int = 0
+    block_size: int | None = None
 
     @property
     def canvas(self) -> int:
@@ -73,9 +75,9 @@ class Workload:
 
     @property
     def train_canvas(self) -> int:
-        """L of a row that is trained on."""
+        """L of a row that is trained on; noised and clean tokens if attention is block-causal."""
         length = self.completion_length if self.train_length is None else self.train_length
-        return self.prompt_length + length
+        return (self.prompt_length + length) * (1 if self.block_size is None else 2)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def token_ids(name: str, sources: Mapping[str, Mapping[str, Any]]) -> TokenIds:
         found[kind] = next((ids[0] for ids in known.values()), None)
         others = [f"{s} has {ids}" for s, ids in known.items() if found[kind] not in ids]
         if others:
-            report_disagreement(
+            report_once(
                 f"model.path={name}: {key} is {found[kind]}, from {next(iter(known))}, which comes "
                 f"first; {', '.join(others)}. Set model.{key} to use another"
             )
@@ -72,6 +72,6 @@ def token_ids(name: str, sources: Mapping[str, Mapping[str, Any]]) -> TokenIds:
 
 
 @lru_cache
-def report_disagreement(message: str) -> None:
+def report_once(message: str) -> None:
     """Log a message the first time that it comes up."""
     log.warning(message)

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from igpo_lightning.models.attention import (
     Frame,
     Heads,
+    RopeScaling,
     earlier_blocks,
     rotary_angles,
     visible_keys,
@@ -53,6 +54,7 @@ class NativeBackbone(BackboneModule):
     Attributes:
         heads: Attention heads of every block.
         rope_theta: Base of the rotary positions.
+        rope_scaling: How they are stretched for long contexts; None for not at all.
         rotary_width: Channels of a head that rotate.
     """
 
@@ -60,6 +62,7 @@ class NativeBackbone(BackboneModule):
     supports_packing = True
     supports_positions = True
     finishes_passes = True
+    rope_scaling: RopeScaling | None = None
 
     def __init__(
         self,
@@ -185,7 +188,7 @@ class NativeBackbone(BackboneModule):
         everything else at the wanted ones alone. Blocks that are done are noted in `reached`.
         """
         key_mask, positions = self._visible(input_ids, attention_mask, layout, start, stop)
-        cos, sin = rotary_angles(positions, self.rotary_width, self.rope_theta)
+        cos, sin = rotary_angles(positions, self.rotary_width, self.rope_theta, self.rope_scaling)
         late = isinstance(key_mask, BlockMask)  # its queries are all positions
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         tokens = input_ids[:, start:stop]
@@ -217,8 +220,10 @@ class NativeBackbone(BackboneModule):
         """The mask of the keys [B or 1, 1, 1 or n, L] and the positions [B or 1, n] of a pass."""
         if layout is not None:
             visible = layout.visible
-            masks = visible[:, None] if isinstance(visible, Tensor) else visible
-            return masks, layout.positions
+            if isinstance(visible, Tensor):
+                visible = visible[:, None]
+                visible = visible if visible.shape[2] == 1 else visible[:, :, start:stop]
+            return visible, layout.positions[:, start:stop]
         if attention_mask is not None:
             return visible_keys(attention_mask, start, stop, self.block_size)
         places = torch.arange(input_ids.shape[1], device=input_ids.device)[None]

@@ -189,7 +189,9 @@ class Scorer:
         problems = repeated(batch.problems, size)
         seeds = row_seeds(self.settings.seed, batch.step, problems, size, "masks")
         return draw_masked_inputs(
-            settings.likelihood.for_sampler(settings.sampler.steps),
+            settings.likelihood.for_sampler(
+                settings.sampler.steps_in_order(self.policy.block_size)
+            ),
             rollout.completion_ids,
             keys=row_keys(seeds, rollout.completion_ids.device),
             hint_mask=rollout.hint_mask,

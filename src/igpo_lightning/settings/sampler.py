@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from igpo_lightning.settings.rules import above_zero, at_least, choice, require, within
+from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choice, require, within
 
 # Strategies whose scores are probabilities in [0, 1]: parallel rules need one of them.
 PROBABILITIES = ("low_confidence", "margin", "topk_margin")
@@ -10,6 +10,7 @@ REMASKING = (*PROBABILITIES, "random", "entropy", "sequential")
 SCHEDULES = ("fixed", "linear", "cosine")
 EOS_RULES = ("free", "last", "never")
 CANVASES = ("whole", "growing")
+HINTS_AHEAD = ("visible", "waiting")
 CACHES = ("none", "prefix", "dual")
 COMPILE_MODES = ("none", "default", "cuda_graphs")
 
@@ -27,13 +28,20 @@ class SamplerConfig:
     cache: str = "none"  # none (exact) | prefix | dual (approximate, Fast-dLLM, arXiv 2505.22618)
     confidence_threshold: float | None = None  # in [0, 1]: commit all above, steps as needed
     canvas: str = "whole"  # whole | growing: blocks are appended until EOS, unseen before (iLLaDA)
+    hints_ahead: str = "visible"  # growing: hints behind its end are seen | waiting: once reached
     schedule: str = "fixed"  # how many a step commits: fixed (the paper) | linear | cosine
     factor: float | None = None  # above 0: commit the n best with (n + 1)(1 - c_n) < factor
+    entropy_bound: float | None = None  # above 0: commit the best while the sum of -p ln p is below
     remask: float = 0.0  # in [0, 1): chance that a step masks a token again (ReMDM, 2503.00307)
     top_k: int | None = None  # draw from the k most probable tokens
     top_p: float | None = None  # in (0, 1]: draw from the most probable tokens of this mass
     cache_refresh: int | None = None  # steps of a block between full passes (dKV-Cache); null: none
     cache_blocks: int = 1  # full pass at the start of every so many blocks; between, windows only
+    edit_threshold: float | None = None  # in [0, 1]: a block's tokens change above it (LLaDA 2.1)
+    edit_passes: int = 16  # most passes over a block without masks that only edit
+    think_ids: tuple[int, ...] = ()  # tokens of </think>: their logits grow until they are written
+    think_boost: float = 100.0  # added at the completion's end (iLLaDA: 100)
+    think_power: float = 3.0  # of the share of the completion that is written (iLLaDA: 3)
     eos: str = "free"  # free | last: committed after the block's other tokens | never
     stop_after_eos: bool = False  # fill a row's blocks behind EOS with EOS; its live part is equal
     compile: str = "none"  # none | default: torch.compile | cuda_graphs: with CUDA graphs
@@ -41,12 +49,14 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no loop can run."""
+        as_tuples(self, "think_ids")
         at_least(self, "sampler", 1, "completion_length", "block_length", "cache_blocks", "top_k")
         at_least(self, "sampler", 1, "cache_refresh", "token_budget")
-        at_least(self, "sampler", 0, "temperature", "cfg_scale")
-        within(self, "sampler", 0, 1, "remask", "confidence_threshold", "top_p")
+        at_least(self, "sampler", 0, "temperature", "cfg_scale", "edit_passes")
+        at_least(self, "sampler", 0, "think_boost", "think_power")
+        within(self, "sampler", 0, 1, "remask", "confidence_threshold", "edit_threshold", "top_p")
         require(self.remask < 1, "sampler.remask", self.remask, "must be below 1")
-        above_zero(self, "sampler", "top_p", "factor")
+        above_zero(self, "sampler", "top_p", "factor", "entropy_bound")
         choice(
             self,
             "sampler",
@@ -54,6 +64,7 @@ class SamplerConfig:
             schedule=SCHEDULES,
             eos=EOS_RULES,
             canvas=CANVASES,
+            hints_ahead=HINTS_AHEAD,
             cache=CACHES,
             compile=COMPILE_MODES,
         )
@@ -76,9 +87,10 @@ class SamplerConfig:
         if not self.parallel:
             return
         probabilities = ", ".join(PROBABILITIES)
-        rule = "factor" if self.confidence_threshold is None else "confidence_threshold"
+        rules = ("confidence_threshold", "factor", "entropy_bound")
+        rule, *others = (name for name in rules if getattr(self, name) is not None)
         for key, fits, fix in (
-            ("factor", rule == "factor" or self.factor is None, "give only one of the two"),
+            *((other, False, "give only one of the two") for other in others),
             (
                 "remasking",
                 self.remasking in PROBABILITIES,
@@ -100,6 +112,12 @@ class SamplerConfig:
                 "there is no cache to refresh; set sampler.cache=prefix or dual, or leave it "
                 + ("null" if neutral is None else str(neutral)),
             )
+        require(
+            self.canvas == "whole" or self.cache_blocks == 1,
+            "sampler.cache_blocks",
+            self.cache_blocks,
+            "sampler.canvas=growing has a longer canvas for every block; leave it 1",
+        )
         require(
             self.cache_refresh is None or self.cache_blocks == 1,
             "sampler.cache_refresh",
@@ -123,10 +141,17 @@ class SamplerConfig:
         """Steps of each block in a fixed schedule."""
         return self.steps // self.blocks
 
+    def steps_in_order(self, block_size: int | None) -> int:
+        """Steps whose order matters: all, or those of one block where attention is block-causal."""
+        if block_size is None:
+            return self.steps
+        return self.steps_per_block * (block_size // self.block_length)
+
     @property
     def parallel(self) -> bool:
         """Whether the scores decide how many positions a step commits."""
-        return self.confidence_threshold is not None or self.factor is not None
+        rules = (self.confidence_threshold, self.factor, self.entropy_bound)
+        return any(rule is not None for rule in rules)
 
     @property
     def random(self) -> bool:

@@ -74,13 +74,18 @@ def most_of(groups: int, ranks: int, share: float) -> float:
     return sum(1 - min(1.0, sum(chances[: k + 1])) ** ranks for k in range(groups))
 
 
-def rollout_share(sampler: SamplerConfig, canvas: int) -> float:
+def rollout_share(sampler: SamplerConfig, canvas: int, block_size: int | None = None) -> float:
     """Positions that the body runs in a rollout, relative to full passes in every step.
+
+    A block-causal model runs the prompt once, a block in every step, and every block once more
+    when it is whole.
 
     With a cache the first pass of every `cache_blocks` blocks is full, and so is every
     `cache_refresh`-th of a block. The others run the block alone (dual), or from there to the end
     of the canvas (prefix).
     """
+    if block_size is not None:
+        return (canvas + sampler.steps * block_size) / (sampler.steps * canvas)
     if sampler.cache == "none":
         return 1.0
     per_block, width = sampler.steps_per_block, sampler.block_length
@@ -96,17 +101,18 @@ def rollout_share(sampler: SamplerConfig, canvas: int) -> float:
 
 def rollout_flops(config: Settings, plan: Plan, work: Workload) -> float:
     """Of a row: all denoising steps of a full canvas. A parallel rule needs fewer."""
-    passes = config.sampler.steps * rollout_share(config.sampler, work.canvas) * work.copies
+    share = rollout_share(config.sampler, work.canvas, work.block_size)
+    passes = config.sampler.steps * share * work.copies
     return passes * work.canvas * plan.forward_flops
 
 
-def masked_inputs(config: Settings) -> int:
+def masked_inputs(config: Settings, block_size: int | None = None) -> int:
     """N, forward passes that a likelihood takes of a row."""
     length, steps = config.sampler.completion_length, config.sampler.steps
     row = torch.zeros(1, length, dtype=torch.long)
     everywhere = torch.ones_like(row, dtype=torch.bool)
     inputs = draw_masked_inputs(
-        config.likelihood.for_sampler(steps),
+        config.likelihood.for_sampler(config.sampler.steps_in_order(block_size)),
         row,
         keys=row_keys([0]),
         hint_mask=~everywhere,
@@ -114,6 +120,7 @@ def masked_inputs(config: Settings) -> int:
         unmask_step=torch.arange(length)[None] * steps // length,
         prompt_mask=everywhere[:, :1],
         advantages=torch.ones(1),
+        block_size=block_size,
     )
     return inputs.masks.shape[1]
 
@@ -125,7 +132,7 @@ def step_flops(
     groups = stage.prompts_per_step // work.devices
     rows = groups * stage.group_size
     rollout = rollout_flops(config, plan, work)
-    inputs = masked_inputs(config)
+    inputs = masked_inputs(config, work.block_size)
     policies = config.scores_old_policy + config.objective.needs_reference
     again = 0.0 if config.inpaint.trigger == "never" else float(config.inpaint.rounds)
     all_wrong = 1.0 if config.inpaint.trigger == "always" else all_wrong
@@ -134,8 +141,8 @@ def step_flops(
         sampling=rows * rollout,
         inpainting=again * worst * stage.group_size * rollout,
         inpainting_mean=again * groups * all_wrong * stage.group_size * rollout,
-        likelihoods=rows * inputs * policies * work.canvas * plan.forward_flops,
-        update=stage.inner_updates * rows * inputs * work.canvas * plan.train_flops,
+        likelihoods=rows * inputs * policies * work.train_canvas * plan.forward_flops,
+        update=stage.inner_updates * rows * inputs * work.train_canvas * plan.train_flops,
     )
 
 

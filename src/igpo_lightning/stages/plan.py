@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
+from igpo_lightning.diffusion.block_canvas import check_attention
 from igpo_lightning.diffusion.head_scores import CHUNK_ELEMENTS
 from igpo_lightning.diffusion.token_choice import CHUNK, HEAD_CHUNK
 from igpo_lightning.evaluation.measurements import measurements
@@ -20,7 +21,7 @@ from igpo_lightning.stages import build, cost
 from igpo_lightning.stages.capacity import Capacity, capacity, misfits, size_text
 
 
-def workload(config: Settings, vocab_size: int) -> Workload:
+def workload(config: Settings, vocab_size: int, block_size: int | None = None) -> Workload:
     """What the trainer does with the model, from the configuration."""
     stage, trainer = config.stage, config.trainer
     devices, on_gpu = trainer.world_size, trainer.accelerator == "gpu"
@@ -72,12 +73,13 @@ def workload(config: Settings, vocab_size: int) -> Workload:
         evaluation_rows=evaluation_rows,
         train_length=train_length,
         copies=copies,
-        cached=config.sampler.cache != "none",
+        cached=config.sampler.cache != "none" or block_size is not None,
         offloaded=trainer.cpu_offload and on_gpu,
         on_gpu=on_gpu,
         local=trainer.devices,
         checkpoints=checkpoints,
         shard_bytes=shard if train_rows else 0,
+        block_size=block_size,
     )
 
 
@@ -95,7 +97,8 @@ def _sampler_logits(config: Settings, rows: int, vocab_size: int) -> int:
 def planned(config: Settings) -> tuple[Workload, Plan]:
     """The plan of a stage that runs a model, without a word."""
     model = build.build_backbone(config, device="meta")
-    work = workload(config, model.vocab_size)
+    check_attention(model, config.sampler)
+    work = workload(config, model.vocab_size, model.block_size)
     return work, make_plan(model, work, config.model.quantization)
 
 

@@ -1,7 +1,6 @@
 """Whether the device computes what a CPU computes, and the sampler what the plain loop does."""
 
 import copy
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +13,7 @@ from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.plain import keyed_draws, plain_denoise
 from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.models.backbone import BackboneModule
-from igpo_lightning.models.loading import ARCHITECTURES, NATIVE
+from igpo_lightning.models.loading import ARCHITECTURES, NATIVE, bundled_config
 from igpo_lightning.models.special_tokens import token_ids
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.settings import SamplerConfig
@@ -43,7 +42,7 @@ def small_backbones() -> Iterator[tuple[str, BackboneModule]]:
     """A small random backbone of every native architecture whose config.json is bundled."""
     tiny: dict[str, Any] = TinyConfig().to_dict() | {"model_type": TinyConfig.model_type}
     raws = {"tiny": tiny} | {
-        file.stem: json.loads(file.read_text()) for file in sorted(ARCHITECTURES.glob("*.json"))
+        file.stem: bundled_config(file.stem) for file in sorted(ARCHITECTURES.glob("*.json"))
     }
     for name, raw in raws.items():
         small = raw | {key: size for key, size in SMALL.items() if key in raw} | TOKENS

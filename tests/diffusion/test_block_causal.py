@@ -188,14 +188,37 @@ def test_no_rule_lets_a_row_know_its_batch(lengths, rule, temperature) -> None:
         assert torch.equal(alone.unmask_step[0], together.unmask_step[row])
 
 
-def test_editing_changes_committed_tokens_until_none_changes() -> None:
-    """Threshold 0: after the last edit each token of a block is the arg-max given the others."""
-    model, (ids, _) = MODELS["llada2"], prompts([4], 4)
-    config = replace(CONFIG, edit_threshold=0.0, edit_passes=50)
-    out = denoise(model, ids, config)
-    assert out.unmask_step.max() > 9  # passes that only edit have changed something
-    canvas = torch.cat((ids, out.completion_ids), dim=1)[:, :12]  # whole blocks
-    with torch.no_grad():
-        logits = model(canvas)[0, 4:]
-    logits[:, model.mask_token_id] = -torch.inf
-    assert logits.argmax(dim=-1).tolist() == canvas[0, 4:].tolist()
+def edited(model, prompt: torch.Tensor, threshold: float, passes: int) -> list[int]:
+    """LLaDA 2.1's loop in whole passes for one row [p], 9 tokens; a mask a step, and edits."""
+    length, mask = len(prompt), model.mask_token_id
+    total = -(-(length + 9) // 3) * 3
+    canvas = torch.full((1, total), mask)
+    canvas[0, :length] = prompt
+    for start in range(length // 3 * 3, total, 3):
+        block, left = slice(start, start + 3), passes
+        own = torch.arange(start, start + 3) >= length
+        while left > 0:
+            masked = canvas[0, block] == mask
+            left -= not bool(masked.any())
+            with torch.no_grad():
+                logits = model(canvas)[0, block]
+            logits[:, mask] = -torch.inf
+            best = logits.softmax(dim=-1).max(dim=-1)
+            change = own & ~masked & (best.indices != canvas[0, block]) & (best.values > threshold)
+            over = not bool(masked.any() | change.any())
+            if masked.any():
+                change[best.values.masked_fill(~masked, -1).argmax()] = True
+            canvas[0, block] = torch.where(change, best.indices, canvas[0, block])
+            if over:
+                break
+    return canvas[0, length : length + 9].tolist()
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.9])
+@pytest.mark.parametrize("length", [4, 6])
+def test_editing_is_the_plain_loop_over_the_cache(length: int, threshold: float) -> None:
+    model, (ids, _) = MODELS["llada2"], prompts([length], length)
+    out = denoise(model, ids, replace(CONFIG, edit_threshold=threshold, edit_passes=3))
+    assert out.completion_ids[0].tolist() == edited(model, ids[0], threshold, 3)
+    if threshold == 0:  # passes over blocks without masks have changed something
+        assert out.unmask_step.max() > 9

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from igpo_lightning.diffusion import SamplerConfig, denoise, draw_masked_inputs, token_scores
-from igpo_lightning.diffusion.likelihood import packed_token_scores
+from igpo_lightning.diffusion.likelihood import combine_scores, packed_token_scores
+from igpo_lightning.diffusion.masked_inputs import KINDS
 from igpo_lightning.diffusion.paired_inputs import dense_layout, flex_layout, steps_within_blocks
 from igpo_lightning.settings import LikelihoodConfig
 from tests.small_backbones import VOCAB, build_native
@@ -33,6 +34,7 @@ def inputs_of(kind: str, completion: torch.Tensor, real: torch.Tensor, **options
         live_mask=everything,
         unmask_step=steps,
         prompt_mask=real,
+        advantages=torch.tensor([1.0, -1.0, -1.0])[: len(completion)],
         block_size=3,
     )
 
@@ -51,21 +53,58 @@ def by_hand(model, prompt: torch.Tensor, completion: torch.Tensor, mask: torch.T
     return made
 
 
-@pytest.mark.parametrize("kind", ["mean_field", "elbo", "strata"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_one_pass_scores_what_block_after_block_does(name: str, kind: str) -> None:
-    """Rows of 6, 4 and 1 prompt tokens in one batch, so that blocks begin in different columns."""
+def test_every_estimator_scores_in_one_pass_what_block_after_block_does(name, kind) -> None:
+    """Rows of 6, 4 and 1 prompt tokens in one batch, so that blocks begin in different columns.
+
+    Each masked input is one pass, and none of the estimators makes a pass for each of the 7 tokens.
+    """
     model, lengths = build_native(name), [6, 4, 1]
     prompts, real, completion = rows(lengths, 7)
-    inputs = inputs_of(kind, completion, real)
+    steps = torch.tensor([[3, 1, 0, 2, 4, 6, 5]]).expand(3, -1)
+    inputs = inputs_of(kind, completion, real, unmask_step=steps, block_length=3)
+    passes = inputs.masks.shape[1]
+    assert passes < 7
+    counted = Counted(model)
     with torch.no_grad():
-        scores = token_scores(model, prompts, completion, inputs, real)
+        scores = token_scores(counted, prompts, completion, inputs, real)
+    assert counted.passes == passes
+    logps = torch.zeros(3, passes, 7)
     for row, length in enumerate(lengths):
-        expected = torch.zeros(7)
-        for n in range(inputs.masks.shape[1]):
-            logp = by_hand(model, prompts[row, -length:], completion[row], inputs.masks[row, n])
-            expected += inputs.weights[row, n] * torch.tensor(logp)
-        close(scores.logp[row], expected, atol=1e-4, rtol=1e-4)
+        for n in range(passes):
+            made = by_hand(model, prompts[row, -length:], completion[row], inputs.masks[row, n])
+            logps[row, n] = torch.tensor(made)
+    used = inputs.weights > 0
+    close(scores.logp, combine_scores(logps * used, used, inputs), atol=1e-4, rtol=1e-4)
+
+
+class Counted:
+    """A model whose passes are counted."""
+
+    def __init__(self, model) -> None:
+        self.model, self.passes = model, 0
+
+    def __getattr__(self, name: str):
+        return getattr(self.model, name)
+
+    def encode(self, *args, **kwargs):
+        self.passes += 1
+        return self.model.encode(*args, **kwargs)
+
+
+def test_the_exact_likelihood_takes_a_pass_for_each_place_in_a_block() -> None:
+    """Three passes, not nine, and each token is scored given all tokens before it."""
+    model = build_native("sdar")
+    prompts, real, completion = rows([4], 9)
+    inputs = inputs_of("autoregressive", completion, real)
+    assert inputs.masks.shape[1] == 3
+    with torch.no_grad():
+        scores = token_scores(model, prompts, completion, inputs, real).logp[0]
+    for place in range(9):
+        behind = torch.arange(9) >= place
+        expected = by_hand(model, prompts[0], completion[0], behind)[place]
+        assert scores[place].item() == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "fast_dllm_v2"])

@@ -13,24 +13,15 @@ from igpo_lightning.models import save_export
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.checkpoint import read_tensors
 from igpo_lightning.models.lora import adapters_off, add_lora, merged_state
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.settings import LoraConfig
+from tests.small_backbones import build_native
 
-SIZES = TinyConfig(
-    vocab_size=40,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=24,
-    initializer_range=0.3,
-)
 IDS = torch.arange(24).view(4, 6)
 
 
-def build(lora: bool, recompute: bool) -> BackboneModule:
-    torch.manual_seed(0)
-    model = TinyBackbone(SIZES)
+def build(name: str, lora: bool, recompute: bool) -> BackboneModule:
+    model = build_native(name)
     if lora:
         add_lora(model.to(torch.bfloat16), LoraConfig(rank=2, alpha=4.0), seed=0)
     if recompute:
@@ -47,10 +38,10 @@ def update(model: BackboneModule, ids: torch.Tensor) -> None:
     optimizer.step()
 
 
-def on_a_rank(rank: int, folder: str, lora: bool, recompute: bool) -> None:
+def on_a_rank(rank: int, folder: str, name: str, lora: bool, recompute: bool) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    model = build(lora, recompute)
+    model = build(name, lora, recompute)
     distributed.shard(model, init_device_mesh("cpu", (2,)))
     update(model, IDS[2 * rank : 2 * rank + 2])
     save_export(model, train_tokenizer(["abc"], vocab_size=270), f"{folder}/export", None, 2_000)
@@ -63,13 +54,16 @@ def values(model: BackboneModule) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny", "illada", "sdar", "llada2"])
 @pytest.mark.parametrize(("lora", "recompute"), [(False, True), (True, True)])
-def test_two_ranks_take_the_step_of_one(tmp_path: Path, lora: bool, recompute: bool) -> None:
-    mp.spawn(on_a_rank, (str(tmp_path), lora, recompute), nprocs=2)
+def test_two_ranks_take_the_step_of_one(
+    tmp_path: Path, name: str, lora: bool, recompute: bool
+) -> None:
+    mp.spawn(on_a_rank, (str(tmp_path), name, lora, recompute), nprocs=2)
     files = sorted((tmp_path / "export").glob("*.safetensors"))
     assert len(files) > 2
     sharded = {name: t.clone() for file in files for name, t in read_tensors(file)}
-    model = build(lora, recompute=False)
+    model = build(name, lora, recompute=False)
     before = values(model)
     update(model, IDS)
     expected = values(model)

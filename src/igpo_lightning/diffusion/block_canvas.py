@@ -72,7 +72,7 @@ def check_attention(model: Backbone, config: SamplerConfig) -> None:
                 "2.1) are edited; set sampler.edit_threshold=null"
             )
         return
-    fixed = {
+    fixed: dict[str, tuple[object, object]] = {
         "canvas": (config.canvas, "whole"),
         "cfg_scale": (config.cfg_scale, 0.0),
         "factor": (config.factor, None),
@@ -82,7 +82,7 @@ def check_attention(model: Backbone, config: SamplerConfig) -> None:
     }
     for key, (value, supported) in fixed.items():
         if value != supported:
-            neutral = {None: "null", (): "[]"}.get(supported, supported)
+            neutral = "null" if supported is None else "[]" if supported == () else supported
             raise ConfigError(
                 f"sampler.{key}={value}: a block-causal model is sampled over an exact cache; "
                 f"set sampler.{key}={neutral}"

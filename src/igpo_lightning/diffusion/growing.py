@@ -34,7 +34,8 @@ class Growth:
     @cached_property
     def _most_ahead(self) -> list[int]:
         """Hints behind each block's end, in the row that has most of them."""
-        blocks = self.hints[:, self.prompt_length :].unflatten(1, (-1, self.width)).sum(dim=2)
+        completion = self.hints[:, self.prompt_length :]
+        blocks = completion.reshape(len(completion), -1, self.width).sum(dim=2)
         behind = blocks.flip(1).cumsum(dim=1).flip(1) - blocks  # [B, blocks]
         most: list[int] = behind.amax(dim=0).tolist()
         return most

@@ -183,7 +183,8 @@ def draw_masked_inputs(
             "trajectory".
         prompt_mask: [B, P], True at real prompt tokens; for prompt masking.
         advantages: [B]; for the kinds with an upper bound.
-        block_size: Of a block-causal model: "trajectory" then follows the order within blocks.
+        block_size: Of a block-causal model: "trajectory" and "autoregressive" then follow the order
+            within blocks, all blocks side by side.
 
     Raises:
         ValueError: The estimator needs an argument that is None.
@@ -191,12 +192,17 @@ def draw_masked_inputs(
     free = torch.ones_like(completion_ids, dtype=torch.bool)  # hints are masked like all tokens
     if settings.live_only:
         free = free & live_mask
-    if settings.kind == "trajectory" and block_size is not None:
+    in_order = settings.kind == "autoregressive" and settings.positions is None
+    if block_size is not None and (settings.kind == "trajectory" or in_order):
+        prompt = _required(prompt_mask, "prompt_mask", "an order within blocks").sum(dim=1)
+    if block_size is not None and settings.kind == "trajectory":
         steps = _required(unmask_step, "unmask_step", "likelihood kind 'trajectory'")
-        prompt = _required(prompt_mask, "prompt_mask", "a trajectory within blocks")
-        unmask_step = steps_within_blocks(steps, prompt.sum(dim=1), block_size)
-    drawing = Drawing(settings, fold(keys, _ESTIMATOR), free, unmask_step)
-    masks, weights = KINDS[settings.kind](drawing)
+        unmask_step = steps_within_blocks(steps, prompt, block_size)
+    if block_size is not None and in_order:
+        masks, weights = ordered_masks.left_to_right_in_blocks(prompt, free, block_size)
+    else:
+        drawing = Drawing(settings, fold(keys, _ESTIMATOR), free, unmask_step)
+        masks, weights = KINDS[settings.kind](drawing)
     if settings.live_only:
         masks = masks | ~live_mask[:, None]
     inputs = MaskedInputs(masks=masks, weights=weights, scored=free)

@@ -92,3 +92,19 @@ def autoregressive_masks(
     masks = (order >= first[..., None]) & free[:, None]
     share = free.sum(dim=1).float() / drawn.sum(dim=1).clamp(min=1)
     return masks, scored * share[:, None, None]
+
+
+def left_to_right_in_blocks(
+    prompt_lengths: Tensor, free: Tensor, block_size: int
+) -> tuple[Tensor, Tensor]:
+    """`autoregressive_masks` of a block-causal model, whose blocks are scored side by side: N = W.
+
+    Input j scores the token of place j in every block, and shows those before it there.
+
+    Args:
+        prompt_lengths: [B], real tokens of the prompts: blocks are counted from their start.
+        free: [B, C].
+        block_size: W.
+    """
+    places = prompt_lengths[:, None] + torch.arange(free.shape[1], device=free.device)
+    return _slices(places % block_size, free, block_size)

@@ -155,8 +155,9 @@ def _fused() -> Callable[..., Tensor]:
 
 def _flexible(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask) -> Tensor:
     """FlexAttention [B, heads, n, width], compiled where a kernel can compute it."""
-    fused = query.is_cuda and query.shape[-1] >= _NARROWEST
-    mixed = (_fused() if fused else flex_attention)(query, key, value, block_mask=mask)
+    if query.is_cuda and query.shape[-1] >= _NARROWEST:
+        return _fused()(query, key, value, block_mask=mask)
+    mixed = flex_attention(query, key, value, block_mask=mask)
     assert isinstance(mixed, Tensor)
     return mixed
 

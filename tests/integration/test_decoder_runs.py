@@ -21,6 +21,7 @@ SMALL = (
 )
 LORA = ("model.lora.rank=2",)
 ALL_WEIGHTS = ("model.lora.enabled=false",)
+GROWING = (*LORA, "sampler.canvas=growing")
 FAST = [("igpo_paper", "sdar", LORA)]
 SLOW = [
     (experiment, name, weights)
@@ -28,7 +29,7 @@ SLOW = [
     for name in MODELS
     for weights in (LORA, ALL_WEIGHTS)
     if (experiment, name, weights) not in FAST
-]
+] + [("igpo_paper", "illada", GROWING)]
 
 
 def check(runs: Runs, folder: Path, metric: str) -> None:

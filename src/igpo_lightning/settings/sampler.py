@@ -119,6 +119,12 @@ class SamplerConfig:
             "sampler.canvas=growing has a longer canvas for every block; leave it 1",
         )
         require(
+            self.canvas == "whole" or self.compile != "cuda_graphs",
+            "sampler.compile",
+            self.compile,
+            "would record a graph for every block of sampler.canvas=growing; use default or none",
+        )
+        require(
             self.cache_refresh is None or self.cache_blocks == 1,
             "sampler.cache_refresh",
             self.cache_refresh,

@@ -29,6 +29,11 @@ def test_the_samplers_contract_with_outside_code() -> None:
         ("SamplerConfig", {"cache_refresh": 2}, "sampler.cache_refresh=2: there is no cache"),
         (
             "SamplerConfig",
+            {"canvas": "growing", "compile": "cuda_graphs"},
+            "sampler.compile=cuda_graphs: would record a graph for every block",
+        ),
+        (
+            "SamplerConfig",
             {"factor": 1.0, "confidence_threshold": 0.5},
             "sampler.factor=1.0: with sampler.confidence_threshold set: give only one",
         ),

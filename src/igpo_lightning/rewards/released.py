@@ -1,8 +1,8 @@
 r"""How the paper's released code tells right from wrong: one spelling, and the first box alone.
 
 `experiment=igpo_released`: the answer of a text is its `first_box` (extraction.py). It is right
-where it equals the gold answer after the string normalisation that was published with the MATH data set
-(arXiv 2103.03874): no values are computed, so 4.0 is not 4 and 1,000 is not 1000.
+where it equals the gold answer after the string normalisation that was published with the MATH data
+set (arXiv 2103.03874): no values are computed, so 4.0 is not 4 and 1,000 is not 1000.
 """
 
 import re

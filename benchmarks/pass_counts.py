@@ -18,7 +18,7 @@ from igpo_lightning.models.special_tokens import TokenIds
 from igpo_lightning.settings import SamplerConfig
 
 PROMPT, COMPLETION = 128, 256
-FULL = SamplerConfig(COMPLETION, 32, 128, eos="never")  # the paper's: two tokens a step
+FULL = SamplerConfig(COMPLETION, 32, 128, eos="never")  # the paper's: two tokens per step
 SDAR = replace(FULL, block_length=4)
 
 
@@ -46,7 +46,7 @@ ROWS = (
     Row("iLLaDA, `canvas=growing`", (replace(FULL, canvas="growing"),)),
     Row("SDAR, static", (SDAR,), 4),
     Row(
-        "SDAR, dynamic threshold: all of a block at once ... a token a step",
+        "SDAR, dynamic threshold: all of a block at once ... one token per step",
         (
             replace(SDAR, steps=COMPLETION, confidence_threshold=0.0),
             replace(SDAR, steps=COMPLETION, confidence_threshold=1.0),

@@ -96,6 +96,16 @@ def test_a_block_causal_model_runs_a_block_a_step_and_trains_on_twice_the_tokens
     assert other.train_canvas == 856
 
 
+@pytest.mark.parametrize(
+    ("model", "sampler"),
+    [("illada_8b", "illada"), ("sdar_8b", "sdar"), ("llada2_mini", "llada2_edit")],
+)
+def test_a_familys_own_sampler_fits_its_models(model: str, sampler: str) -> None:
+    config = settings("stage=eval", "data=gsm8k", f"model={model}", f"sampler={sampler}")
+    work, _ = plan.planned(config)
+    assert work.completion_length == config.sampler.completion_length >= 2000
+
+
 def test_blocks_that_do_not_fit_the_model_are_told_before_it_is_loaded() -> None:
     config = settings("experiment=igpo_paper", "model=sdar_8b", "sampler.block_length=32")
     with pytest.raises(ConfigError, match=r"sampler\.block_length=32: the model's blocks have 4"):

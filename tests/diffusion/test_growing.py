@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igpo_lightning.diffusion import SamplerConfig, denoise
+from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.backbone import Layout
 from tests.small_backbones import VOCAB, build_native
 
@@ -138,3 +139,24 @@ def test_thinking_ends_by_the_limit() -> None:
     given_ = denoise(MODEL, PROMPTS, config, hint_ids=hinted)
     plain = denoise(MODEL, PROMPTS, CONFIG, hint_ids=hinted)
     assert torch.equal(given_.completion_ids, plain.completion_ids)
+
+
+class WithoutPositions:
+    """A model, as transformers' are, that is told no positions."""
+
+    supports_packing = False
+
+    def __getattr__(self, name: str):
+        return getattr(MODEL, name)
+
+
+def test_a_model_without_positions_cannot_see_ahead() -> None:
+    hints = torch.full((2, 12), -1)
+    hints[0, 9] = 7
+    with pytest.raises(ConfigError, match=r"set sampler\.hints_ahead=waiting"):
+        denoise(WithoutPositions(), PROMPTS, CONFIG, hint_ids=hints)
+    waiting = replace(CONFIG, hints_ahead="waiting")
+    out = denoise(WithoutPositions(), PROMPTS, waiting, hint_ids=hints)
+    assert torch.equal(
+        out.completion_ids, denoise(MODEL, PROMPTS, waiting, hint_ids=hints).completion_ids
+    )

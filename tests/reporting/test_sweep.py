@@ -31,7 +31,9 @@ SUMMARY = {"after": {"mean": 0.25, "low": 0.2, "high": 0.3, "problems": 4, "samp
 def in_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As if Hydra ran a job of a sweep in a folder."""
     hydra = SimpleNamespace(
-        mode=RunMode.MULTIRUN, runtime=SimpleNamespace(output_dir=str(tmp_path))
+        mode=RunMode.MULTIRUN,
+        runtime=SimpleNamespace(output_dir=str(tmp_path)),
+        overrides=SimpleNamespace(task=["seed=1"]),
     )
     monkeypatch.setattr(sweeping, "HydraConfig", SimpleNamespace(get=lambda: hydra))
     return tmp_path
@@ -122,7 +124,7 @@ def test_table_and_page_show_every_run_and_the_status_says_so(
         overrides = [f"seed={seed}", "stage.steps=20"]
         write_run(tmp_path / ",".join(overrides), overrides, status, seed)
     write_planned(tmp_path, [["stage.steps=20", "seed=3"]])
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "dry_run": False})
     with pytest.raises(SystemExit) as caught:
         SweepTable().on_multirun_end(config)
     assert caught.value.code == 1

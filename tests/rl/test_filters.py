@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igpo_lightning.rl import entropy_filter
-from igpo_lightning.rl.filters import filter_tokens, top_entropy
+from igpo_lightning.rl.filters import batch_entropy_filter, filter_tokens, top_entropy
 from igpo_lightning.settings import FilterConfig
 
 bools = st.lists(st.booleans(), min_size=12, max_size=12)
@@ -80,7 +80,7 @@ LIVE = torch.ones(1, 4, dtype=torch.bool)
     [
         (FilterConfig("none"), [True, True, True, True]),
         (FilterConfig("entropy", keep_fraction=0.2), [False, True, False, True]),
-        # Half of four live tokens: 2.0 and 0.9.
+        # The median of 0.1, 0.6, 0.9 and 2.0 is 0.75: 0.9 and 2.0 are above.
         (FilterConfig("entropy_all", keep_fraction=0.5), [False, True, False, True]),
         (FilterConfig("threshold", threshold=0.6), [False, True, True, True]),
         # A threshold may leave no hint at all.
@@ -89,6 +89,19 @@ LIVE = torch.ones(1, 4, dtype=torch.bool)
 )
 def test_each_kind_by_hand(settings_, expected):
     assert filter_tokens(settings_, ENTROPY, HINTS, LIVE).tolist() == [expected]
+
+
+def test_the_top_of_the_batch_compares_rows_with_each_other():
+    """Half of six live entropies, 0.1 to 0.6: the median is 0.35, and one row keeps nothing."""
+    entropy = torch.tensor([[0.1, 0.2, 0.3, 9.0], [0.4, 0.5, 0.6, 9.0]])
+    live = torch.tensor([[True, True, True, False]] * 2)
+    kept = batch_entropy_filter(entropy, live, 0.5)
+    assert kept.tolist() == [[False] * 4, [True, True, True, False]]
+    # Another rank's tokens are all more uncertain: the median of twelve is 0.65.
+    everywhere = torch.cat((entropy[live], torch.full((6,), 0.7)))
+    assert not bool(batch_entropy_filter(entropy, live, 0.5, everywhere).any())
+    nothing = torch.zeros_like(live)
+    assert not bool(batch_entropy_filter(entropy, nothing, 0.5).any())
 
 
 @pytest.mark.parametrize("kind", ["none", "entropy", "entropy_all", "threshold"])

@@ -3,6 +3,9 @@
 Every number, shape and case comes from ../shared/golden/methods.
 """
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 from golden_methods import EOS_ID, MASK_ID, Case, cases, close, estimated, load, token_logps
@@ -20,10 +23,12 @@ from igpo_lightning.diffusion.forward_process import live_mask
 from igpo_lightning.diffusion.ordered_masks import autoregressive_masks, merged_step_masks
 from igpo_lightning.rl import entropy_filter, group_advantages, policy_loss
 from igpo_lightning.rl.advantages import accuracy_within, summed_advantages
+from igpo_lightning.rl.filters import batch_entropy_filter
 from igpo_lightning.rl.injection import needs_help, plan_replacements
+from igpo_lightning.rl.kl import kl_estimate
 from igpo_lightning.rl.normalization import normalized_weights
-from igpo_lightning.rl.objectives import kl_estimate
-from igpo_lightning.settings import InpaintConfig
+from igpo_lightning.rl.objectives import token_weights
+from igpo_lightning.settings import InpaintConfig, ObjectiveConfig
 
 pytestmark = pytest.mark.shared
 
@@ -593,9 +598,13 @@ def _block_length(published: Tensor, valid: Tensor) -> int:
 # ---- TRL ----------------------------------------------------------------------------------------
 
 SEQUENCE = {"ratio": "sequence"}
-TRL = {  # name of the case without its ending for KL -> what our settings call it
+TRL: dict[str, dict[str, object]] = {  # name of the case -> what our settings call it
     "grpo_token": {},
     "grpo_sequence": SEQUENCE,
+    "grpo_bias_corrected": {"kl_weighted": True},
+    "grpo_two_sided": {},  # and its delta
+    "grpo_off_policy_mask": {},  # and its limit
+    "grpo_top_entropy": {},  # and its share
     "gspo_sequence": SEQUENCE | {"clip_low": 3e-4, "clip_high": 4e-4},
     "bnpo_token": {"normalization": "micro_batch"},
     "bnpo_sequence": SEQUENCE | {"normalization": "micro_batch"},
@@ -606,48 +615,76 @@ TRL = {  # name of the case without its ending for KL -> what our settings call 
     "cispo_token_tight": {"normalization": "batch", "loss": "cispo"},
     "luspo": SEQUENCE | {"normalization": "sum"},
     "sapo": {"loss": "sapo"},
+    "vespo": {"normalization": "batch", "loss": "vespo"},
 }
 
 
-@pytest.mark.parametrize("name", [n for n in TRL for p in cases("trl", "loss") if p == f"{n}."])
-@pytest.mark.parametrize("penalty", [False, True])
-def test_trl_losses(name, penalty):
-    prefix = f"{name}_kl." if penalty else f"{name}."
-    if prefix not in cases("trl", "loss"):
-        assert penalty  # recorded without a penalty alone
-        return
-    case = load("trl", prefix)
+def trl_case(prefix: str) -> tuple[dict[str, object], float | None]:
+    """What our settings call a case, and the number that ends its name: a delta or a share."""
+    name, number = re.fullmatch(r"(.*?)(?:_(?:delta)?([0-9.]+))?", prefix[:-1]).groups()
+    return dict(TRL[name.removesuffix("_kl")]), None if number is None else float(number)
+
+
+@pytest.mark.parametrize("prefix", cases("trl", "loss"))
+def test_trl_losses(prefix):
+    """Every case that is recorded; what the folder does not record is taken from its outputs."""
+    case, name = load("trl", prefix), prefix.removesuffix(".")
     mask, advantages = case["mask"].bool(), case["advantages_for_losses"]
-    logp, options = wanted(case["new_logps"]), dict(TRL[name])
-    if options.get("loss") == "cispo":  # its bound is not recorded: the largest weight of a token
+    logp, (options, number) = wanted(case["new_logps"]), trl_case(prefix)
+    counted = mask
+    if options.get("loss") == "cispo":  # its bound: the largest weight of a token
         weight = case["grad_new_logps"].abs() * mask.sum() / advantages.abs()[:, None]
         options["clip_high"] = float(weight.max()) - 1
+    if name.startswith("grpo_two_sided"):
+        options["clip_dual"] = number
+    if name == "grpo_off_policy_mask":  # its limit: below the rows without gradient
+        moved = torch.where(mask, case["old_logps"] - logp.detach(), 0.0).sum(1) / mask.sum(1)
+        left = (case["grad_new_logps"] == 0).all(dim=1)
+        options["off_policy_limit"] = float(moved[left].min()) - 1e-6
+        assert bool(left.any())
+        assert not bool(left.all())
+    if name.startswith("grpo_top_entropy"):
+        counted = batch_entropy_filter(case["entropies"], mask, number)
+    settings = ObjectiveConfig(ratio="token", beta=1.0, normalization_length=mask.shape[1])
+    settings = replace(settings, **options)
 
-    def loss_at(beta: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_of(beta: float, rows: slice = slice(None), **batch: float):
         return policy_loss(
-            logp,
-            case["old_logps"],
-            advantages,
-            mask,
-            ref_logp=case["ref_logps"],
-            normalization_length=mask.shape[1],
-            beta=beta,
-            **options,
+            logp[rows],
+            case["old_logps"][rows],
+            advantages[rows],
+            counted[rows],
+            ref_logp=case["ref_logps"][rows],
+            weights=token_weights(settings, counted, denominators=mask, **batch)[rows],
+            settings=replace(settings, beta=beta),
         )
 
     beta = 0.0
-    if penalty:  # its weight is not recorded: take it from the loss, and test the gradient
-        beta = float((case["loss"] - loss_at(0.0)[0]) / loss_at(1.0)[1]["kl"])
-    loss, _ = loss_at(beta)
+    if name.endswith("_kl"):  # its weight: from the loss; the gradient is tested
+        free, (_, stats) = loss_of(0.0)[0], loss_of(1.0)
+        beta = float((case["loss"] - free) / stats["kl"])
+        close((stats["token_kl"] * mask).sum() / mask.sum(), case["metric.kl"])
+    loss, stats = loss_of(beta)
     close(loss, case["loss"])
-    loss.backward()
-    close(logp.grad, case["grad_new_logps"])
+    (gradient,) = torch.autograd.grad(loss, logp)
+    close(gradient, case["grad_new_logps"])
+    shares = "metric.clip_ratio/region_mean"  # as the code counts them: of the clip alone, by token
+    clips = settings.loss == "clip" and settings.clip_dual is None and counted is mask
+    if clips and settings.ratio == "token" and case.has(shares, case.outputs):
+        close(stats["clip_fraction"], case[shares])
+    if case.has("loss_accumulated_over_two_micro_batches", case.outputs):
+        half = len(mask) // 2
+        halves = [
+            loss_of(beta, rows, micro_batch=half)[0] for rows in (slice(0, half), slice(half, None))
+        ]
+        close(sum(halves), case["loss_accumulated_over_two_micro_batches"])
 
 
 @pytest.mark.parametrize(("name", "kind"), [("group", "std"), ("batch", "batch"), ("none", "mean")])
 def test_trl_advantages(name, kind):
     case = load("trl", f"advantages.{name}.")
-    parts = case["rewards_per_func"].view(-1, int(case["num_generations"]), 2)
+    rewards = case["rewards_per_func"]
+    parts = rewards.view(-1, int(case["num_generations"]), rewards.shape[1])
     summed = group_advantages(parts.sum(dim=2), kind)
     close(summed.flatten(), case["sum_then_normalize"])
     close(summed_advantages(parts).flatten(), case["normalize_then_sum"])

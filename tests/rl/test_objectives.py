@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.rl import group_advantages, policy_loss
+from igpo_lightning.rl.kl import KL_ESTIMATES, kl_estimate
 from igpo_lightning.rl.normalization import NORMALIZATIONS, normalized_weights
 from igpo_lightning.rl.objectives import (
-    KL_ESTIMATES,
     OBJECTIVES,
     RATIO_LENGTHS,
     TokenTerms,
     importance_ratio,
-    kl_estimate,
     register_objective,
 )
 from igpo_lightning.settings import objective
@@ -524,3 +523,62 @@ def test_the_settings_know_every_normalization_and_estimate():
     assert tuple(NORMALIZATIONS) == objective.NORMALIZATIONS
     assert (*KL_ESTIMATES, "none") == objective.KL_ESTIMATES
     assert tuple(RATIO_LENGTHS) == objective.RATIO_LENGTHS
+
+
+# ---- guards against stale samples, and VESPO -----------------------------------------------------
+
+
+def test_bad_rows_that_the_policy_has_left_gain_nothing():
+    """Mean log(old / new): ln 4, ln 4, ln 2. The limit lies between: the bad row of ln 4 goes."""
+    old = logs([0.8, 0.8], [0.8, 0.8], [0.8, 0.8])
+    new = logs([0.2, 0.2], [0.2, 0.2], [0.4, 0.4]).requires_grad_()
+    advantages = torch.tensor([-1.0, 1.0, -1.0])
+    loss, _ = policy_loss(
+        new,
+        old,
+        advantages,
+        ALL.expand(3, -1),
+        ref_logp=old,
+        off_policy_limit=1.0,
+        clip_low=1.0,
+    )
+    # Means over three rows: ratios 1/4 and 1/2 of advantages 1 and -1.
+    assert loss.item() == pytest.approx(-(0.25 - 0.5) / 3)
+    loss.backward()
+    assert new.grad[0].tolist() == [0, 0]
+    assert bool((new.grad[1:] != 0).all())
+
+
+def test_a_weighted_penalty_is_unbiased_under_the_new_policy():
+    """Samples of `old`, enumerated: the mean of ratio times k3 is KL(new || reference)."""
+    old, new = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.2, 0.3, 0.5])
+    reference = torch.tensor([0.1, 0.1, 0.8])
+    every = torch.ones(3, 1, dtype=torch.bool)
+    columns = [values.log()[:, None] for values in (new, old, reference)]
+    _, stats = policy_loss(
+        columns[0],
+        columns[1],
+        torch.zeros(3),
+        every,
+        ref_logp=columns[2],
+        beta=1.0,
+        kl_weighted=True,
+    )
+    exact = (new * (new / reference).log()).sum()
+    torch.testing.assert_close((old * stats["token_kl"][:, 0]).sum(), exact)
+
+
+def test_vespo_weighs_a_row_by_its_whole_ratio():
+    """w = 2 * 2 and 1/2 * 1/2; phi(w) = w^2 e^(3 - 3w) where A > 0, w^3 e^(2 - 2w) where A < 0."""
+    old = logs([0.2, 0.2], [0.4, 0.4])
+    new = logs([0.4, 0.4], [0.2, 0.2]).requires_grad_()
+    loss, _ = policy_loss(
+        new, old, torch.tensor([1.0, -1.0]), ALL.expand(2, -1), loss="vespo", normalization="batch"
+    )
+    weights = (16 * math.exp(3 - 12), math.exp(2 - 0.5) / 64)
+    expected = -(weights[0] * 2 * math.log(0.4) - weights[1] * 2 * math.log(0.2)) / 4
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    torch.testing.assert_close(
+        new.grad, torch.tensor([[-weights[0] / 4] * 2, [weights[1] / 4] * 2])
+    )

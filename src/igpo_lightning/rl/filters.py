@@ -54,16 +54,39 @@ def entropy_filter(
     return (live_mask & ~hint_mask) | kept_hints
 
 
-def filter_tokens(
-    settings: FilterConfig, entropy: Tensor, hint_mask: Tensor, live_mask: Tensor
+def batch_entropy_filter(
+    entropy: Tensor, live_mask: Tensor, keep_fraction: float, batch: Tensor | None = None
 ) -> Tensor:
-    """Loss mask [B, C] by the configured filter; arguments as in `entropy_filter`."""
+    """Keep the most uncertain live tokens of the batch, hints or not (arXiv 2506.01939, as TRL).
+
+    Args:
+        entropy: [B, C], under the old policy.
+        live_mask: [B, C].
+        keep_fraction: Kept are tokens at or above this upper quantile of the entropies.
+        batch: [M], entropies of the live tokens of all ranks; None for those of these rows.
+    """
+    values = (entropy[live_mask] if batch is None else batch).sort().values
+    if len(values) == 0:
+        return live_mask
+    place = (1 - keep_fraction) * (len(values) - 1)
+    low, high = values[math.floor(place)], values[math.ceil(place)]
+    return live_mask & (entropy >= torch.lerp(low, high, place - math.floor(place)))
+
+
+def filter_tokens(
+    settings: FilterConfig,
+    entropy: Tensor,
+    hint_mask: Tensor,
+    live_mask: Tensor,
+    batch: Tensor | None = None,
+) -> Tensor:
+    """Loss mask [B, C] by the configured filter; arguments as in the functions above."""
     if settings.kind == "entropy":
         return entropy_filter(
             entropy, hint_mask, live_mask, settings.keep_fraction, settings.round_down
         )
     if settings.kind == "entropy_all":
-        return top_entropy(entropy, live_mask, settings.keep_fraction, settings.round_down)
+        return batch_entropy_filter(entropy, live_mask, settings.keep_fraction, batch)
     if settings.kind == "threshold":
         return live_mask & (~hint_mask | (entropy >= settings.threshold))
     return live_mask

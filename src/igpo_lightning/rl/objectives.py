@@ -4,6 +4,7 @@ A new objective is one function, registered by its name here or in a file that `
 names, and one YAML file in conf/objective or in a config folder of your own.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.errors import OWN_MODULES, ConfigError, call_own
+from igpo_lightning.rl.kl import kl_terms
 from igpo_lightning.rl.normalization import normalized_weights
 from igpo_lightning.settings import ObjectiveConfig
 from igpo_lightning.settings.objective import RATIOS
@@ -51,52 +53,6 @@ def register_objective(name: str) -> Callable[[Objective], Objective]:
         return function
 
     return add
-
-
-def _k1(difference: Tensor) -> Tensor:
-    """-d. Unbiased, but of no use as a loss: the expectation of its gradient is 0."""
-    return -difference
-
-
-def _k2(difference: Tensor) -> Tensor:
-    """d^2 / 2. Biased in value; its gradient is the divergence's own."""
-    return difference.square() / 2
-
-
-def _k3(difference: Tensor) -> Tensor:
-    """exp(d) - 1 - d. Unbiased and never negative."""
-    return difference.exp() - 1 - difference
-
-
-KL_ESTIMATES: dict[str, Callable[[Tensor], Tensor]] = {"k1": _k1, "k2": _k2, "k3": _k3}
-KL_KINDS = (*KL_ESTIMATES, "none")
-
-
-def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str = "k3") -> Tensor:
-    """Per-token estimate of KL(policy || reference) from samples of the policy (Schulman, 2020).
-
-    With d = ref_logp - logp: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - 1 - d. As a loss k1 does nothing
-    but add noise: the gradient of log p has expectation 0 under the policy itself.
-    """
-    if kind not in KL_ESTIMATES:
-        raise ValueError(f"KL estimate {kind!r} is unknown; use one of {', '.join(KL_KINDS)}")
-    return KL_ESTIMATES[kind](ref_logp - logp)
-
-
-def kl_terms(
-    settings: ObjectiveConfig, logp: Tensor, other_logp: Tensor, loss_mask: Tensor
-) -> Tensor:
-    """The penalty at each token, [B, C]: its own estimate, or an equal share of its row's.
-
-    Of a row's estimate every counted token gets one part in n, so that a row's mean over tokens is
-    the divergence a token, and its sum the divergence of the row.
-    """
-    # Positions that do not count may hold any value: they must not reach the loss as nan.
-    here, there = (torch.where(loss_mask, values, 0.0) for values in (logp, other_logp))
-    if settings.kl_level == "token":
-        return kl_estimate(here, there, settings.kl)
-    whole = kl_estimate(here.sum(dim=1), there.sum(dim=1), settings.kl)
-    return (whole / loss_mask.sum(dim=1).clamp(min=1))[:, None].expand_as(logp)
 
 
 # What the sequence ratio's sum of log-ratios is divided by: mask of its tokens [B, C] -> [B] or 1.
@@ -216,6 +172,36 @@ def soft_gate(
     return TokenTerms(gain, ratio, torch.zeros_like(loss_mask))
 
 
+# VESPO's k and lambda where the advantage is not negative, and where it is (TRL's defaults).
+VESPO_POSITIVE, VESPO_NEGATIVE = (2.0, 3.0), (3.0, 2.0)
+
+
+@register_objective("vespo")
+def gamma_weight(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    loss_mask: Tensor,
+    settings: ObjectiveConfig,
+) -> TokenTerms:
+    """phi(w) A log p, phi(w) = w^k exp(lambda (1 - w)) without gradient: TRL's VESPO.
+
+    w is the ratio of the sequences' likelihoods. phi is 1 at w = 1 and falls off smoothly on both
+    sides, where a clip would cut.
+    """
+    with torch.no_grad():
+        bounded = (logp - old_logp).clamp(-20, 20)
+        log_ratio = sequence_log_ratio(bounded, torch.zeros_like(bounded), loss_mask, "one")
+        log_ratio = log_ratio.clamp(math.log(1e-8), 20)[:, None]
+        above = advantages >= 0
+        power, rate = (
+            torch.where(above, *pair) for pair in zip(VESPO_POSITIVE, VESPO_NEGATIVE, strict=True)
+        )
+        weight = (power * log_ratio + rate * (1 - log_ratio.exp())).exp()
+    gain = weight * advantages * torch.where(loss_mask, logp, 0.0)
+    return TokenTerms(gain, log_ratio.exp().expand_as(logp), torch.zeros_like(loss_mask))
+
+
 @register_objective("log_likelihood")
 def weighted_log_likelihood(
     logp: Tensor,
@@ -232,6 +218,18 @@ def weighted_log_likelihood(
         ratio = importance_ratio(logp, old_logp, loss_mask, settings.ratio, settings.ratio_length)
     gain = advantages * torch.where(loss_mask, logp, 0.0)
     return TokenTerms(gain, ratio, torch.zeros_like(loss_mask))
+
+
+def near_policy(
+    logp: Tensor, old_logp: Tensor, advantages: Tensor, loss_mask: Tensor, limit: float
+) -> Tensor:
+    """Rows [B] that are learnt from: all but bad ones that the policy has moved away from already.
+
+    False where the advantage is negative and the mean of log(old / new) over the row's tokens is
+    above the limit (off-policy sequence mask of DeepSeek-V3.2, arXiv 2512.02556, as TRL has it).
+    """
+    moved = -sequence_log_ratio(logp.detach(), old_logp, loss_mask)
+    return (advantages >= 0) | (moved <= limit)
 
 
 _TOKEN_RATIO = ObjectiveConfig(ratio="token", beta=0.0)
@@ -298,6 +296,9 @@ def policy_loss(
         raise ValueError(f"objective {settings.loss!r} is unknown; use one of {known}")
     covered = loss_mask if ratio_mask is None else ratio_mask
     terms = _token_terms(settings.loss, logp, old_logp, advantages[:, None], covered, settings)
+    if settings.off_policy_limit is not None:
+        near = near_policy(logp, old_logp, advantages, covered, settings.off_policy_limit)
+        terms = replace(terms, gain=terms.gain * near[:, None])
     if weights is None:
         weights = token_weights(settings, loss_mask)
     value = -(terms.gain * weights).sum()
@@ -311,6 +312,8 @@ def policy_loss(
             own = settings.kl_normalization
             kl_weights = weights if own is None else token_weights(settings, loss_mask, own)
         stats["token_kl"] = kl_terms(settings, logp, other, loss_mask)
+        if settings.kl_weighted:
+            stats["token_kl"] = stats["token_kl"] * terms.ratio
         penalty = (stats["token_kl"] * kl_weights).sum()
         value = value + settings.beta * penalty
     stats |= {

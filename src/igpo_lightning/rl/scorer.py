@@ -131,7 +131,11 @@ class Scorer:
             if settings.scores_old_policy:
                 old = self.score(self.policy, rollout, row_of, inputs, scored, with_entropy=True)
                 entropy = _entropies(old, inputs, scored, number)
-                kept = filter_tokens(settings.filter, entropy, rollout.hint_mask, kept)
+                batch = None
+                if settings.filter.kind == "entropy_all":
+                    ranks = distributed.gather_objects(entropy[kept].cpu())
+                    batch = torch.cat(ranks).to(entropy.device)
+                kept = filter_tokens(settings.filter, entropy, rollout.hint_mask, kept, batch)
             counted_rows = self.counted_rows(rollout)
             kept = kept & counted_rows[:, None]
             loss_mask = kept[row_of] & inputs.scored

@@ -11,8 +11,8 @@ FILTERS = ("entropy", "entropy_all", "threshold", "none")
 class FilterConfig:
     """Which live tokens count, by the old policy's entropy at the input that is scored."""
 
-    # entropy: top share of a row's hint tokens (the paper) | entropy_all: of all live tokens (arXiv
-    # 2506.01939) | threshold: hint tokens with so much entropy | none: all
+    # entropy: top share of a row's hint tokens (the paper) | entropy_all: of all live tokens of the
+    # batch (arXiv 2506.01939) | threshold: hint tokens with so much entropy | none: all
     kind: str = "entropy"
     keep_fraction: float = 0.2  # tau in (0, 1] (the paper: 0.2)
     threshold: float = 0.5  # least entropy of a hint token in nats, for kind=threshold

@@ -32,19 +32,22 @@ class ObjectiveConfig:
     # wd1_positive | normalize_then_sum
     advantage: str = "mean"
     advantage_epsilon: float = 1e-4  # added to a standard deviation before division (DARE: 1e-6)
-    # clip (PPO's surrogate) | linear_clip (BGPO) | cispo | sapo | log_likelihood (no ratio) | yours
+    # clip (PPO's) | linear_clip (BGPO) | cispo | sapo | vespo | log_likelihood (no ratio) | yours
     loss: str = "clip"
     ratio: str = "sequence"  # importance ratio: sequence (IGPO) | token (GRPO)
     ratio_length: str = "counted"  # sequence ratio divides by: counted | full (released) | one
     ratio_tokens: str = "counted"  # sequence ratio covers: counted tokens | live (released)
     clip_low: float = 0.2  # epsilon below 1 (the paper: 0.2)
     clip_high: float = 0.2  # epsilon above 1 (the paper: 0.2)
-    clip_dual: float | None = None  # least gain over a negative advantage (DARE: 3)
+    clip_dual: float | None = None  # least gain over a negative advantage (DARE: 3; TRL's delta)
+    # rows of negative advantage whose mean log(old / new) in nats is larger gain nothing; null: all
+    off_policy_limit: float | None = None
     sapo_positive: float = 1.0  # sapo: temperature where the advantage is positive (TRL: 1)
     sapo_negative: float = 1.05  # sapo: temperature elsewhere (TRL: 1.05)
     beta: float = 0.01  # weight of the KL penalty; 0 keeps no reference (the paper: 0.01)
     kl: str = "k3"  # estimator of the penalty: k1 (no expected gradient) | k2 | k3 | none
     kl_level: str = "token"  # estimate for each token | for the whole sequence (ESPO, GDPO)
+    kl_weighted: bool = False  # each token's estimate times its ratio: unbiased after updates
     kl_target: str = "reference"  # the penalty's other policy: reference | old (TraceRL)
     kl_normalization: str | None = None  # the penalty's own normalization; null: that of the loss
     # of token terms: sequence | sum | batch (DAPO) | micro_batch (released) | constant (Dr. GRPO)
@@ -76,7 +79,7 @@ class ObjectiveConfig:
         if self.kl_normalization is not None:
             choice(self, "objective", kl_normalization=NORMALIZATIONS)
         within(self, "objective", 0, 1, "clip_low", "accuracy_low", "accuracy_high")
-        at_least(self, "objective", 0, "clip_high", "beta", "advantage_epsilon")
+        at_least(self, "objective", 0, "clip_high", "beta", "advantage_epsilon", "off_policy_limit")
         at_least(self, "objective", 1, "normalization_length", "normalization_rows", "clip_dual")
         above_zero(self, "objective", "sapo_positive", "sapo_negative")
         require(

@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from igpo_lightning.diffusion.block_masks import every_block_counts
 from igpo_lightning.diffusion.estimators import (
     elbo_masks,
     mean_field_masks,
     quadrature_masks,
+    spread_counts,
     strata_masks,
 )
 from igpo_lightning.diffusion.ordered_masks import step_order, trajectory_masks
@@ -274,3 +276,17 @@ def test_the_upper_bound_lies_above_the_lower_one(estimator_benchmark):
         _, bound = estimator_benchmark.exact_log_likelihoods(model, words)
         mean, _ = estimator_benchmark.moments(model, upper, words, draws, seed=1)
         assert mean > bound
+
+
+def test_bgpos_counts_are_spread_evenly():
+    """F = 8, N = 3, from 8: 8, 10.67 and 13.33, rounded and modulo 8."""
+    assert spread_counts(torch.tensor([8]), torch.tensor([8]), 3).tolist() == [[8, 3, 5]]
+
+
+def test_ebpos_counts_are_spread_over_masks_and_blocks():
+    """Times 0, 1/4, 1/2, 3/4 of two masks and two blocks; a block without tokens takes none."""
+    sizes = torch.tensor([[4, 4, 0]])
+    counts = every_block_counts(torch.zeros(1), sizes, 2)
+    assert counts.tolist() == [[[1, 2, 0], [3, 4, 0]]]
+    later = every_block_counts(torch.tensor([0.8]), torch.tensor([[4]]), 2)  # times 0.8 and 0.3
+    assert later.tolist() == [[[4], [2]]]

@@ -20,7 +20,7 @@ MASKS = {
     "quadrature": "{nodes} Gauss nodes, floor(t C) tokens",
     "coupled": "all; t ~ U(0.2, 0.8) and the rest",
     "blocks": "{samples}, a random block and all later ones",
-    "every_block": "{samples}, a share of every block",
+    "every_block": "{samples}, some tokens of every block",
     "trajectory": "{shrink} sampler steps a slice",
     "autoregressive": "token j and all later ones, for each j",
 }
@@ -94,13 +94,14 @@ SOURCES = {
     ),
     "bgpo": Source(
         "yjyddq/DARE @ 83ae8a3",
-        f"ELBO, {LOSS}",
+        f"counts, ELBO, {LOSS}",
         "finite at log ratios below -1 (NaN there); after EOS masked, not visible; its own KL",
     ),
     "ebpo": Source(
         "yjyddq/DARE @ 83ae8a3",
-        f"weights, ELBO, {LOSS}",
-        "after EOS masked, not visible; number of masks",
+        f"counts, weights, ELBO, {LOSS}",
+        "after EOS masked, not visible; number of masks; blocks begin with the completion (in its "
+        "block-causal models with the prompt)",
     ),
 }
 

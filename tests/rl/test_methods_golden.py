@@ -12,12 +12,13 @@ from golden_methods import EOS_ID, MASK_ID, Case, cases, close, estimated, load,
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
-from igpo_lightning.diffusion.block_masks import every_block_weights
+from igpo_lightning.diffusion.block_masks import every_block_counts, every_block_weights
 from igpo_lightning.diffusion.estimators import (
     bound_weights,
     coupled_weights,
     pair_weights,
     quadrature_weights,
+    spread_counts,
 )
 from igpo_lightning.diffusion.forward_process import live_mask
 from igpo_lightning.diffusion.ordered_masks import autoregressive_masks, merged_step_masks
@@ -443,7 +444,9 @@ def test_justgrpo_advantages():
     case = load("justgrpo")
     whole = group_advantages(case["rewards_two_chunks"][None], "std")[0]
     close(whole, case["advantages_two_chunks"])
-    groups = case["layout.rewards_sample_major_4x3"].view(4, 3).T  # the flat order is sample first
+    name = next(name for name in case.inputs if name.startswith("layout.rewards_sample_major_"))
+    samples, prompts = map(int, name.rpartition("_")[2].split("x"))
+    groups = case[name].view(samples, prompts).T  # the flat order is sample first
     close(group_advantages(groups, "std").T.flatten(), case["layout.advantages"])
 
 
@@ -523,8 +526,9 @@ def test_bgpo():
     masks = case["masked"]
     assert torch.equal(masks, case.masked)
     total = valid.sum(dim=1)
-    share = (case["p_mask"] * total[:, None]).round().long()
-    assert torch.equal(masks.sum(dim=2), share)
+    hidden = masks.sum(dim=2)
+    assert torch.equal(hidden, (case["p_mask"] * total[:, None]).round().long())
+    assert torch.equal(spread_counts(hidden[:, 0], total, samples), hidden)
     weights = bound_weights(masks, total) * samples  # of each mask alone
     scores = (token_logps(case["logits_new"], tokens).transpose(0, 1) * weights).flatten(0, 1)
     close(scores.sum(dim=1).view(rows, samples) / length, case["elbo_over_C_new"])
@@ -554,45 +558,78 @@ def test_bgpo():
     close(elbo.grad, case["grad_elbo_over_C_new"])
 
 
+def ebpo_blocks(case: Case, origin: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Masks [B, N, W], their published shares, and valid tokens [B, W], so that blocks begin at 0.
+
+    Blocks are counted from the response's first token, or from the prompt's.
+    """
+    masks, shares = case[f"{origin}.masked"], case[f"{origin}.p_mask"]
+    length = masks.shape[2]
+    valid = case["attention_mask"][:, -length:].bool()
+    if origin == "response":
+        return masks, shares, valid
+    prompt = case["attention_mask"][:, :-length].sum(dim=1)  # without its padding
+    place = prompt[:, None] + torch.arange(length)  # [B, C]
+    wide = int(prompt.max()) + length
+    spread = torch.zeros(*masks.shape[:2], wide)
+    index = place[:, None].expand(masks.shape)
+    moved, weights = spread.scatter(2, index, masks.float()), spread.scatter(2, index, shares)
+    tokens = torch.zeros(len(masks), wide).scatter(1, place, valid.float())
+    return moved.bool(), weights, tokens.bool()
+
+
+def block_length_of(shares: Tensor, valid: Tensor) -> int:
+    """Tokens of a block, which the folder does not record: a share is a count over them."""
+    largest = valid.sum(dim=1).max()
+    fits = [
+        size
+        for size in range(2, int(largest) + 1)
+        if torch.equal(
+            every_block_weights(shares > 0, valid, size) * shares.shape[1],
+            torch.where(shares > 0, 1 / shares, 0.0),
+        )
+    ]
+    return fits[0]
+
+
+@pytest.mark.parametrize("origin", ["response", "global"])
+def test_ebpos_masks(origin):
+    """Their shares, and counts that are spread evenly over a row's masks and blocks.
+
+    The start of the times is not recorded: some start has to give all counts of a row.
+    """
+    masks, shares, valid = ebpo_blocks(load("dare_ebpo"), origin)
+    size = block_length_of(shares, valid)
+    weights = every_block_weights(masks, valid, size)
+    close(weights, torch.where(masks, 1 / shares, 0.0) / masks.shape[1])
+    blocks = -(-valid.shape[1] // size)
+    padded = torch.nn.functional.pad
+    more = blocks * size - valid.shape[1]
+    held = padded(valid, (0, more)).unflatten(1, (blocks, size)).sum(dim=2)
+    hidden = padded(masks, (0, more)).unflatten(2, (blocks, size)).sum(dim=3)
+    starts = torch.arange(0.0, 1.0, 1e-3)
+    for row in range(len(masks)):
+        counts = every_block_counts(starts, held[row].expand(len(starts), -1), masks.shape[1])
+        assert bool((counts == hidden[row]).all(dim=(1, 2)).any())
+
+
 def test_ebpo():
     """As published the ratio is that of whole likelihoods: nothing divides the difference."""
     case = load("dare_ebpo")
-    masks = case["response.masked"]
-    length = masks.shape[2]
-    valid = case["attention_mask"][:, -length:].bool()
-    published = case["response.p_mask"]
-    block_length = _block_length(published, valid)
-    weights = every_block_weights(masks, valid, block_length)
-    inverse = torch.where(masks, 1 / published, 0.0) / masks.shape[1]
-    close(weights, inverse)
+    masks, shares, valid = ebpo_blocks(case, "response")
+    weights = every_block_weights(masks, valid, block_length_of(shares, valid))
     logp = wanted(case["logps_new"])
     new, old = ((values * weights).sum(dim=1) for values in (logp, case["logps_old"]))
     close(new.sum(dim=1), case["elbo_new"])
     close(old.sum(dim=1), case["elbo_old"])
     close(kl_estimate(new.sum(dim=1), old.sum(dim=1), "k2"), case["kl_k2"])
     loss, stats = policy_loss(
-        new, old, case["advantages"], valid, ratio="sequence", ratio_length="one", **DARE
+        new, old, case["advantages"], valid, ratio="sequence", ratio_length="one"
     )
     close(stats["clip_fraction"], case["clipfrac"])
     close(loss, case["loss"])
     loss.backward()
     close(logp.grad, case["grad_logps_new"])
-
-
-def _block_length(published: Tensor, valid: Tensor) -> int:
-    """The block length under which one share holds within every block; it is not recorded."""
-    whole = [row for row in range(len(valid)) if bool(valid[row].all())]
-    lengths = range(2, published.shape[2] + 1)
-    return max(
-        size
-        for size in lengths
-        if all(
-            len({round(float(p), 4) for p in part if p > 0}) <= 1
-            for row in whole
-            for shares in published[row]
-            for part in shares.split(size)
-        )
-    )
 
 
 # ---- TRL ----------------------------------------------------------------------------------------

@@ -396,7 +396,7 @@ def test_a_new_objective_is_one_function():
     [
         (
             {"loss": "hope"},
-            "objective 'hope' is unknown; use one of clip, linear_clip, cispo, sapo, log_like",
+            "objective 'hope' is unknown; use one of clip, linear_clip, cispo, sapo, vespo, log_l",
         ),
         ({"ratio": "word"}, "objective.ratio=word: use one of"),
         ({"normalization": "never"}, "objective.normalization=never: use one of"),

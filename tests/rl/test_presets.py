@@ -29,7 +29,7 @@ PRESETS = METHODS = sorted(
     for file in (CONF / "experiment").glob("*.yaml")
     if {"base", "base_d1", "base_dare", "igpo_paper", "just_grpo"}
     & set(map(str, yaml.safe_load(file.read_text())["defaults"]))
-    and not file.stem.startswith("base_")
+    and not file.stem.startswith(("base_", "hard_"))  # what others inherit; our experiments
 )
 LEFT_TO_RIGHT = ("just_grpo", "igpo_just_grpo")
 

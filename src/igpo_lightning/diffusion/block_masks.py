@@ -55,19 +55,36 @@ def every_block_weights(masks: Tensor, free: Tensor, block_length: int) -> Tenso
 def every_block_masks(
     keys: Tensor, free: Tensor, samples: int, block_length: int
 ) -> tuple[Tensor, Tensor]:
-    """The same share of every block (EBPO in DARE), N = `samples`.
+    """Some tokens of every block (EBPO in DARE), N = `samples`.
 
-    With t ~ U(0, 1) for each mask, floor(t size) + 1 random free tokens of each block are masked,
-    at most all of them.
+    Of each block `every_block_counts` random free tokens are masked.
     """
     blocks = _blocks(free.shape[1], block_length, free.device)
-    index = torch.arange(samples, device=free.device)
-    times = uniform(fold(fold(keys, COUNT)[:, None], index))  # [B, N]
+    onehot = torch.nn.functional.one_hot(blocks, int(blocks[-1]) + 1)
+    sizes = free.long() @ onehot  # [B, blocks]
+    counts = every_block_counts(uniform(fold(keys, COUNT)), sizes, samples)  # [B, N, blocks]
     noise = mask_noise(keys, samples, free.shape[1])
     masks = torch.zeros_like(noise, dtype=torch.bool)
-    for number in range(int(blocks[-1]) + 1):
-        inside = free & (blocks == number)  # [B, C]
-        size = inside.sum(dim=1)[:, None]
-        counts = torch.minimum((times * size).long() + 1, size)
-        masks |= (ranks_among(noise, inside[:, None]) < counts[..., None]) & inside[:, None]
+    for number in range(sizes.shape[1]):
+        inside = (free & (blocks == number))[:, None]  # [B, 1, C]
+        masks |= (ranks_among(noise, inside) < counts[..., number, None]) & inside
     return masks, every_block_weights(masks, free, block_length)
+
+
+def every_block_counts(start: Tensor, sizes: Tensor, samples: int) -> Tensor:
+    """Tokens of each block that each mask hides, [B, N, blocks]: floor(t size) + 1, at most all.
+
+    The times of a row are spread evenly over its masks and the blocks that hold tokens: with K of
+    these, the k-th block of mask n has t = start + (n K + k) / (N K), modulo 1. Each is uniform.
+
+    Args:
+        start: [B], of the times, uniform on [0, 1).
+        sizes: [B, blocks], tokens of each block.
+        samples: N.
+    """
+    held = sizes > 0
+    number = held.sum(dim=1)[:, None, None].clamp(min=1)  # K
+    index = torch.arange(samples, device=sizes.device)[:, None]
+    place = index * number + (held.cumsum(dim=1) - 1)[:, None]  # n K + k
+    times = (start[:, None, None] + place / (number * samples)) % 1.0
+    return torch.minimum((times * sizes[:, None]).long() + 1, sizes[:, None])

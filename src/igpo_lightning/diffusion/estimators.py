@@ -112,17 +112,22 @@ def pair_masks(keys: Tensor, free: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
 def spread_masks(keys: Tensor, free: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     """Masks whose counts are spread evenly over 1, ..., F (BGPO, arXiv 2510.11683), N = `samples`.
 
-    Mask n hides 1 + (l + floor(n F / N)) mod F tokens with one random l a row, each mask its own.
-    Every count is equally probable in each mask: the bound's estimate of `elbo_masks` with less
-    variance between masks.
+    Mask n hides `spread_counts` random tokens, each mask its own. Every count is equally probable
+    in each mask: the bound's estimate of `elbo_masks` with less variance between masks.
     """
-    count_free = free.sum(dim=1)[:, None]  # F, [B, 1]
-    index = torch.arange(samples, device=free.device)
-    start = (uniform(fold(keys, COUNT))[:, None] * count_free).long()
-    counts = (start + index * count_free // samples) % count_free.clamp(min=1) + 1  # [B, N]
+    count_free = free.sum(dim=1)  # F, [B]
+    first = (uniform(fold(keys, COUNT)) * count_free).long() + 1
+    counts = spread_counts(first, count_free, samples)
     ranks = ranks_among(mask_noise(keys, samples, free.shape[1]), free[:, None])
     masks = (ranks < counts[..., None]) & free[:, None]
-    return masks, bound_weights(masks, count_free[:, 0])
+    return masks, bound_weights(masks, count_free)
+
+
+def spread_counts(first: Tensor, total: Tensor, samples: int) -> Tensor:
+    """Counts [B, N]: `first` + n F / N, rounded, modulo F = `total` [B], from 1 to F."""
+    steps = torch.arange(samples, device=total.device) * (total[:, None] / samples)
+    counts = (first[:, None] + steps).round().long()
+    return (counts - 1) % total[:, None].clamp(min=1) + 1
 
 
 def coupled_weights(masks: Tensor, times: Tensor) -> Tensor:

@@ -131,11 +131,11 @@ class Scorer:
             if settings.scores_old_policy:
                 old = self.score(self.policy, rollout, row_of, inputs, scored, with_entropy=True)
                 entropy = _entropies(old, inputs, scored, number)
-                batch = None
+                of_all = None
                 if settings.filter.kind == "entropy_all":
                     ranks = distributed.gather_objects(entropy[kept].cpu())
-                    batch = torch.cat(ranks).to(entropy.device)
-                kept = filter_tokens(settings.filter, entropy, rollout.hint_mask, kept, batch)
+                    of_all = torch.cat(ranks).to(entropy.device)
+                kept = filter_tokens(settings.filter, entropy, rollout.hint_mask, kept, of_all)
             counted_rows = self.counted_rows(rollout)
             kept = kept & counted_rows[:, None]
             loss_mask = kept[row_of] & inputs.scored

@@ -13,8 +13,10 @@ from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.sampler import DenoiseOutput
 from igpo_lightning.evaluation.answer import Answerer
+from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.settings import SamplerConfig
+from tests.small_backbones import build_native
 
 WORLD = 2
 CONFIGS = (
@@ -22,6 +24,14 @@ CONFIGS = (
     SamplerConfig(16, 8, 8, confidence_threshold=0.2),
     SamplerConfig(16, 8, 8, cache="dual", cfg_scale=0.5),
 )
+# Blocks of 4: ranks meet in passes that write a finished block and in such that fill one.
+BLOCK_CAUSAL = {
+    "sdar": (
+        SamplerConfig(16, 4, 8, temperature=1.0, stop_after_eos=True),
+        SamplerConfig(16, 4, 16, confidence_threshold=0.2, edit_threshold=0.1, edit_passes=2),
+    ),
+    "fast_dllm_v2": (SamplerConfig(16, 2, 16, confidence_threshold=0.1, cache="dual"),),
+}
 
 
 def tiny() -> TinyBackbone:
@@ -39,7 +49,12 @@ def tiny() -> TinyBackbone:
     return model.eval()
 
 
-def sample(model: TinyBackbone, config: SamplerConfig, rows: list[int]) -> DenoiseOutput:
+def block_causal(name: str) -> BackboneModule:
+    size = {"bd_size": 4} if name == "fast_dllm_v2" else {"block_size": 4}
+    return build_native(name, **size)
+
+
+def sample(model: BackboneModule, config: SamplerConfig, rows: list[int]) -> DenoiseOutput:
     """Rows of a job of 5; row 4 is all hints."""
     problems = [
         EncodedProblem(
@@ -73,6 +88,13 @@ def compare(rank: int, meeting: str) -> None:
         assert torch.equal(output.completion_ids, expected.completion_ids)
         assert output.forward_passes == expected.forward_passes
         assert (output.forward_passes == 0) == (rank == 1)
+    for name, configs in BLOCK_CAUSAL.items():
+        sharded = block_causal(name)
+        distributed.shard(sharded, dist.device_mesh.init_device_mesh("cpu", (WORLD,)))
+        for config in configs:
+            expected = sample(block_causal(name), config, rows)
+            output = sample(sharded, config, rows)
+            assert torch.equal(output.completion_ids, expected.completion_ids)
     dist.destroy_process_group()
 
 

@@ -49,7 +49,8 @@ def on_a_rank(rank: int, folder: str, name: str, lora: bool, recompute: bool) ->
 
 
 def values(model: BackboneModule) -> dict[str, torch.Tensor]:
-    state = merged_state(model, model.state_dict())
+    """The weights by their names in an export."""
+    state = model.checkpoint_names(merged_state(model, model.state_dict()))
     return {name: tensor.make().clone() for name, tensor in state.items()}
 
 

@@ -11,7 +11,7 @@ from igpo_lightning.diffusion.masked_inputs import (
     MaskedInputs,
     draw_masked_inputs,
 )
-from igpo_lightning.diffusion.paired_inputs import encode_noised
+from igpo_lightning.diffusion.paired_inputs import encode_noised, noised_layout
 from igpo_lightning.models.backbone import Backbone
 
 __all__ = [
@@ -102,6 +102,7 @@ def token_scores(
     if counted is not None:
         used = used & counted[:, None]
     window = (prompt_length, prompt_length + completion_ids.shape[1])
+    layout = noised_layout(model, torch.cat((prompt_ids, completion_ids), dim=1), attention_mask)
     logps, entropies = [], []
     for n, scored in enumerate(used.unbind(dim=1)):
         prompt = prompt_ids
@@ -110,7 +111,7 @@ def token_scores(
         noised = apply_masks(completion_ids, inputs.masks[:, n], model.mask_token_id)
         canvas = torch.cat((prompt, noised), dim=1)
         clean = torch.cat((prompt, completion_ids), dim=1)
-        hidden = encode_noised(model, canvas, clean, attention_mask, window)  # [B, C, D]
+        hidden = encode_noised(model, canvas, clean, attention_mask, layout, window)  # [B, C, D]
         logp, entropy = _head_scores(
             model, hidden[scored], completion_ids[scored], completion_ids.numel(), with_entropy
         )
@@ -146,10 +147,11 @@ def packed_token_scores(
     flat = canvas_ids.flatten()
     tokens = flat[places.clamp(min=0)]
     used = (inputs.weights > 0) & real[:, None]
+    layout = noised_layout(model, canvas_ids, sequence_numbers)
     logps = []
     for masks, scored in zip(inputs.masks.unbind(dim=1), used.unbind(dim=1), strict=True):
         noised = flat.index_fill(0, places[masks & real], model.mask_token_id).view_as(canvas_ids)
-        hidden = encode_noised(model, noised, canvas_ids, sequence_numbers)  # [K, L, D]
+        hidden = encode_noised(model, noised, canvas_ids, sequence_numbers, layout)  # [K, L, D]
         hidden = hidden.flatten(0, 1)
         # Ranks have equally many canvases of one width, but not equally many tokens to score.
         most = canvas_ids.numel()

@@ -76,11 +76,24 @@ def paired_layout(sequences: Tensor, block_size: int) -> Layout:
     return make(sequences, block_size)
 
 
+def noised_layout(model: Backbone, ids: Tensor, attention_mask: Tensor | None) -> Layout | None:
+    """What `encode_noised` needs for canvases [B, L], whatever is masked in them.
+
+    None for full attention, where the noised row is all that is seen.
+    """
+    block_size = getattr(model, "block_size", None)
+    if block_size is None:
+        return None
+    real = torch.ones_like(ids) if attention_mask is None else attention_mask
+    return paired_layout(real, block_size)
+
+
 def encode_noised(
     model: Backbone,
     noised: Tensor,
     clean: Tensor,
     attention_mask: Tensor | None,
+    layout: Layout | None,
     window: tuple[int, int] | None = None,
 ) -> Tensor:
     """Hidden states of noised rows, in one pass whatever the model's attention.
@@ -93,16 +106,14 @@ def encode_noised(
         noised: [B, L].
         clean: [B, L], the same tokens without noise.
         attention_mask: [B, L], or None where nothing is padded.
+        layout: `noised_layout` of these rows.
         window: Positions [start, stop) to return; None for all.
 
     Returns:
         [B, L, D]; with a window [B, stop - start, D].
     """
-    block_size = getattr(model, "block_size", None)
-    if block_size is None:
+    if layout is None:
         return model.encode(noised, attention_mask, window=window)
-    real = torch.ones_like(noised) if attention_mask is None else attention_mask
-    layout = paired_layout(real, block_size)
     both = torch.cat((noised, clean), dim=1)
     return model.encode(both, window=window or (0, noised.shape[1]), layout=layout)
 

@@ -106,6 +106,18 @@ def test_a_familys_own_sampler_fits_its_models(model: str, sampler: str) -> None
     assert work.completion_length == config.sampler.completion_length >= 2000
 
 
+@pytest.mark.parametrize(("preset", "passes"), [("just_grpo", 4), ("tracerl", 1)])
+def test_an_order_within_blocks_takes_no_more_passes_than_a_block_has_steps(
+    preset: str, passes: int
+) -> None:
+    """SDAR's blocks of 4: left to right one pass for each place, and TraceRL merges 8 steps."""
+    config = settings(f"experiment={preset}", "model=sdar_8b", "dry_run=true")
+    assert cost.masked_inputs(config, 4) == passes
+    assert cost.masked_inputs(config) in (256, 64)
+    if preset == "just_grpo":
+        assert config.sampler.block_length == 1  # the method's, not the model's
+
+
 def test_blocks_that_do_not_fit_the_model_are_told_before_it_is_loaded() -> None:
     config = settings("experiment=igpo_paper", "model=sdar_8b", "sampler.block_length=32")
     with pytest.raises(ConfigError, match=r"sampler\.block_length=32: the model's blocks have 4"):

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?= --multirun inpaint=none,partial
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint format clean tiny-checkpoint tensorboard experiments docs
+.PHONY: help run test test-all lint format clean tiny-checkpoint puzzle-checkpoints tensorboard experiments docs
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -41,6 +41,14 @@ tiny-checkpoint: $(INSTALLED)  ## train the embedded models again (under 30 minu
 	cp runs/tiny_checkpoint/export/* src/igpo_lightning/models/embedded/
 	$(BIN)/python -m igpo_lightning experiment=bare_answers hydra.run.dir=runs/tiny_terse_checkpoint
 	cp runs/tiny_terse_checkpoint/export/* src/igpo_lightning/models/embedded_terse/
+
+puzzle-checkpoints: $(INSTALLED)  ## train the embedded puzzle models again (under 20 minutes on a core each)
+	for task in countdown sudoku; do \
+		$(BIN)/python -m igpo_lightning stage=tokenizer data=$$task \
+			stage.output=src/igpo_lightning/models/embedded_$$task && \
+		$(BIN)/python -m igpo_lightning experiment=$${task}_sft hydra.run.dir=runs/$${task}_checkpoint && \
+		cp runs/$${task}_checkpoint/export/* src/igpo_lightning/models/embedded_$$task/ || exit 1; \
+	done
 
 experiments: $(INSTALLED)  ## remake experiments/*/results (about 4 hours; finished runs are kept)
 	for run in experiments/*/run.sh; do PYTHON=$(BIN)/python sh $$run || exit 1; done

@@ -144,3 +144,11 @@ def test_traces_do_not_decide_what_is_asked(tokenizer: PreTrainedTokenizerFast) 
     kept, counts = encode_problems(problems, tokenizer, dropping, max_trace=None)
     assert len(kept) == 1
     assert counts == EncodingCounts(problems=1, traces=1)
+
+
+def test_a_prefill_begins_the_assistants_turn() -> None:
+    tokenizer = train_tokenizer(["What is 2+3?"], 300)
+    plain = encode_chat("What is 2+3?", "{question}", tokenizer)
+    begun = encode_chat("What is 2+3?", "{question}", tokenizer, prefill="<reasoning>")
+    assert begun[: len(plain)] == plain
+    assert tokenizer.decode(begun[len(plain) :]) == "<reasoning>"

@@ -17,11 +17,11 @@ def read(values: dict[str, Any], reading: Reading, form: Form) -> Problem:
     return problem
 
 
-@pytest.mark.parametrize("numbers", [[3, 8, 2], "3, 8,2"])
-def test_a_countdown_row(numbers: Any) -> None:
+@pytest.mark.parametrize(("numbers", "target"), [([3, 8, 2], 12), ("3, 8,2", "12")])
+def test_a_countdown_row(numbers: Any, target: Any) -> None:
     form = Form("countdown", "Make {target} of {numbers}.", "own", drop_unanswered=False)
     reading = Reading(columns={"numbers": "nums"})
-    problem = read({"nums": numbers, "target": 12}, reading, form)
+    problem = read({"nums": numbers, "target": target}, reading, form)
     assert problem.question == "Make 12 of 3, 8, 2."
     assert (problem.id, problem.answer, problem.solution) == ("own-0", "12", None)
     assert is_solved(problem.gold, "3*8/2")
@@ -43,7 +43,7 @@ def test_a_sudoku_row() -> None:
         ("countdown", {"numbers": [1, 2.5], "target": 1}, "whole numbers"),
         ("countdown", {"numbers": [1, -2], "target": 1}, "whole numbers"),
         ("countdown", {"numbers": "1,x", "target": 1}, "whole numbers"),
-        ("countdown", {"numbers": [1], "target": "1"}, "whole number"),
+        ("countdown", {"numbers": [1], "target": "1.5"}, "whole number"),
         ("countdown", {"target": 1}, "no column 'numbers'"),
         ("sudoku", {"puzzle": "123", "answer": "1"}, "16 digits"),
         ("chess", {}, "data.kind=chess: use one of math, countdown, sudoku"),

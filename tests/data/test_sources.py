@@ -586,20 +586,6 @@ CARDS: dict[str, tuple[str, str | None, str, dict[str, Any], tuple[str, str, str
         },
         ("Add.", "2", r"It is $\boxed{2}$."),
     ),
-    "countdown train": (
-        "Jiayi-Pan/Countdown-Tasks-3to4",
-        None,
-        "train",
-        {"target": 98, "nums": [44, 19, 35]},
-        ("44, 19, 35", "98", None),
-    ),
-    "sudoku train": (
-        "Mayfull/sudoku",
-        None,
-        "train",
-        {"puzzle": "0321003004002100", "solution": "4321123434122143"},
-        ("0321003004002100", "4321123434122143", None),
-    ),
     "sudoku test": (
         "Mayfull/sudoku",
         None,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from igpo_lightning.rewards import GradingPool
 from igpo_lightning.rewards.puzzles import (
+    canonical_puzzle,
     countdown_reference,
     is_solved,
     solves_countdown,
@@ -152,6 +153,20 @@ def test_references_tell_the_kinds_apart() -> None:
 def test_a_reference_of_no_puzzle(puzzle: str) -> None:
     with pytest.raises(ValueError, match="16 digits"):
         sudoku_reference(puzzle)
+
+
+def test_the_order_of_numbers_and_the_names_of_digits_make_no_other_puzzle() -> None:
+    assert canonical_puzzle(countdown_reference([3, 7, 2], 20)) == canonical_puzzle(
+        countdown_reference([2, 3, 7], 20)
+    )
+    assert canonical_puzzle(countdown_reference([3, 7, 2], 20)) != canonical_puzzle(
+        countdown_reference([3, 7, 2], 21)
+    )
+    assert canonical_puzzle(sudoku_reference("3102200002100320")) == sudoku_reference(
+        "1203300003200130"
+    )
+    with pytest.raises(ValueError, match="no reference"):
+        canonical_puzzle("42")
 
 
 def test_puzzles_and_problems_share_a_pool() -> None:

@@ -4,11 +4,13 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from igpo_lightning.runs.provenance import (
     PROVENANCE_FILE,
     commit,
+    hardware,
     read_provenance,
     save_provenance,
 )
@@ -19,6 +21,7 @@ def test_the_file_has_versions_and_keeps_the_start(tmp_path: Path) -> None:
     save_provenance(tmp_path)
     first = read_provenance(tmp_path)
     assert first["versions"]["torch"] == torch.__version__
+    assert first["hardware"] == hardware()
     (tmp_path / PROVENANCE_FILE).write_text(json.dumps(first | {"started": "earlier"}))
     save_provenance(tmp_path)
     assert read_provenance(tmp_path)["started"] == "earlier", "a resumed run began before"
@@ -34,3 +37,13 @@ def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
     assert found is not None
     head = subprocess.run((*git, "rev-parse", "HEAD"), check=True, capture_output=True, text=True)
     assert head.stdout.startswith(found)
+
+
+def test_the_hardware_is_the_accelerator_or_else_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert hardware().strip()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100")
+    assert hardware().startswith("NVIDIA A100, CUDA")

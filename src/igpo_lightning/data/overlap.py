@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from igpo_lightning.data.problem import Problem
+from igpo_lightning.rewards.puzzles import canonical_puzzle
 
 _LAYOUT = re.compile(
     r"\\(?:[()\[\]{},;:! ]|(?:left|right|[bB]igg?|displaystyle|textstyle|q?quad)(?![A-Za-z]))"
@@ -30,7 +31,7 @@ class Shared:
         train_id: Its id in the training set.
         evaluation: Name of the evaluation set.
         evaluation_id: Its id there.
-        exact: The questions are the same letter by letter; else only after `normalise_question`.
+        exact: The questions are the same letter by letter; else only once normalised.
     """
 
     train_id: str
@@ -53,10 +54,19 @@ def normalise_question(question: str) -> str:
     return _DROPPED.sub("", text)
 
 
+def _key(problem: Problem) -> str:
+    """What two problems share if they are the same but for typing: the puzzle or the question."""
+    if problem.reference is not None:
+        return canonical_puzzle(problem.reference)
+    return normalise_question(problem.question)
+
+
 def find_overlap(
     train: Iterable[Problem], evaluation: Mapping[str, Sequence[Problem]]
 ) -> list[Shared]:
-    """Every training problem whose question is in an evaluation set, exactly or normalised.
+    """Every training problem that is in an evaluation set, exactly or normalised.
+
+    Questions are compared as `normalise_question` has them, puzzles as `canonical_puzzle`.
 
     Args:
         train: Training problems.
@@ -66,13 +76,10 @@ def find_overlap(
         One entry for a training problem and an evaluation set, in the order of `train`.
     """
     exact = {name: {p.question: p.id for p in rows} for name, rows in evaluation.items()}
-    normalised = {
-        name: {normalise_question(p.question): p.id for p in rows}
-        for name, rows in evaluation.items()
-    }
+    normalised = {name: {_key(p): p.id for p in rows} for name, rows in evaluation.items()}
     shared: list[Shared] = []
     for problem in train:
-        key = normalise_question(problem.question)
+        key = _key(problem)
         for name in evaluation:
             if problem.question in exact[name]:
                 found = exact[name][problem.question]

@@ -78,7 +78,11 @@ def render_trace(problem: Problem, template: str) -> tuple[str, tuple[int, int]]
 
 
 def encode_chat(
-    question: str, template: str, tokenizer: PreTrainedTokenizerFast, chat: bool | None = None
+    question: str,
+    template: str,
+    tokenizer: PreTrainedTokenizerFast,
+    chat: bool | None = None,
+    prefill: str = "",
 ) -> list[int]:
     """Token ids of a user turn that waits for the assistant, by the tokenizer's chat template.
 
@@ -88,6 +92,7 @@ def encode_chat(
         tokenizer: The model's.
         chat: False gives the bare text, for base models without turns; None does where the
             tokenizer has no chat template.
+        prefill: What the assistant's turn begins with.
 
     Raises:
         ConfigError: `chat` is True and the tokenizer has no chat template.
@@ -101,7 +106,7 @@ def encode_chat(
             )
         turns = [{"role": "user", "content": text}]
         text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(text + prefill, add_special_tokens=False)["input_ids"]
     return ids
 
 
@@ -118,7 +123,7 @@ def cut_prompt(
     dropped = 0
     while dropped <= len(starts):
         rest = question[starts[dropped] :] if dropped < len(starts) else ""
-        ids = encode_chat(rest, form.user, tokenizer, form.chat)
+        ids = encode_chat(rest, form.user, tokenizer, form.chat, form.prefill)
         if len(ids) <= form.max_length:
             return ids
         dropped += len(ids) - form.max_length
@@ -148,7 +153,7 @@ def encode_problem(
     Raises:
         ConfigError: The tokenizer has no chat template.
     """
-    prompt_ids = encode_chat(problem.question, form.user, tokenizer, form.chat)
+    prompt_ids = encode_chat(problem.question, form.user, tokenizer, form.chat, form.prefill)
     rendered = render_trace(problem, form.completion)
     if rendered is None:
         return EncodedProblem(problem, prompt_ids, None, None)

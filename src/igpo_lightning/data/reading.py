@@ -228,6 +228,8 @@ def _countdown(row: Row, reading: Reading) -> dict[str, str]:
     if isinstance(numbers, str):
         short = len(numbers) <= _LONGEST_NUMBERS
         numbers = [int(n) if short and n.strip().isdecimal() else n for n in numbers.split(",")]
+    if isinstance(target, str) and target.isdecimal() and len(target) <= _LONGEST_NUMBERS:
+        target = int(target)
     whole = isinstance(numbers, list) and all(type(n) is int for n in [*numbers, target])
     if not whole or not numbers or min(numbers) < 0:
         raise ConfigError(

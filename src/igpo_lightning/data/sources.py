@@ -8,6 +8,7 @@ from pathlib import Path
 
 from igpo_lightning.config import named_data
 from igpo_lightning.data.files import ENDINGS, file_rows, file_stem
+from igpo_lightning.data.generated import GENERATORS, generated_puzzles
 from igpo_lightning.data.hub import HubError, hub_rows
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.reading import Form, read_problems
@@ -47,11 +48,12 @@ def load_problems(source: DataConfig | str, split: str = "train") -> list[Proble
     """The problems of one split, in the order of the source.
 
     The embedded task is generated. Other sources are looked up in this order: `source.path`;
-    NAME.SPLIT.jsonl(.gz) or NAME.jsonl(.gz) in the folder that IGPO_DATA_DIR names; the Hugging
-    Face hub or its local cache. Where no validation split exists, it is a share of train that
-    depends on the ids alone, and train returns the others. A file that is not for one split serves
-    as train and, by the same held-out share, as validation and test; with a share of 0, and where
-    the source has a single split, each split is the file.
+    NAME.SPLIT.jsonl(.gz) or NAME.jsonl(.gz) in the folder that IGPO_DATA_DIR names; a generator,
+    for train and validation of countdown and sudoku; the Hugging Face hub or its local cache.
+    Where no validation split exists, it is a share of train that depends on the ids alone, and
+    train returns the others. A file that is not for one split serves as train and, by the same
+    held-out share, as validation and test; with a share of 0, and where the source has a single
+    split, each split is the file.
 
     Args:
         source: What to read: a data configuration, the NAME of data=NAME, or the path of a file in
@@ -71,7 +73,7 @@ def load_problems(source: DataConfig | str, split: str = "train") -> list[Proble
         problems = arithmetic_problems(split, size, source.levels, wording=source.wording)
         return problems[: source.limit]
     tried: list[str] = []
-    for place in (_in_path, _in_folder, _on_hub):
+    for place in (_in_path, _in_folder, _made, _on_hub):
         found = place(source, split, tried)
         if found is None and split == "validation":
             found = place(source, "train", [])
@@ -190,6 +192,17 @@ def _in_folder(source: DataConfig, split: str, tried: list[str]) -> _Found | Non
     looked_for = ", ".join(f"{name}.jsonl(.gz)" for name in (f"{source.name}.{split}", source.name))
     tried.append(f"{DATA_DIR}={folder}: no {looked_for}")
     return None
+
+
+def _made(source: DataConfig, split: str, tried: list[str]) -> _Found | None:
+    if source.name not in GENERATORS or source.kind != source.name:
+        return None
+    if split == "test":
+        tried.append("the generator makes train and validation only")
+        return None
+    size = source.train_size if split == "train" else source.eval_size
+    problems = generated_puzzles(source.name, split, size, source.question, source.wording)
+    return _Found(problems, own_validation=True)
 
 
 def _file_of(folder: str, stem: str) -> Path | None:

@@ -52,9 +52,9 @@ def _draw_chain(level: int, draw: random.Random) -> tuple[int, list[int]]:
     return start, steps
 
 
-def _split_of(question: str) -> str:
-    """The split that a chain belongs to: a function of its text alone."""
-    digest = hashlib.blake2b(question.encode(), digest_size=8).digest()
+def split_of(text: str) -> str:
+    """The split that a generated problem belongs to: a function of its text alone."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     place = int.from_bytes(digest, "big") / 2**64
     for split, share in _SHARES.items():
         if place < share:
@@ -97,7 +97,7 @@ def _single_sum(draw: random.Random, wording: str) -> Problem:
 def _draw_problem(split: str, level: int, draw: random.Random, wording: str) -> Problem:
     while True:
         problem = _render(*_draw_chain(level, draw), wording)
-        if _split_of(problem.question) == split:
+        if split_of(problem.question) == split:
             return problem
 
 

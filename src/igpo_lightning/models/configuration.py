@@ -10,9 +10,14 @@ from transformers.utils.hub import cached_file
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.hub import hub_answers, unreachable
 
-# The embedded checkpoints: the shipped policy, and the one that RL starts from, which has the habit
-# of answering at once (experiment=bare_answers).
-EMBEDDED = {"tiny": "embedded", "tiny_terse": "embedded_terse"}
+# The embedded checkpoints: the shipped policy; the one that RL starts from, which has the habit of
+# answering at once (experiment=bare_answers); and the starts on puzzles.
+EMBEDDED = {
+    "tiny": "embedded",
+    "tiny_terse": "embedded_terse",
+    "tiny_countdown": "embedded_countdown",
+    "tiny_sudoku": "embedded_sudoku",
+}
 
 
 def resolve(path_or_hub_id: str) -> str:

@@ -130,6 +130,11 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
                 f"{100 * entry['harness/strict_match']:.1f} % by strict-match; flexible-extract "
                 f"agrees with our grader on {100 * entry['harness/agreement']:.1f} % of them."
             )
+        if "d1/cell_accuracy" in entry:
+            notes.append(
+                f"{entry['name']} as d1 scores these texts: {100 * entry['d1/cell_accuracy']:.1f} "
+                "% of the empty cells are right; our accuracy counts whole grids."
+            )
     return notes
 
 

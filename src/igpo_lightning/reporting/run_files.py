@@ -65,7 +65,7 @@ def write_summary(
     before: Accuracy | None,
     after: Accuracy | None,
     evaluated_on: str | None = None,
-    harness: Mapping[str, float] | None = None,
+    other_scores: Mapping[str, float] | None = None,
     sampled: tuple[Accuracy | None, Accuracy | None] | None = None,
 ) -> dict[str, Any]:
     """Write summary.json from the evaluations and metrics.csv, and return it.
@@ -75,7 +75,7 @@ def write_summary(
         before: Accuracy before training.
         after: Accuracy after it, or of the evaluation.
         evaluated_on: What its problems are, in words; None where there was no evaluation.
-        harness: What lm-evaluation-harness says of the same samples, where it was asked.
+        other_scores: What other rules say of the same samples, by name (harness/, d1/).
         sampled: Accuracy before and after training at the rollouts' temperature; None where it was
             not asked for.
     """
@@ -95,6 +95,6 @@ def write_summary(
     validation = column(rows, "sft/val_loss")[1]
     if validation:
         summary["sft/val_loss"] = validation[-1]
-    summary |= {f"harness/{name}": value for name, value in (harness or {}).items()}
+    summary |= other_scores or {}
     durable.write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     return summary

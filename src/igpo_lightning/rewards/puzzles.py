@@ -23,10 +23,11 @@ _SYMBOLS = {
     "[": "(", "]": ")",
 }  # fmt: skip
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
-_LINES = (
-    [range(4 * i, 4 * i + 4) for i in range(4)]
-    + [range(i, 16, 4) for i in range(4)]
-    + [[a, a + 1, a + 4, a + 5] for a in (0, 2, 8, 10)]
+# What holds each digit once: its name and its cells, counted row by row.
+SUDOKU_UNITS: list[tuple[str, tuple[int, ...]]] = (
+    [("row", tuple(range(4 * i, 4 * i + 4))) for i in range(4)]
+    + [("column", tuple(range(i, 16, 4))) for i in range(4)]
+    + [("box", (a, a + 1, a + 4, a + 5)) for a in (0, 2, 8, 10)]
 )
 
 
@@ -50,6 +51,27 @@ def sudoku_reference(puzzle: str) -> str:
     if re.fullmatch(r"[0-4]{16}", puzzle) is None:
         raise ValueError(f"{puzzle!r}: give 16 digits from 0 to 4, 0 where a cell is empty")
     return f"sudoku: {puzzle}"
+
+
+def canonical_puzzle(reference: str) -> str:
+    """A text that two references share if they are the same puzzle in another order or other names.
+
+    The numbers of a countdown puzzle are sorted; the digits of a sudoku are renamed in the order of
+    their first appearance.
+
+    Raises:
+        ValueError: The text is no puzzle's reference.
+    """
+    countdown = _COUNTDOWN.fullmatch(reference)
+    if countdown is not None:
+        numbers = sorted(int(number) for number in countdown["numbers"].split(","))
+        return countdown_reference(numbers, int(countdown["target"]))
+    sudoku = _SUDOKU.fullmatch(reference)
+    if sudoku is None:
+        raise ValueError(f"{reference!r}: no reference of a countdown puzzle or a sudoku")
+    shown = dict.fromkeys(digit for digit in sudoku["puzzle"] if digit != "0")
+    names = {digit: str(place) for place, digit in enumerate(shown, start=1)}
+    return sudoku_reference("".join(names.get(digit, "0") for digit in sudoku["puzzle"]))
 
 
 def is_solved(reference: str, answer: str) -> bool:
@@ -94,7 +116,7 @@ def solves_sudoku(puzzle: str, answer: str) -> bool:
     cells = re.sub(r"[^1-4]", "", answer)
     if len(cells) != 16 or any(p not in ("0", c) for p, c in zip(puzzle, cells, strict=True)):
         return False
-    return all({cells[i] for i in line} == set("1234") for line in _LINES)
+    return all({cells[i] for i in unit} == set("1234") for _, unit in SUDOKU_UNITS)
 
 
 def _plain(answer: str) -> str:

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, the commit, and when it began."""
+"""What a run was made with and on: versions, the commit, the device, and when it began."""
 
 import datetime
 import importlib.metadata
@@ -7,6 +7,8 @@ import platform
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import igpo_lightning
 from igpo_lightning.runs import durable
@@ -28,6 +30,16 @@ def commit(checkout: Path = _CHECKOUT) -> str | None:
     return done.stdout.strip()
 
 
+def hardware() -> str:
+    """The device that computes: numbers depend on it and on its kernels."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
 def save_provenance(folder: Path) -> None:
     """Write provenance.json; a run that goes on keeps the file of its start."""
     file = folder / PROVENANCE_FILE
@@ -36,7 +48,12 @@ def save_provenance(folder: Path) -> None:
     versions = {"igpo_lightning": igpo_lightning.__version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in _LIBRARIES}
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    content = {"started": now, "commit": commit(), "versions": versions}
+    content = {
+        "started": now,
+        "commit": commit(),
+        "hardware": hardware(),
+        "versions": versions,
+    }
     durable.write_text(file, json.dumps(content, indent=2) + "\n")
 
 

@@ -10,7 +10,12 @@ from igpo_lightning.settings.rules import as_tuples, at_least, choice, require
 SPLITS = ("train", "validation", "test")
 KINDS = ("math", "countdown", "sudoku")
 OVERLAPS = ("report", "remove", "ignore")
-WORDINGS = ("names", "values")  # A+12=57; B-21=\boxed{36}   45+12=57,57-21=\boxed{36}
+# How the traces of generated problems are written, the source's own wording first.
+WORDINGS = {
+    "arithmetic": ("names", "values"),
+    "countdown": ("forward", "backward", "words"),
+    "sudoku": ("cells", "digits"),
+}
 MAX_LEVEL = 4  # of the embedded task
 
 
@@ -79,17 +84,17 @@ class DataConfig(Reading):
     overlap: str = "report"  # train problems that are evaluation problems: report | remove | ignore
     against: tuple[str, ...] = ()  # data=NAMEs to compare with, beside test
     levels: tuple[int, ...] = ()  # arithmetic: levels drawn, easiest is 1
-    train_size: int = 4096  # arithmetic: problems for RL
-    eval_size: int = 512  # arithmetic: problems in each of validation and test
+    train_size: int = 4096  # generated: problems for RL; puzzles: for SFT too
+    eval_size: int = 512  # generated: problems in validation; arithmetic: in test too
     terse_share: tuple[float, ...] = ()  # arithmetic SFT: bare answers, by level
-    wording: str = "names"  # arithmetic's traces: names, the embedded policy's own words | values
+    wording: str = ""  # generated traces: docs/data.md lists them; empty: the start's own wording
 
     def __post_init__(self) -> None:
         """Refuse unknown names, values out of range, and parts that do not fit."""
         as_tuples(self, "marks", "parts", "weights", "against", "levels", "terse_share")
         tables = {split: _hub_table(split, table) for split, table in self.hub.items()}
         object.__setattr__(self, "hub", tables)
-        choice(self, "data", kind=KINDS, overlap=OVERLAPS, wording=WORDINGS)
+        choice(self, "data", kind=KINDS, overlap=OVERLAPS)
         at_least(self, "data", 1, "limit")
         require(
             0 <= self.validation_share < 1,
@@ -97,6 +102,12 @@ class DataConfig(Reading):
             self.validation_share,
             "give a number from 0 to below 1",
         )
+        wordings = WORDINGS.get(self.name, ("",))
+        object.__setattr__(self, "wording", self.wording or wordings[0])
+        fix = (
+            f"use one of {', '.join(wordings)}" if wordings[0] else "these traces are not generated"
+        )
+        require(self.wording in wordings, "data.wording", self.wording, fix)
         self._check_levels()
         self._check_parts()
 

@@ -32,7 +32,7 @@ class LoraConfig:
 class ModelConfig:
     """The backbone; models/loading.py reads it."""
 
-    path: str = "tiny"  # folder in Hugging Face layout, hub id, or embedded: tiny | tiny_terse
+    path: str = "tiny"  # folder in Hugging Face layout, hub id, or embedded: tiny, tiny_terse, ...
     init: str = "pretrained"  # pretrained | random (the architecture of config.json, no weights)
     architecture: str | None = None  # bundled config.json for init=random and dry_run
     dtype: str = "float32"  # of the weights: float32 | bfloat16

@@ -182,7 +182,7 @@ class RewriteStage(StageConfig):
 
 @dataclass(frozen=True)
 class TokenizerStage(StageConfig):
-    """Train the embedded model's tokenizer, write its untrained folder (make tiny-checkpoint)."""
+    """Train a tokenizer on generated problems and lay out an untrained tiny model around it."""
 
     name: str = "tokenizer"
     output: str = ""  # folder for the tokenizer and config.json of an untrained model; required
@@ -223,11 +223,14 @@ class ReportStage(StageConfig):
     """One HTML file about a run or a sweep, with a viewer of its rollouts: path=runs/..."""
 
     name: str = "report"
+    scoreboard: str | None = None  # a .md page: add the results at `path` to it, and write no HTML
     samples: int = 400  # logged training samples in the viewer, over all runs; evaluations add half
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         at_least(self, "stage", 1, "samples")
+        is_page = self.scoreboard is None or self.scoreboard.endswith(".md")
+        require(is_page, "stage.scoreboard", self.scoreboard, "give a file that ends in .md")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.datamodules import EvaluationData
 from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.evaluation.d1 import cell_accuracy
 from igpo_lightning.evaluation.evaluation import Evaluation
 from igpo_lightning.evaluation.harness import harness_summary
 from igpo_lightning.evaluation.module import EvaluationModule
@@ -59,6 +60,10 @@ def evaluate(
 def keep(config: Settings, folder: Path, evaluation: Evaluation) -> dict[str, Any]:
     """Write the samples and then, as what says that all is there, summary.json; returns it."""
     SampleFile(folder / "samples.jsonl").write(evaluation.samples)
-    compared = config.data.name == _HARNESS_TASK and evaluation.samples
-    harness = harness_summary(evaluation.samples) if compared else {}
-    return write_summary(folder, None, evaluation.accuracy, name_asked(config), harness)
+    scores: dict[str, float] = {}
+    if config.data.name == _HARNESS_TASK and evaluation.samples:
+        found = harness_summary(evaluation.samples)
+        scores = {f"harness/{name}": value for name, value in found.items()}
+    if config.data.kind == "sudoku" and evaluation.samples:
+        scores = {"d1/cell_accuracy": cell_accuracy(evaluation.samples)}
+    return write_summary(folder, None, evaluation.accuracy, name_asked(config), scores)

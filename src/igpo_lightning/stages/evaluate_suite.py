@@ -115,5 +115,5 @@ def _entry(part: Measurement, summary: dict[str, Any], total: int) -> dict[str, 
         "temperature": part.config.eval.temperature,
         "available": total,
         "accuracy": summary["after"],
-        **{key: value for key, value in summary.items() if key.startswith("harness/")},
+        **{key: value for key, value in summary.items() if key.startswith(("harness/", "d1/"))},
     }

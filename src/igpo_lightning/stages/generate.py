@@ -41,7 +41,8 @@ def run(config: Settings) -> dict[str, Any]:
         hint_ids = tokenizer(stage.hint, add_special_tokens=False)["input_ids"]
         hints = hint_tensor(hint_ids, stage.hint_position, length)
     prompt = config.prompt
-    prompt_ids = torch.tensor([encode_chat(stage.prompt, prompt.user, tokenizer, prompt.chat)])
+    ids = encode_chat(stage.prompt, prompt.user, tokenizer, prompt.chat, prompt.prefill)
+    prompt_ids = torch.tensor([ids])
     model = build.build_backbone(config)
     output = denoise(
         model,

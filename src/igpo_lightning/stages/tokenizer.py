@@ -1,13 +1,18 @@
-"""stage=tokenizer: train the embedded tokenizer and lay out the untrained embedded model."""
+"""stage=tokenizer: train a tokenizer on generated problems and lay out an untrained tiny model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from igpo_lightning.data.generated import GENERATORS
+from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import render_prompt, render_trace
+from igpo_lightning.data.sources import load_problems
 from igpo_lightning.data.synthetic import arithmetic_sft_example
 from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.settings import Settings, TokenizerStage
+from igpo_lightning.settings.data import WORDINGS
 
 
 def run(config: Settings) -> dict[str, Any]:
@@ -15,10 +20,7 @@ def run(config: Settings) -> dict[str, Any]:
     stage, prompt = config.stage, config.prompt
     assert isinstance(stage, TokenizerStage)
     texts: list[str] = []
-    for i in range(stage.examples):
-        problem = arithmetic_sft_example(
-            i, seed=config.seed, levels=config.data.levels, terse_share=[], progress=1.0
-        )
+    for problem in _examples(config, stage.examples):
         rendered = render_trace(problem, prompt.completion)
         assert rendered is not None
         texts += [render_prompt(problem.question, prompt.user), rendered[0]]
@@ -39,3 +41,17 @@ def run(config: Settings) -> dict[str, Any]:
     sizes.save_pretrained(stage.output)
     print(f"tokenizer with {len(tokenizer)} tokens and config.json in {Path(stage.output)}")
     return {"tokens": len(tokenizer)}
+
+
+def _examples(config: Settings, count: int) -> list[Problem]:
+    """Problems with traces: of the embedded task, or puzzles in every wording."""
+    data = config.data
+    if data.name in GENERATORS:
+        wordings = (replace(data, wording=wording) for wording in WORDINGS[data.name])
+        return [p for source in wordings for p in load_problems(source)[:count]]
+    return [
+        arithmetic_sft_example(
+            i, seed=config.seed, levels=data.levels, terse_share=[], progress=1.0
+        )
+        for i in range(count)
+    ]

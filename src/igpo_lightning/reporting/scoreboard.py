@@ -173,6 +173,7 @@ def _entry(
 ) -> Entry:
     first, config = results[0], runs[0].config
     mean = seed_mean([result["mean"] for result in results])
+    assert mean is not None, "there is a result"
     low, high = first["low"], first["high"]
     if mean.half is not None:
         low, high = max(0.0, mean.mean - mean.half), min(1.0, mean.mean + mean.half)

@@ -18,20 +18,23 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int = 512, split_digits: bool = True
+) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer.
 
-    Every UTF-8 text survives encoding and decoding, each digit is a token of its own, and the mask,
-    EOS, pad and turn tokens have the ids 0 to 4. The result is a function of the texts alone.
+    Every UTF-8 text survives encoding and decoding, and the mask, EOS, pad and turn tokens have the
+    ids 0 to 4. The result is a function of the arguments alone.
 
     Args:
         texts: What merges are learned from.
         vocab_size: At most this many tokens, the 256 bytes and 5 special tokens included.
+        split_digits: Each digit is a token of its own; otherwise frequent numbers are one token.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Digits(individual_digits=split_digits),
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )

@@ -187,7 +187,8 @@ class TokenizerStage(StageConfig):
     name: str = "tokenizer"
     output: str = ""  # folder for the tokenizer and config.json of an untrained model; required
     vocab_size: int = 512  # at most this many tokens
-    examples: int = 4000  # embedded problems that merges are learned from
+    examples: int = 4000  # problems that merges are learned from, in each wording
+    split_digits: bool = True  # each digit is a token; false: frequent numbers are one
     hidden_size: int = 64  # of the untrained model, D
     layers: int = 4  # transformer blocks
     heads: int = 4  # attention heads; divides hidden_size

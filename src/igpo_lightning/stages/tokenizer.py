@@ -24,7 +24,7 @@ def run(config: Settings) -> dict[str, Any]:
         rendered = render_trace(problem, prompt.completion)
         assert rendered is not None
         texts += [render_prompt(problem.question, prompt.user), rendered[0]]
-    tokenizer = train_tokenizer(texts, stage.vocab_size)
+    tokenizer = train_tokenizer(texts, stage.vocab_size, stage.split_digits)
     tokenizer.save_pretrained(stage.output)
     sizes = TinyConfig(
         # A multiple of 8 keeps the head's matrix product aligned.

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from igpo_lightning.checks import validate
 from igpo_lightning.config import CONF, named_data
 from igpo_lightning.data import hub
+from igpo_lightning.data.generated import GENERATORS
 from igpo_lightning.data.sources import SplitNotFoundError
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tokenizer import train_tokenizer
@@ -204,8 +205,8 @@ SIZES = {
     "amc23": (None, 40),
     "aime24": (None, 30),
     "minerva": (None, 272),
-    "countdown": (None, 256),
-    "sudoku": (None, 500),
+    "countdown": (4096, 256),  # generated
+    "sudoku": (4096, 500),
 }
 
 
@@ -224,6 +225,10 @@ def test_the_real_files(shared_data: Path, monkeypatch: pytest.MonkeyPatch, name
             read_problems(given, "train")
         return
     train, held = read_problems(given, "train"), read_problems(given, "validation")
+    if name in GENERATORS:
+        assert len({p.id for p in train + held}) == len(train) + len(held)
+        assert 0.95 * train_rows < len(train) <= train_rows, "less those of the test file"
+        return
     assert len(train) + len(held) == len({p.id for p in train + held}) == train_rows
     assert all(p.solution for p in train)
 

@@ -14,11 +14,11 @@ class PromptConfig:
 
     user: str = "{question}"  # what the model is asked; {question} is replaced
     completion: str = "{solution}"  # what SFT teaches and hints are cut from; {solution}, {answer}
-    prefill: str = ""  # what the model's turn begins with, before its completion
     max_length: int = 600  # tokens of a prompt, chat template included (the paper: 600)
     long_prompts: str = "drop"  # what is longer: drop the problem | cut the question's beginning
     long_traces: str = "cut"  # longer than the completion: cut its end | drop the problem
     chat: bool | None = None  # apply the tokenizer's chat template; null: where it has one
+    prefill: str = ""  # what the model's turn begins with, before its completion
 
     def __post_init__(self) -> None:
         """Refuse unknown names, and a prompt that asks nothing."""

@@ -5,7 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igpo_lightning.rewards.extraction import STRATEGIES, locate_answer
-from igpo_lightning.rewards.given_answer import answer_was_given, holds_given_answer
+from igpo_lightning.rewards.given_answer import (
+    answer_was_given,
+    compared_spans,
+    holds_given_answer,
+)
+from igpo_lightning.rewards.grading import answers_of
 
 
 @pytest.mark.parametrize(
@@ -19,7 +24,15 @@ from igpo_lightning.rewards.given_answer import answer_was_given, holds_given_an
         (["5 + 7 = ", "12", " and"], {0}, False),
         (["5 + 7 = ", "12", " and"], {1}, True),
         (["#### ", "1,", "200"], {1}, True),
-        (["no answer"], {0}, False),
+        # Joined boxes are one answer; what joins them is none of it.
+        (["\\boxed{3}", " and ", "\\boxed{5}"], {0}, True),
+        (["\\boxed{3}", " and ", "\\boxed{5}"], {1}, False),
+        (["\\boxed{3}", ". So it is ", "\\boxed{5}"], {0}, False),  # these are not joined
+        # Where nothing is marked or stated, the grader compares the whole text.
+        (["2", "x + 3"], {0}, True),
+        (["2", "x + 3"], set(), False),
+        (["seven"], {0}, True),
+        (["216/24", "="], {0}, True),
         ([], set(), False),
     ],
 )
@@ -52,3 +65,27 @@ def test_the_place_after_a_think_part() -> None:
     assert found is not None
     assert (found.answer, text[found.start : found.end]) == ("b", "b")
     assert found.end == len(text) - 2
+
+
+ANSWERS = st.sampled_from(["3", "x+1", r"\frac{1}{2}", "seven", "1,200", "(2, 5)"])
+FORMS = [r"\boxed{%s}", "The answer is %s.", "<answer>%s</answer>", "so we get %s", "%s"]
+
+
+def bare(text: str) -> str:
+    return text.replace(",", "").replace(" ", "")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(FORMS), ANSWERS), min_size=1, max_size=3),
+    st.sampled_from([" and ", ", ", " ", ". Then "]),
+)
+def test_whatever_the_grader_compares_is_covered(parts: list[tuple[str, str]], joint: str) -> None:
+    """Every answer that it takes stands in one of the spans: a hint that holds it is seen."""
+    text = joint.join(form % answer for form, answer in parts)
+    shown = [
+        text[start:end].replace(",", "").replace(" ", "") for start, end in compared_spans(text)
+    ]
+    stated = any(form != "%s" and form != "so we get %s" for form, _ in parts)
+    for answer in answers_of(text) if stated else []:
+        assert any(bare(answer) in part for part in shown), (text, answer, shown)

@@ -134,3 +134,17 @@ def test_accuracy_within_counts_its_ends():
 
 def test_the_settings_know_every_kind():
     assert (*ADVANTAGES, "normalize_then_sum") == objective.ADVANTAGES
+
+
+@given(
+    value=st.floats(-1e6, 1e6, width=32),
+    others=st.lists(st.floats(-10, 10, width=32), min_size=5, max_size=5),
+    kind=st.sampled_from([kind for kind in ADVANTAGES if kind != "wd1_positive"]),
+)
+@settings(max_examples=100, deadline=None)
+def test_equal_rewards_have_no_advantage_to_the_last_bit(value, others, kind):
+    """Whatever rounding leaves of a mean of five, and beside a group of other rewards."""
+    rewards = torch.tensor([[value] * 5, others])
+    assert group_advantages(rewards, kind)[0].tolist() == [0.0] * 5
+    parts = torch.stack((rewards, 0.1 * rewards), dim=2)
+    assert summed_advantages(parts)[0].tolist() == [0.0] * 5

@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
-from igpo_lightning.rewards.extraction import STRATEGY_ORDER, locate_answer
+from igpo_lightning.rewards.extraction import (
+    STRATEGY_ORDER,
+    after_thinking,
+    find_boxes,
+    locate_answer,
+)
+from igpo_lightning.rewards.grading import joined_boxes
 
 
 def answer_was_given(
@@ -30,6 +36,26 @@ def answer_was_given(
 def holds_given_answer(
     pieces: Sequence[str], hint_mask: Sequence[bool], strategies: Sequence[str] = STRATEGY_ORDER
 ) -> bool:
-    """`answer_was_given` for the answer that the grader finds; False where it finds none."""
-    found = locate_answer("".join(pieces), strategies)
-    return found is not None and answer_was_given(pieces, hint_mask, (found.start, found.end))
+    """`answer_was_given` for any part of the answer that the grader compares."""
+    spans = compared_spans("".join(pieces), strategies)
+    return any(answer_was_given(pieces, hint_mask, span) for span in spans)
+
+
+def compared_spans(text: str, strategies: Sequence[str] = STRATEGY_ORDER) -> list[tuple[int, int]]:
+    r"""Characters [start, end) of all that `grading.answers_of` takes for the answer.
+
+    Of "\boxed{1} and \boxed{2}" these are the contents of both boxes; of a text that marks and
+    states no answer, a bare formula or a word, it is the whole.
+    """
+    rest = after_thinking(text)
+    skipped = len(text) - len(rest)
+    for name in strategies:
+        if name == "box" and (boxes := find_boxes(rest)):
+            contents = [
+                (rest.rindex(box.content, box.start, box.end), len(box.content))
+                for box in joined_boxes(rest, boxes)
+            ]
+            return [(skipped + start, skipped + start + length) for start, length in contents]
+        if found := locate_answer(text, [name]):
+            return [(found.start, found.end)]
+    return [(skipped, len(text))]

@@ -1,5 +1,6 @@
 """Sequences of the public LLaDA and Fast-dLLM samplers, token for token."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,76 +15,78 @@ from igpo_lightning.models import load_backbone
 from igpo_lightning.settings import SamplerConfig
 
 pytestmark = pytest.mark.shared
-MODELS = ["llada_mha", "llada_gqa"]
+GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(
-    ("key", "steps", "block", "guidance"),
-    [
-        ("steps32_block32", 32, 32, 0.0),
-        ("steps16_block8", 16, 8, 0.0),
-        ("steps12_block16_uneven", 12, 16, 0.0),
-        ("steps32_block16_cfg1", 32, 16, 1.0),
-    ],
-)
-def test_plain_sequences(
-    shared_golden: Path, name: str, key: str, steps: int, block: int, guidance: float
-) -> None:
+def recorded(file: str) -> list[tuple[str, str]]:
+    """(folder, key) of every sequence in the files of this name; none without the folder."""
+    return [
+        (path.parent.name, key)
+        for path in sorted(GOLDEN.glob(f"*/{file}.safetensors"))
+        for key in load_file(path)
+        if re.search(r"block\d", key) and not key.endswith("_nfe")
+    ]
+
+
+def settings_of(key: str, length: int) -> SamplerConfig:
+    """What a name like steps16_block8_cfg1 or prefix_threshold0.2_block16 says."""
+    numbers = dict(re.findall(r"(steps|block|cfg|threshold)([0-9.]+)", key))
+    threshold = numbers.get("threshold")
+    return SamplerConfig(
+        length,
+        int(numbers["block"]),
+        int(numbers.get("steps", length)),
+        cfg_scale=float(numbers.get("cfg", 0)),
+        confidence_threshold=None if threshold is None else float(threshold),
+    )
+
+
+@pytest.mark.parametrize(("name", "key"), recorded("sampler"))
+def test_plain_sequences(shared_golden: Path, name: str, key: str) -> None:
     model = load_backbone(str(shared_golden / name))
     golden = load_file(shared_golden / name / "sampler.safetensors")
-    config = SamplerConfig(32, block, steps, cfg_scale=guidance)
-    output = denoise(model, golden["prompts"], config)
-    assert torch.equal(output.completion_ids, golden[key][:, 12:])
-    assert output.forward_passes == steps
-    draws = keyed_draws(row_keys([0] * len(golden["prompts"])), 32)  # read at a temperature alone
-    ids, steps_run = plain_denoise(
-        model, golden["prompts"], 32, block, steps, draws, cfg_scale=guidance
-    )
+    prompts = golden["prompts"]
+    expected = golden[key][:, prompts.shape[1] :]
+    config = settings_of(key, expected.shape[1])
+    output = denoise(model, prompts, config)
+    assert torch.equal(output.completion_ids, expected)
+    assert output.forward_passes == config.steps
+    draws = keyed_draws(row_keys([0] * len(prompts)), expected.shape[1])  # read at a temperature
+    sizes = (config.completion_length, config.block_length, config.steps)
+    ids, steps_run = plain_denoise(model, prompts, *sizes, draws, cfg_scale=config.cfg_scale)
     assert torch.equal(ids, output.completion_ids)
-    assert steps_run == steps
+    assert steps_run == config.steps
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(
-    ("key", "steps", "block"), [("steps32_block32", 32, 32), ("steps16_block8", 16, 8)]
-)
-def test_inpainted_sequences(
-    shared_golden: Path, name: str, key: str, steps: int, block: int
-) -> None:
+@pytest.mark.parametrize(("name", "key"), recorded("inpaint"))
+def test_inpainted_sequences(shared_golden: Path, name: str, key: str) -> None:
     model = load_backbone(str(shared_golden / name))
     golden = load_file(shared_golden / name / "inpaint.safetensors")
-    config = SamplerConfig(32, block, steps)
+    expected = golden[key][:, golden["prompts"].shape[1] :]
+    config = settings_of(key, expected.shape[1])
     output = denoise(model, golden["prompts"], config, hint_ids=golden["hint"])
-    assert torch.equal(output.completion_ids, golden[key][:, 12:])
+    assert torch.equal(output.completion_ids, expected)
     assert torch.equal(output.hint_mask, golden["hint"] != -1)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(
-    ("kind", "cache"), [("exact", "none"), ("prefix", "prefix"), ("dual", "dual")]
-)
-@pytest.mark.parametrize(
-    ("key", "config"),
-    [
-        ("steps32_block8", SamplerConfig(32, 8, 32)),
-        ("threshold0.2_block16", SamplerConfig(32, 16, 32, confidence_threshold=0.2)),
-    ],
-)
+@pytest.mark.parametrize(("name", "key"), recorded("cached_sampler"))
 def test_cached_sequences_and_their_forward_passes(
-    shared_golden: Path, name: str, kind: str, cache: str, key: str, config: SamplerConfig
+    shared_golden: Path, name: str, key: str
 ) -> None:
-    """One row at a time, as they were made, and both rows in one batch."""
+    """One row at a time, as they were made, and all rows in one batch."""
     model = load_backbone(str(shared_golden / name))
     golden = load_file(shared_golden / name / "cached_sampler.safetensors")
-    config = replace(config, cache=cache)
-    expected, passes = golden[f"{kind}_{key}"], golden[f"{kind}_{key}_nfe"]
-    for row in range(2):
-        output = denoise(model, golden["prompts"][row : row + 1], config)
-        assert torch.equal(output.completion_ids[0], expected[row, 12:])
+    prompts, passes = golden["prompts"], golden[f"{key}_nfe"]
+    expected = golden[key][:, prompts.shape[1] :]
+    kind = key.partition("_")[0]
+    config = settings_of(key, expected.shape[1])
+    config = replace(config, cache="none" if kind == "exact" else kind)
+    for row in range(len(prompts)):
+        output = denoise(model, prompts[row : row + 1], config)
+        assert torch.equal(output.completion_ids[0], expected[row])
         assert output.forward_passes == passes[row]
-    both = denoise(model, golden["prompts"], config)
-    assert torch.equal(both.completion_ids, expected[:, 12:])
+    both = denoise(model, prompts, config)
+    assert torch.equal(both.completion_ids, expected)
     # A block takes as many passes as its slowest row.
     assert both.forward_passes >= passes.max()
 

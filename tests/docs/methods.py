@@ -85,8 +85,8 @@ SOURCES = {
     ),
     "just_grpo": Source(
         "LeapLabTHU/JustGRPO @ eebe50e",
-        "canvases, log-probabilities, advantage, loss, gradient",
-        "the mean over a GPU's prompts, where the code sums (grad_norm is scaled); rollout noise",
+        "rollouts, canvases, log-probabilities, advantage, loss, gradient",
+        "mean over a GPU's prompts, where the code sums (grad_norm is scaled); the noise's source",
     ),
     "igpo_just_grpo": Source(None, "", "ours: just_grpo with the hints and filter of igpo_paper"),
     "cj_grpo": Source(

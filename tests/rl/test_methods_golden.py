@@ -22,6 +22,7 @@ from igpo_lightning.diffusion.estimators import (
 )
 from igpo_lightning.diffusion.forward_process import live_mask
 from igpo_lightning.diffusion.ordered_masks import autoregressive_masks, merged_step_masks
+from igpo_lightning.diffusion.plain import Draws, plain_denoise
 from igpo_lightning.rl import entropy_filter, group_advantages, policy_loss
 from igpo_lightning.rl.advantages import accuracy_within, summed_advantages
 from igpo_lightning.rl.filters import batch_entropy_filter
@@ -481,6 +482,41 @@ def test_justgrpo_loss():
     loss.backward()
     close(-logp.grad, case["coefficient_of_each_logp"])
     close(logits.grad, case["grad_logits_new_own_position"])
+
+
+class Recorded:
+    """Stands for a model: gives the logits of each step, and notes what was masked."""
+
+    mask_token_id = MASK_ID
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits, self.masked = logits, []
+
+    def __call__(self, ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        logits = self.logits[len(self.masked)]
+        prompt = ids.shape[1] - logits.shape[1]
+        self.masked.append(ids[:, prompt:] == MASK_ID)
+        return torch.nn.functional.pad(logits, (0, 0, prompt, 0))
+
+
+@pytest.mark.parametrize("prefix", cases("justgrpo", "completion"))
+def test_justgrpo_rollouts(prefix):
+    """Strictly left to right: what is masked at each step, and each token, from the same noise."""
+    case = load("justgrpo", prefix)
+    steps, rows, length, _ = case["logits"].shape
+    noise = case["uniform"].double() if case.has("uniform", case.inputs) else None
+    draws = Draws(
+        gumbel=lambda step, vocab_size: -(-noise[step].log()).log(),
+        uniform=lambda step: torch.zeros(rows, length),
+    )
+    drawn = re.search(r"\.t([0-9.]+)\.$", prefix)  # the temperature is in the name
+    model = Recorded(case["logits"])
+    prompts = torch.full((rows, 2), EOS_ID)
+    temperature = 0.0 if drawn is None else float(drawn[1])
+    made, ran = plain_denoise(model, prompts, length, 1, length, draws, temperature)
+    assert ran == steps
+    assert torch.equal(torch.stack(model.masked), case["masked_at_step"])
+    assert torch.equal(made, case["completion"])
 
 
 # ---- CJ-GRPO, BGPO, EBPO (DARE) -----------------------------------------------------------------

@@ -98,12 +98,12 @@ def _storage_advice(error: OSError) -> str:
     fix = "make room there" if full else "make it writable, or choose another hydra.run.dir"
     if error.errno == errno.ENOENT:
         return (
-            f"cannot write {error.filename}: its folder was removed while the run went on. Start "
+            f"cannot write {error.filename}: its folder was removed during the run. Start "
             "the same command to run it again"
         )
     return (
         f"cannot write {error.filename or 'to the disk'}: {error.strerror}; {fix}. What was saved "
-        "before is kept: the same command goes on from the last checkpoint"
+        "before is kept: run the same command again to resume from the last checkpoint"
     )
 
 

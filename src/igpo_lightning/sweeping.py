@@ -99,5 +99,5 @@ def run_once(
         first = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         write_overrides(folder, hydra.overrides.task)  # it may have failed before it wrote them
         failure.write_text(f"{first}\n\n{traceback.format_exc()}", encoding="utf-8")
-        log.error("failed: %s; the others go on, see %s", first, failure)
+        log.error("failed: %s; the other runs continue; see %s", first, failure)
         return None

@@ -101,7 +101,7 @@ def test_a_hub_that_does_not_answer_is_said_within_seconds(folder: Path) -> None
         HF_HOME=str(folder),
         HF_HUB_OFFLINE="0",
     )
-    assert "model.path=owner/name is no folder" in said
+    assert "model.path=owner/name is not a folder" in said
     assert "hub unreachable" in said
     assert time.monotonic() - began < 60  # of which the start of Python is most; retries took 30 s
     said = refused(folder, "model=hf", "model.path=owner/name", HF_HUB_OFFLINE="1")

@@ -129,7 +129,7 @@ def test_a_run_folder_that_vanishes_is_one_line(runs: Runs, tmp_path: Path) -> N
     assert status == 1, runs.log(folder)
     text = runs.log(folder)
     assert f"error: cannot write {folder}" in text
-    assert "removed while the run went on" in text
+    assert "removed during the run" in text
     assert "Traceback" not in text
 
 

@@ -35,5 +35,5 @@ def test_a_report_needs_a_path() -> None:
 def test_the_path_must_hold_a_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds neither a run"):
         run(report_of(f"path='{tmp_path}'"))
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         run(report_of(f"path='{tmp_path}/absent'"))

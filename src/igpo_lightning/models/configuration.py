@@ -70,9 +70,9 @@ def _cached(source: str, name: str) -> Path | None:
         held, found = False, None
     if not held:
         raise ConfigError(
-            f"model.path={source} is no folder, and as a hub id it cannot be had: {why}, and the "
-            "cache (HF_HOME) does not hold it; name a model's folder, or fill the cache where "
-            "there is network"
+            f"model.path={source} is not a folder, and cannot be downloaded as a hub id: {why}, "
+            "and the cache (HF_HOME) does not hold it; name a model's folder, or fill the cache on "
+            "a machine with network access"
         )
     constants.HF_HUB_OFFLINE = True  # or the libraries would ask again, for half a minute
     return Path(found) if isinstance(found, str) else None

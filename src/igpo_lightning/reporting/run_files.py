@@ -41,7 +41,7 @@ class SampleFile:
             if record is None:
                 raise ConfigError(
                     f"{self.path}, line {number}: not a JSON object; the file is damaged. Put it "
-                    "back as it was, or remove it to go on without it"
+                    "back as it was, or remove it to continue without it"
                 )
             records.append(record)
         return records

@@ -25,7 +25,7 @@ def run(config: Settings) -> dict[str, Any]:
         return _add(folder, Path(stage.scoreboard))
     marks = (".hydra", "config.yaml", "summary.json", "metrics.csv")
     if not folder.is_dir():
-        raise ConfigError(f"path={folder} is no folder; name a run or a sweep below runs/")
+        raise ConfigError(f"path={folder} is not a folder; name a run or a sweep below runs/")
     if not any((folder / mark).exists() for mark in marks) and not run_folders(folder):
         raise ConfigError(
             f"path={folder} holds neither a run (config.yaml, metrics.csv) nor runs in sub-folders"

@@ -314,7 +314,7 @@ def test_a_split_that_the_source_lacks() -> None:
     ("line", "says"),
     [
         ("{not json", "not JSON"),
-        ("[1, 2]", "a JSON object was expected"),
+        ("[1, 2]", "is not a JSON object; write one JSON object per line"),
         ({"answer": "1"}, "no column 'question'"),
         ({"question": "?"}, "no column 'answer'"),
         (row(2, question=" "), "question must be text"),
@@ -355,7 +355,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ('{"question": "?", "answer": %s}' % ("9" * 5000), "5000 digits; write it as text"),
         ('{"question": "a\\ud800b", "answer": "1"}', "'question' holds half of a surrogate pair"),
         ('{"question": "?", "answer": "1", "level": "%s"}' % ("9" * 5000), "level must be"),
-        ('[{"question": "?"},', "the file seems to hold one array"),
+        ('[{"question": "?"},', "write one JSON object per line, not one array"),
     ],
 )
 def test_what_json_allows_and_no_text_holds(tmp_path: Path, text: str, says: str) -> None:

@@ -17,6 +17,7 @@ ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 LONGEST_LINE = 4 * 2**20  # bytes; the longest traces of public data sets have a tenth
 _MOST_EXPANSION = 200  # times its size on disk that a compressed file may hold; JSON has below 20
 _SMALL = 2**22  # bytes that any compressed file may hold
+_ONE_PER_LINE = "write one JSON object per line, not one array"
 _BOM = b"\xef\xbb\xbf"
 _OTHER_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")
@@ -151,10 +152,10 @@ def _row(place: str, index: int, line: str) -> Row:
             line, parse_constant=_refuse_number, parse_float=_finite, parse_int=_integer
         )
     except (ValueError, RecursionError) as error:
-        array = "; the file seems to hold one array" if line.lstrip().startswith("[") else ""
+        array = f"; {_ONE_PER_LINE}" if line.lstrip().startswith("[") else ""
         raise ConfigError(f"{place}: not JSON ({_first_line(error)}){array}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{place}: a JSON object was expected, not {type(values).__name__}")
+        raise ConfigError(f"{place}: is not a JSON object; {_ONE_PER_LINE}")
     if "\\u" in line:
         _check_surrogates(place, values)
     return Row(place, index, values)

@@ -165,7 +165,7 @@ def _in_path(source: DataConfig, split: str, tried: list[str]) -> _Found | None:
             return None
         what = f"{file} is a folder" if file.is_dir() else f"no file {file}"
         raise ConfigError(
-            f"data.path={source.path}: {what}; give one that ends in "
+            f"data.path={source.path}: {what}; name a file that ends in "
             f"{', '.join(ENDINGS)}, or leave data.path out"
         )
     own = not whole and (
@@ -218,7 +218,7 @@ def _read_file(source: DataConfig, file: Path) -> list[Problem]:
 
 def _some(problems: list[Problem], where: str) -> list[Problem]:
     if not problems:
-        raise ConfigError(f"{where}: no row is left; see data.keep, and whether there is any")
+        raise ConfigError(f"{where}: no row is left: it holds none, or data.keep drops them all")
     return problems
 
 

@@ -67,6 +67,8 @@ def test_a_mistake_in_a_file_names_file_and_line(folder: Path, choice: str, says
     ("arguments", "says"),
     [
         (["reward.weights={my_reward: 1.0}"], "write +reward.weights.my_reward=VALUE"),
+        (["nonsense"], "nonsense: cannot be read (missing EQUAL at '<EOF>'); write KEY=VALUE"),
+        (["inpaint=nonsense"], "Available options in 'inpaint':"),
         (["+experiment=tiny"], "drop the plus: experiment=tiny"),
         (["logger=wandb", "dry_run=true"], "logger=wandb: needs the package wandb"),
         (["logger=trackio", "dry_run=true"], "pip install 'igpo-lightning[trackio]'"),
@@ -81,7 +83,9 @@ def test_a_mistake_in_an_argument_says_what_to_do(
     for word, package in PACKAGES.items():
         if any(word in argument for argument in arguments) and find_spec(package):
             pytest.skip(f"{package} is installed")
-    assert says in refused(folder, *arguments)
+    said = refused(folder, *arguments)
+    assert says in said
+    assert "Config search path" not in said
 
 
 def test_an_invalid_run_of_a_sweep_is_refused_before_the_first_one(folder: Path) -> None:

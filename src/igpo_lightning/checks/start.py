@@ -59,8 +59,9 @@ class CheckStart(Callback):  # type: ignore[misc]
                 loader = GlobalHydra.instance().config_loader()
                 _check_member(loader.load_sweep_config(config, overrides), folder)
             except (ConfigError, HydraException, OmegaConfBaseException) as error:
-                told = f"{' '.join(overrides)}: {explain(error)}. No run of the sweep was started"
-                raise PastHydra(ConfigError(told)) from error
+                run, mistake = " ".join(overrides), explain(error)
+                told = mistake if mistake.startswith(run) else f"{run}: {mistake}"
+                raise PastHydra(ConfigError(f"{told}. No run of the sweep was started")) from error
 
 
 def _check_member(member: DictConfig, folder: Path) -> None:

@@ -92,7 +92,6 @@ def watch_all(phases: Phases) -> None:
         return "sampling" if purpose == "rollout" else "inpainting"
 
     phases.watch(GroupSampler, "sample", sampled)
-    phases.watch(GroupSampler, "complete", sampled)
     phases.watch(Grading, "start", "rewards")
     phases.watch(Grading, "finish", "rewards")
     phases.watch(sampler, "reward_parts", "rewards")

@@ -76,8 +76,8 @@ class StepTime:
 
     @property
     def idle(self) -> float:
-        """Share of the step in which an average GPU waits for those with more all-wrong groups."""
-        return (self.inpainting - self.inpainting_mean) / self.total
+        """Share of the step in which an average GPU waits for those with one extra row more."""
+        return max(0.0, self.inpainting - self.inpainting_mean) / self.total  # rounding, below 0
 
 
 def exchange_bytes(config: Any, work: Workload, counts: Counts, rows: int) -> float:
@@ -103,7 +103,7 @@ def step_time(config: Settings, work: Workload, plan: Plan, assumed: Assumed) ->
     assert isinstance(stage, RLStage)
     speed = assumed.flops * assumed.utilisation
     flops = step_flops(config, stage, plan, work, assumed.all_wrong)
-    rows = stage.prompts_per_step // work.devices * stage.group_size
+    rows = stage.prompts_per_step * stage.group_size // work.devices
     # What leaves a node is slower, and what stays within it hides behind it.
     bandwidth = assumed.net_bandwidth if config.trainer.num_nodes > 1 else assumed.node_bandwidth
     if work.replicas > 1:  # only gradients leave the node, once they are reduced within it

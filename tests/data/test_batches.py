@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import (
+    PromptBatch,
     TraceLayout,
     bucketed_batches,
     collate_traces,
@@ -20,7 +21,7 @@ from igpo_lightning.data.collate import (
     rank_positions,
     rank_share,
 )
-from igpo_lightning.data.datamodules import TraceData
+from igpo_lightning.data.datamodules import RolloutData, TraceData
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
 
@@ -145,3 +146,49 @@ def test_a_trace_longer_than_the_completion_is_cut() -> None:
     rows = [(0, 0, example(12))]
     batch = collate_traces(0, rows, 1, 10, layout())
     assert batch.completion_ids.tolist() == [[7] * 10]
+
+
+def stream(places: int = 4) -> Callable[[int], EncodedProblem]:
+    """Problems a, b, c, d, a, b, ..."""
+
+    def example(position: int) -> EncodedProblem:
+        problem = Problem("abcd"[position % places], "", None, "")
+        return EncodedProblem(problem, [5], None, None)
+
+    return example
+
+
+def rollouts(skip_accuracy: float | None) -> RolloutData:
+    return RolloutData(stream(), [], 1, 1, 10, 2, 1, skip_accuracy)
+
+
+def names(batch: PromptBatch) -> str:
+    return "".join(p.problem.id for p in batch.problems)
+
+
+def test_prompts_follow_the_stream_and_solved_ones_are_passed_over() -> None:
+    """b is always right; d was right once and is not any more; c never is."""
+    plain, skipping = rollouts(None), rollouts(1.0)
+    for data in (plain, skipping):
+        assert (names(data.prompts(0)), names(data.prompts(1))) == ("ab", "cd")
+        data.record({"a": 0.5, "b": 1.0, "c": 0.0, "d": 1.0})
+        data.record({"d": 0.5, "b": 1.0})
+    assert names(plain.prompts(2)) == "ab"
+    assert names(skipping.prompts(2)) == "ac"
+    assert (skipping.skipped, plain.skipped) == (1, 0)
+    assert list(skipping.prompts(3).positions) == [7, 8]
+
+
+def test_a_stream_of_solved_problems_does_not_end() -> None:
+    data = rollouts(0.5)
+    data.record(dict.fromkeys("abcd", 1.0))
+    assert len(data.prompts(0).problems) == 2
+
+
+def test_the_stream_goes_on_from_a_checkpoint() -> None:
+    data, again = rollouts(1.0), rollouts(1.0)
+    data.prompts(0)
+    data.record({"a": 1.0, "c": 1.0})
+    again.load_state_dict(data.state_dict())
+    assert names(again.prompts(1)) == names(data.prompts(1)) == "db"
+    assert again.state_dict() == data.state_dict()

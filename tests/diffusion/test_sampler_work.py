@@ -138,7 +138,8 @@ def test_a_step_reads_no_value_back(monkeypatch: pytest.MonkeyPatch, name: str, 
         steps.append((canvas, step))
         run_step(canvas, step)
 
-    monkeypatch.setattr("igpo_lightning.diffusion.sampler.run_step", recorded)
+    for loop in ("sampler", "slots"):
+        monkeypatch.setattr(f"igpo_lightning.diffusion.{loop}.run_step", recorded)
     config = replace(CONFIGS[name], cache=cache)
     expected = denoise(tiny(), config=config, **problem(3, 3, 16))
 

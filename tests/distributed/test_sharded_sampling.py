@@ -23,6 +23,7 @@ CONFIGS = (
     SamplerConfig(16, 8, 8, temperature=1.0, stop_after_eos=True),
     SamplerConfig(16, 8, 8, confidence_threshold=0.2),
     SamplerConfig(16, 8, 8, cache="dual", cfg_scale=0.5),
+    SamplerConfig(16, 8, 8, temperature=1.0, cache="dual", drift_share=0.9),
 )
 # Blocks of 4: ranks meet in passes that write a finished block and in such that fill one.
 BLOCK_CAUSAL = {

@@ -202,16 +202,20 @@ def test_a_lost_rank_does_not_leave_the_others_waiting(
 def test_ranks_with_and_without_all_wrong_groups_stay_in_step(
     runs: Runs, tmp_path: Path, gather: str
 ) -> None:
-    """All groups of rank 0 are all-wrong and sampled again; rank 1, which has none, goes along."""
+    """All groups of rank 0 are all-wrong. Rank 1 samples the second of them again.
+
+    What rank 1 grades is right: of that group one row in three is replaced.
+    """
     folder, fsdp = tmp_path / "run", ("trainer.strategy=fsdp", f"trainer.gather_rollouts={gather}")
     args = (*ARGS, *TWO, *fsdp, "stage.steps=2", "stage.eval_after=false")
     assert runs.start(folder, *args, ranks=2, right_ranks=[1]) == 0, runs.log(folder)
     rows = lines(folder, "group/", "hint/", "reward/accuracy")
     assert len(rows) == 2
     for row in rows:
-        assert row["group/all_wrong_before"] == row["group/all_wrong_after"] == 0.5
+        assert (row["group/all_wrong_before"], row["group/all_wrong_after"]) == (0.5, 0.25)
         assert row["hint/groups_triggered"] == 2  # of 4 prompts, 2 a rank
-        assert row["reward/accuracy"] == 0.5
+        assert row["hint/replaced"] == 1
+        assert row["reward/accuracy"] == pytest.approx(7 / 12)
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +263,32 @@ def test_four_ranks_on_a_mesh_of_two_by_two_learn_what_one_process_does(
     status = runs.start(tmp_path / "mesh", *args, *mesh, ranks=4, seconds=240)
     assert status == 0, runs.log(tmp_path / "mesh")
     same(tmp_path / "one", tmp_path / "mesh")
+
+
+@pytest.mark.slow
+def test_more_ranks_than_groups_learn_what_one_process_does(runs: Runs, tmp_path: Path) -> None:
+    """Two ranks share each of two groups of four: each trains on half of a group."""
+    args = (*ARGS, "stage.prompts_per_step=2", "stage.group_size=4", "stage.steps=3")
+    assert runs.start(tmp_path / "one", *args) == 0, runs.log(tmp_path / "one")
+    four = ("trainer.devices=4", "trainer.strategy=ddp")
+    status = runs.start(tmp_path / "four", *args, *four, ranks=4, seconds=240)
+    assert status == 0, runs.log(tmp_path / "four")
+    same(tmp_path / "one", tmp_path / "four")
+
+
+@pytest.mark.slow
+def test_dynamic_sampling_goes_on_where_it_was_killed_and_on_other_ranks(
+    runs: Runs, tmp_path: Path
+) -> None:
+    """Groups wait for the next step; the run is killed in step 3 and finished by two ranks."""
+    more = ("stage.sampling_rounds=3", "stage.surplus=keep")
+    args = (*ARGS, *more)
+    assert runs.start(tmp_path / "one", *args) == 0, runs.log(tmp_path / "one")
+    numbers = lines(tmp_path / "one", "group/")
+    assert max(row["group/kept_for_later"] for row in numbers) > 0
+    assert max(row["group/rounds"] for row in numbers) > 1
+    fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 6, "action": "kill"}
+    folder = tmp_path / "run"
+    assert runs.start(folder, *args, faults=[fault]) == -9
+    assert runs.start(folder, *args, *TWO, "trainer.strategy=ddp", ranks=2) == 0, runs.log(folder)
+    same(tmp_path / "one", folder)

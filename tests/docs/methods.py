@@ -88,6 +88,12 @@ SOURCES = {
         "rollouts, canvases, log-probabilities, advantage, loss, gradient",
         "mean over a GPU's prompts, where the code sums (grad_norm is scaled); the noise's source",
     ),
+    "igpo_fast": Source(
+        None,
+        "",
+        "ours: igpo_paper with cached, parallel rollouts, one update and no penalty",
+    ),
+    "igpo_dynamic": Source(None, "", "ours: igpo_paper with DAPO's dynamic sampling"),
     "igpo_just_grpo": Source(None, "", "ours: just_grpo with the hints and filter of igpo_paper"),
     "cj_grpo": Source(
         "yjyddq/DARE @ 83ae8a3", f"canvases, {LOSS}", "steps of a run, warm-up: not published there"

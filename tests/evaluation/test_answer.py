@@ -125,19 +125,23 @@ def test_a_rank_that_is_done_keeps_the_others_company(
     monkeypatch.setattr(model, "encode", counted)
     monkeypatch.setattr(distributed, "lockstep_of", lambda _: Lockstep(anyone))
     asking = answerer(model, SamplerConfig(16, 8, 4), 1)
-    completions = asking.answer(problems()[:2], [0, 1], CPU, passes=5)  # `passes` is not needed
+    completions = asking.answer(problems()[:2], [0, 1], CPU, together=True)
     assert completions.output.forward_passes == 8
     assert len(calls) == 11
     assert asked == [True] * 8 + [False] * 4
 
 
-def test_missing_micro_batches_are_made_up_and_thrown_away(model: TinyBackbone) -> None:
-    """Two rows are two micro-batches of 4 steps; asked for 3, the last one is denoised again."""
+def test_ranks_that_answer_together_make_the_same_number_of_passes(
+    model: TinyBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rows are two micro-batches of 4 steps; another rank makes 11 passes."""
     asking = answerer(model, SamplerConfig(16, 8, 4), 1)
     own = asking.answer(problems()[:2], [0, 1], CPU).output
-    more = asking.answer(problems()[:2], [0, 1], CPU, passes=3).output
-    assert more.forward_passes == own.forward_passes + 4
+    monkeypatch.setattr(distributed, "max_over_ranks", lambda own: max(own, 11))
+    more = asking.answer(problems()[:2], [0, 1], CPU, together=True).output
+    assert (own.forward_passes, more.forward_passes) == (8, 11)
     assert torch.equal(more.completion_ids, own.completion_ids)
+    assert asking.answer([], [], CPU, together=True).output.forward_passes == 11
 
 
 def test_answers_come_without_dropout_and_leave_the_model_as_it_was(

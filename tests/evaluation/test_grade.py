@@ -1,5 +1,6 @@
 """Grading goes on while the model samples; shown by what waits for what, not by a clock."""
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,14 +45,16 @@ class PatientPool:
         self.sampled = self.graded = 0
         self.background = ThreadPoolExecutor(1)
 
-    def watch(self, denoise: Callable[..., Any]) -> Callable[..., Any]:
-        """A sampler that tells when it begins."""
+    def watch(self, sample: Callable[..., Any], calls: int = 1) -> Callable[..., Any]:
+        """A sampler, or a model, that tells when a part begins, after so many calls each."""
+        made = itertools.count()
 
         def told(*args: Any, **named: Any) -> Any:
-            self.begun[self.sampled].set()
-            self.events.append(f"sample {self.sampled}")
-            self.sampled += 1
-            return denoise(*args, **named)
+            if next(made) % calls == 0:
+                self.begun[self.sampled].set()
+                self.events.append(f"sample {self.sampled}")
+                self.sampled += 1
+            return sample(*args, **named)
 
         return told
 
@@ -109,15 +112,13 @@ def in_order(events: list[str], parts: int) -> bool:
     )
 
 
-def test_a_rollout_is_graded_while_its_next_micro_batch_is_sampled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Two prompts with G = 4 are 8 rows: 3 micro-batches of 3, 3 and 2 rows."""
-    pool = PatientPool(parts=3)
-    answerer = Answerer(backbone(), TOKENIZER, SAMPLER, rows=3)
+def test_rows_that_are_done_are_graded_while_others_are_sampled() -> None:
+    """Two prompts with G = 4 are 8 rows in 3 slots: 3, 3 and 2 rows, of two passes each."""
+    pool, model = PatientPool(parts=3), backbone()
+    model.encode = pool.watch(model.encode, SAMPLER.steps)  # type: ignore[method-assign]
+    answerer = Answerer(model, TOKENIZER, SAMPLER, rows=3)
     sampler = GroupSampler(answerer, pool, 4, RewardConfig(), 0, Cost())
-    monkeypatch.setattr(answer, "denoise", pool.watch(answer.denoise))
-    # The second prompt is the shorter one, so that micro-batches are not in the order of the rows.
+    # The first prompt is the longer one, and goes first.
     batch = PromptBatch(0, [problem("a longer one"), problem("b")], [0, 0], [True, True])
     rollout = sampler.groups(batch)
     pool.close()

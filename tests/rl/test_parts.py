@@ -121,17 +121,14 @@ class FakeSampler(GroupSampler):
         pool = PlannedPool(lambda *_: True)
         answerer = Answerer(backbone(), TOKENIZER, SAMPLER, rows=4)
         super().__init__(answerer, pool, 4, RewardConfig(), 0, Cost())
-        self.asked: list[tuple[list[str], str, int]] = []
+        self.asked: list[tuple[list[str], str]] = []
         self.hints: list[Any] = []
 
-    def sample(self, batch, problems, purpose, hint_ids=None, passes=0, own_answers=False):
-        self.asked.append(([p.problem.id for p in problems], purpose, passes))
+    def sample(self, batch, problems, purpose, hint_ids=None, own_answers=False):
+        self.asked.append(([p.problem.id for p in problems], purpose))
         self.hints.append(hint_ids)
         extra = rollout(right=[0, 1, 2, 3], rows=4)
         return replace(extra, hint_mask=torch.ones_like(extra.hint_mask))
-
-    def keep_company(self, batch, passes):
-        self.asked.append(([], "company", passes))
 
 
 def inpainter(fake: FakeSampler, **changes: Any) -> Inpainter:
@@ -142,7 +139,7 @@ def test_all_wrong_groups_alone_are_sampled_again_around_hints():
     """Group a has a right answer; of group b, lambda G = 2 wrong samples are replaced."""
     fake = FakeSampler()
     after, measures = inpainter(fake, ratio=1.0).inpaint(BATCH, rollout(right=[1]))
-    assert fake.asked == [(["b"] * 4, "extra-0", 1)]
+    assert fake.asked == [(["b"] * 4, "extra-0")]
     trace = BATCH.problems[1].trace_ids or []
     start, end = BATCH.problems[1].answer_span or (len(trace), len(trace))
     shown = [token if not start <= i < end else -1 for i, token in enumerate(trace)]
@@ -160,11 +157,11 @@ def test_nothing_is_sampled_where_the_trigger_is_never():
     assert fake.asked == []
 
 
-def test_a_rank_without_wrong_groups_makes_the_passes_of_the_others(monkeypatch):
+def test_a_rank_without_wrong_groups_samples_for_the_others(monkeypatch):
     fake, before = FakeSampler(), rollout(right=[0, 4])
-    monkeypatch.setattr(distributed, "max_over_ranks", lambda own: max(own, 3))
+    monkeypatch.setattr(distributed, "any_rank", lambda own: True)
     after, _ = inpainter(fake, rounds=2).inpaint(BATCH, before)
-    assert fake.asked == [([], "company", 3)] * 2
+    assert fake.asked == [([], "extra-0"), ([], "extra-1")]
     assert after is before
 
 

@@ -32,6 +32,7 @@ PRESETS = METHODS = sorted(
     and not file.stem.startswith(("base_", "hard_"))  # what others inherit; our experiments
 )
 LEFT_TO_RIGHT = ("just_grpo", "igpo_just_grpo")
+ONE_LONG_UPDATE = {"inner_updates", "lr", "warmup_steps"}  # igpo_fast's own, in conf/sizes/fast
 
 
 # ---- composition ------------------------------------------------------------------------------
@@ -61,8 +62,21 @@ def test_a_method_on_the_tiny_model_has_the_tiny_models_sizes(preset: str, data:
         if preset in LEFT_TO_RIGHT:  # one token a step and one update are the method's own
             keys = tuple(k for k in keys if k not in ("block_length", "inner_updates"))
             keys = tuple(k for k in keys if (group, k) != ("sampler", "steps"))
+        if preset == "igpo_fast":
+            keys = tuple(k for k in keys if k not in ONE_LONG_UPDATE)
         assert {k: getattr(own, k) for k in keys} == {k: getattr(plain_group, k) for k in keys}
     assert config.trainer.accelerator == "cpu"
+
+
+@pytest.mark.parametrize("data", ["arithmetic", "metamathqa"])
+def test_the_one_update_of_igpo_fast_is_as_long_as_all_of_igpo_paper(data: str) -> None:
+    """On the tiny model as on LLaDA: mu updates become one, of mu times the learning rate."""
+    for model in ([], ["model=tiny", f"data={data}"]):
+        fast, paper = (composed(f"experiment=igpo_{name}", *model) for name in ("fast", "paper"))
+        mu = paper.stage.inner_updates
+        assert (mu > 1, fast.stage.inner_updates) == (True, 1)
+        assert fast.optimizer.lr == pytest.approx(mu * paper.optimizer.lr)
+        assert fast.optimizer.warmup_steps == max(1, paper.optimizer.warmup_steps // mu)
 
 
 @pytest.mark.parametrize("preset", METHODS)
@@ -249,7 +263,7 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
         torch.set_num_threads(threads)
     (header, line) = (tmp_path / "metrics.csv").read_text().splitlines()
     values = dict(zip(header.split(","), line.split(","), strict=True))
-    extra = preset in ("igpo_paper", "igpo_released", "grpo_resample", "igpo_just_grpo")
+    extra = preset.startswith("igpo") or preset == "grpo_resample"
     assert float(values["group/all_wrong_before"]) == 1.0
     assert ("hint/correct_share" in values) == extra
     samples = [json.loads(row) for row in (tmp_path / "samples.jsonl").read_text().splitlines()]

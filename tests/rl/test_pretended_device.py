@@ -28,6 +28,7 @@ _SAMPLING = {
     *("diffusion/cache.py:_distinct", "diffusion/noise.py:fold", "diffusion/sampler.py:_fill"),
     *("diffusion/sampler.py:denoise", "evaluation/answer.py:<listcomp>", "rl/sampler.py:complete"),
     "rl/sampler.py:sample",
+    *("diffusion/slots.py:fill_slots", "diffusion/slots.py:_report"),
 }
 READS = {
     "rollout": _SAMPLING,
@@ -89,7 +90,7 @@ def step(made: RLModule, batch: PromptBatch, mode: Elsewhere) -> dict[str, list[
     note("rollout")
     rollout, _ = made.inpainter.inpaint(batch, first)
     note("inpainting")
-    advantages = made.scorer.advantages(rollout)
+    advantages = made.scorer.advantages(batch, rollout)
     experience = made.scorer.experience(batch, rollout, advantages)
     note("scoring")
     for rows in made.scorer.micro_batches(len(experience.row_of)):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_training import SETTINGS, train
+from tiny_training import SETTINGS, problem, train
 
 from igpo_lightning import distributed
 
@@ -34,3 +34,19 @@ def test_two_ranks_make_the_update_of_one():
     two = train(right_for_the_second_problem, ranks=2, **changes)
     assert (one.parameters() - before).abs().max() > 5e-3
     torch.testing.assert_close(two.parameters(), one.parameters(), atol=2e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_more_ranks_than_groups_make_the_update_of_one(ranks):
+    """One group of four, all wrong without hints: each rank trains on two rows, or on one."""
+    objective = replace(SETTINGS.objective, normalization="batch")
+    changes = {"inpaint": HINTED, "objective": objective, "problems": [problem("a")]}
+    one = train(shows_the_trace, **changes)
+    assert one.lines[0]["hint/replaced"] == 2.0
+    several = train(shows_the_trace, ranks=ranks, **changes)
+    torch.testing.assert_close(several.parameters(), one.parameters(), atol=2e-4, rtol=0)
+
+
+def shows_the_trace(row: int, text: str) -> bool:
+    return "xyz" in text

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from lightning.pytorch.loggers import TensorBoardLogger
 from tiny_training import SETTINGS, STAGE, TRACE, backbone, problem, train
 
-from igpo_lightning import distributed
 from igpo_lightning.models.lora import add_lora
 from igpo_lightning.settings import InpaintConfig, LoraConfig
 
@@ -185,22 +184,6 @@ def test_uncertain_chunks_are_chosen_under_the_policy():
     assert 0 < line["hint/tokens_per_sample"] <= 0.75 * trace
 
 
-# ---- the same number of forward passes on every rank --------------------------------------------
-
-
-@pytest.mark.parametrize("choice", ["random", "uncertain"])
-def test_a_rank_without_wrong_groups_keeps_the_others_company(monkeypatch, choice):
-    """Other ranks need 3 passes a round in each of 2 rounds; this one makes them, unchanged."""
-    waiting = InpaintConfig(rounds=2, choice=choice)
-    alone = train(first_of_each_group, inpaint=waiting)
-    monkeypatch.setattr(distributed, "max_over_ranks", lambda own: max(own, 3))
-    together = train(first_of_each_group, inpaint=waiting)
-    steps = SETTINGS.sampler.steps
-    extra = together.lines[0]["passes/rollout"] - alone.lines[0]["passes/rollout"]
-    assert extra == 2 * 3 * steps + (3 if choice == "uncertain" else 0)
-    assert torch.equal(alone.parameters(), together.parameters())
-
-
 # ---- work ---------------------------------------------------------------------------------------
 
 
@@ -231,7 +214,8 @@ def test_micro_batches_change_neither_the_update_nor_the_metrics(normalization):
     # A step of Adam moves a parameter by 1e-2, whatever the rounding of its gradient.
     torch.testing.assert_close(whole.parameters(), parts.parameters(), atol=2e-4, rtol=0)
     for name, value in whole.lines[0].items():
-        if name.split("/")[0] not in ("time", "passes", "tokens", "compute"):
+        of_work = name.split("/")[0] in ("time", "passes", "tokens", "compute")
+        if not of_work and name != "rollout/slot_use":
             assert parts.lines[0][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
@@ -322,7 +306,10 @@ def test_samples_hold_what_a_viewer_needs(tmp_path):
 
 
 def test_every_metric_is_documented_and_every_documented_one_is_logged():
-    """The names in docs/metrics.md are those that a run with hints, KL and all rewards logs."""
+    """The names in docs/metrics.md are those that a run with hints, KL and all rewards logs.
+
+    Its sampler is approximate, and it could draw prompts twice.
+    """
     text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
     documented = {
         name
@@ -331,6 +318,13 @@ def test_every_metric_is_documented_and_every_documented_one_is_logged():
         for name in re.findall(r"`([a-z]+/[a-z_]+)`", line.split("|")[1])
     }
     weights = {"correctness": 1.0, "format_tags": 0.1, "length": -0.1}
-    run = train(shows_the_trace, inpaint=HINTED, reward_weights=weights)
-    # Logged by Lightning's validation, which this run has none of.
-    assert set(run.lines[0]) == {name for name in documented if not name.startswith("eval/")}
+    run = train(
+        shows_the_trace,
+        inpaint=HINTED,
+        reward_weights=weights,
+        sampler=replace(SETTINGS.sampler, cache="dual", drift_share=0.9),
+        stage=replace(STAGE, prompts_per_step=2, sampling_rounds=2),
+    )
+    # Logged by Lightning's validation and with a stream of prompts, which this run has none of.
+    without = ("eval/", "data/")
+    assert set(run.lines[0]) == {name for name in documented if not name.startswith(without)}

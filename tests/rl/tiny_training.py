@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader, Dataset
 
 from igpo_lightning import distributed
-from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning.data.collate import PromptBatch, rank_positions
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.models import BackboneModule
@@ -142,8 +142,21 @@ class Steps(Dataset[PromptBatch]):
     def __getitem__(self, step: int) -> PromptBatch:
         if step >= self.steps:
             raise IndexError(step)
-        mine = self.problems[distributed.rank() :: distributed.world_size()]
-        return PromptBatch(step, mine, [0] * len(mine), [True] * len(mine))
+        count, rank, world = len(self.problems), distributed.rank(), distributed.world_size()
+        places = rank_positions(0, count, rank, world)
+        mine = [self.problems[place] for place in places]
+        parts = max(1, world // count)
+        counted = [True] * len(mine)
+        positions = [step * count + place for place in places]
+        return PromptBatch(
+            step,
+            mine,
+            [0] * len(mine),
+            counted,
+            part=rank % parts,
+            parts=parts,
+            positions=positions,
+        )
 
 
 def train(

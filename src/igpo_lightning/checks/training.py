@@ -36,11 +36,13 @@ def check_model(settings: Settings) -> None:
 def check_processes(settings: Settings) -> None:
     """Every process gets as much of a step as every other."""
     stage, world = settings.stage, settings.trainer.world_size
+    processes = f"the {world} processes (trainer.devices * trainer.num_nodes)"
     if isinstance(stage, RLStage):
-        name, size = "prompts_per_step", stage.prompts_per_step
+        size, group = stage.prompts_per_step, stage.group_size
+        fix = f"must be a multiple of {processes}, or divide them so that they share each group"
+        fits = world % size == 0 and group % (world // size) == 0
+        fix += f" of stage.group_size={group} evenly"
+        require(size % world == 0 or fits, "stage.prompts_per_step", size, fix)
     elif isinstance(stage, SFTStage):
-        name, size = "batch_size", stage.batch_size
-    else:
-        return
-    fix = f"must be a multiple of the {world} processes (trainer.devices * trainer.num_nodes)"
-    require(size % world == 0, f"stage.{name}", size, fix)
+        fix = f"must be a multiple of {processes}"
+        require(stage.batch_size % world == 0, "stage.batch_size", stage.batch_size, fix)

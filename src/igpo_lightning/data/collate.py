@@ -23,6 +23,10 @@ class PromptBatch:
         sample_indices: Which sample of its problem each row is (evaluation), else all 0.
         counted: False for rows that only keep ranks in step.
         device: Where rows become tensors when they are used.
+        part: Which equal part of each group this rank trains on, from 0, where more ranks than
+            groups share them out.
+        parts: Ranks that share a group.
+        positions: Of the problems in the stream of prompts (RL).
     """
 
     step: int
@@ -30,6 +34,9 @@ class PromptBatch:
     sample_indices: list[int]
     counted: list[bool]
     device: torch.device = CPU
+    part: int = 0
+    parts: int = 1
+    positions: Sequence[int] = ()
 
     def to(self, device: torch.device) -> "PromptBatch":
         """The batch for a device."""
@@ -102,7 +109,12 @@ def rank_share(rows: Sequence[int], rank: int, world: int) -> list[int]:
 
 
 def rank_positions(step: int, per_step: int, rank: int, world: int) -> list[int]:
-    """The stream positions that one rank takes in one step."""
+    """The stream positions that one rank takes in one step, or in one round of prompts.
+
+    More ranks than positions share them: each takes one, several neighbours the same.
+    """
+    if world > per_step:
+        return [step * per_step + rank * per_step // world]
     return rank_share(range(step * per_step, (step + 1) * per_step), rank, world)
 
 

@@ -5,7 +5,7 @@ Lightning does not move a plain loader forward on resume. Here the batch of a st
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning
@@ -26,6 +26,8 @@ from igpo_lightning.data.collate import (
 )
 from igpo_lightning.data.packing import PackedBatch, collate_packed
 from igpo_lightning.data.prompts import EncodedProblem
+
+_PATIENCE = 20  # places of the stream looked at for each prompt
 
 
 class _Steps(Dataset[Any]):
@@ -83,26 +85,88 @@ class RolloutData(EvaluationData):
         steps: int,
         prompts_per_step: int,
         updates_per_step: int,
+        skip_accuracy: float | None = None,
     ) -> None:
-        """`example(i)` is the problem at place i of the endless training stream."""
+        """Where prompts come from.
+
+        Args:
+            example: The problem at a place of the endless training stream.
+            held_out: Problems of evaluations on the way.
+            samples: Answers to each of them.
+            batch_size: Rows of an evaluation's pass.
+            steps: Rollout steps of the run.
+            prompts_per_step: Q over all ranks.
+            updates_per_step: Optimizer steps of a rollout step.
+            skip_accuracy: Problems whose running accuracy reaches it are passed over; None: none.
+        """
         super().__init__(held_out, samples, batch_size)
-        self.example = example
+        self.example, self.skip_accuracy = example, skip_accuracy
+        self.accuracy: dict[str, float] = {}  # of each problem that was asked
         self.steps, self.prompts_per_step = steps, prompts_per_step
         self.updates_per_step = updates_per_step
+        self.position = self.skipped = 0  # of the stream; problems passed over so far
 
-    def batch(self, step: int) -> PromptBatch:
-        """The prompts of one step on this rank."""
-        positions = rank_positions(
-            step, self.prompts_per_step, distributed.rank(), distributed.world_size()
-        )
+    def prompts(self, step: int) -> PromptBatch:
+        """The next prompts of the stream on this rank, for a step that may need several rounds."""
+        rank, world = distributed.rank(), distributed.world_size()
+        whole = self._next_positions()
+        positions = [whole[place] for place in rank_positions(0, len(whole), rank, world)]
         problems = [self.example(position) for position in positions]
-        return PromptBatch(step, problems, [0] * len(problems), [True] * len(problems))
+        parts = max(1, world // self.prompts_per_step)
+        return PromptBatch(
+            step,
+            problems,
+            [0] * len(problems),
+            [True] * len(problems),
+            part=rank % parts,
+            parts=parts,
+            positions=positions,
+        )
+
+    def _next_positions(self) -> list[int]:
+        """The next places of the stream, the same on every rank, without problems to skip.
+
+        Where almost all are to be skipped they are asked again all the same.
+        """
+        taken: list[int] = []
+        patience = _PATIENCE * self.prompts_per_step
+        while len(taken) < self.prompts_per_step:
+            patience -= 1
+            if patience > 0 and self._is_solved(self.example(self.position)):
+                self.skipped += 1
+            else:
+                taken.append(self.position)
+            self.position += 1
+        return taken
+
+    def _is_solved(self, problem: EncodedProblem) -> bool:
+        if self.skip_accuracy is None:
+            return False
+        return self.accuracy.get(problem.problem.id, 0.0) >= self.skip_accuracy
+
+    def record(self, accuracy: Mapping[str, float]) -> None:
+        """Note how many samples of problems were right, of all ranks: half of a running mean."""
+        for name, value in accuracy.items():
+            self.accuracy[name] = (self.accuracy.get(name, value) + value) / 2
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The remaining steps."""
         assert self.trainer is not None
         done = self.trainer.global_step // self.updates_per_step
-        return _loader(self.batch, done, self.steps)
+        # Where nothing was resumed that says otherwise: one round a step.
+        self.position = max(self.position, done * self.prompts_per_step)
+        # Its length is known, so that Lightning asks for a batch when its step begins.
+        return _loader(self.prompts, done, self.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream of prompts stands, for a checkpoint."""
+        known = self.accuracy if self.skip_accuracy is not None else {}
+        return {"position": self.position, "skipped": self.skipped, "accuracy": dict(known)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.position, self.skipped = int(state["position"]), int(state["skipped"])
+        self.accuracy = dict(state["accuracy"])
 
 
 class TraceData(lightning.LightningDataModule):

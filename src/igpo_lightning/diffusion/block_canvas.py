@@ -79,6 +79,7 @@ def check_attention(model: Backbone, config: SamplerConfig) -> None:
         "think_ids": (config.think_ids, ()),
         "remask": (config.remask, 0.0),
         "compile": (config.compile, "none"),
+        "drift_share": (config.drift_share, 0.0),
     }
     for key, (value, supported) in fixed.items():
         if value != supported:

@@ -148,6 +148,8 @@ def _encode(
     canvas.ranks.before_pass()
     canvas.work.forward_passes += 1
     canvas.work.body_tokens += len(rows) * (stop - start)
+    canvas.work.row_passes += len(rows)
+    canvas.work.slot_passes += len(canvas.ids)
     canvas.work.canvas_tokens += len(rows) * canvas.ids.shape[1]
     everyone = len(rows) == len(canvas.ids)
     cache = canvas.cache

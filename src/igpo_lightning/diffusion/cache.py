@@ -11,9 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from igpo_lightning.diffusion.growing import Growth
 from igpo_lightning.models.backbone import Backbone, KeyValueCache, Layout
+from igpo_lightning.settings import SamplerConfig
+
+PASS = "denoising pass"  # in a profile
 
 
 def empty_pass(model: Backbone, canvas: Tensor) -> None:
@@ -30,12 +34,16 @@ class Work:
         body_tokens: Rows times positions that went through the body, over all passes.
         canvas_tokens: What that would be if every pass ran whole rows.
         head_positions: Positions that went through the output head.
+        row_passes: Rows that took part in a pass, over all passes.
+        slot_passes: Rows that there was room for, over all passes.
     """
 
     forward_passes: int = 0
     body_tokens: int = 0
     canvas_tokens: int = 0
     head_positions: int = 0
+    row_passes: int = 0
+    slot_passes: int = 0
 
 
 @dataclass
@@ -76,8 +84,9 @@ class Passes:
         positions: Tensor | None,
         refresh: bool,
         before: int = 0,
+        begin: int = 0,
     ) -> Tensor:
-        """Hidden states of some positions of a block.
+        """Hidden states of some positions of a block, or of a window that holds several blocks.
 
         Args:
             canvas: [B, L].
@@ -88,13 +97,16 @@ class Passes:
                 start; None for the whole block, m = W.
             refresh: Run whole rows and renew what the cache keeps.
             before: Positions in front of the block whose kept keys and values are renewed too.
+            begin: Column of the canvas that the pass starts from, in front of which all A rows have
+                padding; 0 with a cache.
 
         Returns:
             [A, m, D]; with guidance [A, m, 2, D]: with the prompt, and with the prompt masked.
         """
-        inputs = canvas[index]
-        mask = None if self.attention_mask is None else self.attention_mask[index]
-        layout, given = None, self.prompt_length
+        inputs = canvas[index, begin:]
+        mask = None if self.attention_mask is None else self.attention_mask[index, begin:]
+        block = slice(block.start - begin, block.stop - begin)
+        layout, given = None, self.prompt_length - begin
         if self.growth is not None:
             inputs, mask, layout = self.growth.cut(inputs, mask, index, block.stop)
             given = block.start  # finished blocks count as prompt
@@ -124,7 +136,8 @@ class Passes:
         selected = positions is not None and self.selects and inverse is None
         if positions is not None and selected:
             options["positions"] = positions.repeat(copies, 1) + block.start
-        hidden = self.body(inputs, mask, window=(start, stop), cache=kept, **options)
+        with record_function(PASS):
+            hidden = self.body(inputs, mask, window=(start, stop), cache=kept, **options)
         if not selected:
             hidden = hidden[:, block.start - start : block.stop - start]
         if inverse is not None:
@@ -183,3 +196,28 @@ def _twice(layout: Layout) -> Layout:
     """The layout of rows that are run a second time."""
     assert isinstance(layout.visible, Tensor)
     return Layout(layout.positions.repeat(2, 1), layout.visible.repeat(2, 1, 1))
+
+
+def computed_share(sampler: SamplerConfig, canvas: int, block_size: int | None = None) -> float:
+    """Positions that the body runs in a rollout, relative to full passes in every step.
+
+    A block-causal model runs the prompt once, a block in every step, and every block once more
+    when it is whole.
+
+    With a cache the first pass of every `cache_blocks` blocks is full, and so is every
+    `cache_refresh`-th of a block. The others run the block alone (dual), or from there to the end
+    of the canvas (prefix).
+    """
+    if block_size is not None:
+        return (canvas + sampler.steps * block_size) / (sampler.steps * canvas)
+    if sampler.cache == "none":
+        return 1.0
+    per_block, width = sampler.steps_per_block, sampler.block_length
+    ran = 0
+    for block in range(sampler.blocks):
+        length = width if sampler.cache == "dual" else sampler.completion_length - block * width
+        full = 1 if block % sampler.cache_blocks == 0 else 0
+        if sampler.cache_refresh is not None:
+            full += (per_block - 1) // sampler.cache_refresh
+        ran += full * canvas + (per_block - full) * length
+    return ran / (sampler.steps * canvas)

@@ -1,16 +1,18 @@
 """The state of a denoising call: what is filled, what is masked, and which rows still take part."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.cache import Passes
+from igpo_lightning.diffusion.cache import Passes, Work
+from igpo_lightning.diffusion.drift import NO_DRIFT, Drift, DriftMeter
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.distributed.lockstep import Lockstep
 from igpo_lightning.inpainting.hints import FREE
 from igpo_lightning.settings import SamplerConfig
 
+WORK = [field.name for field in fields(Work)]  # what a call counts
 HINTED = -1  # in unmask_step: the position was given, no step committed it
 
 
@@ -28,6 +30,9 @@ class DenoiseOutput:
         head_positions: Positions that went through the output head, over all passes.
         body_tokens: Rows times positions that went through the body, over all passes.
         canvas_tokens: What `body_tokens` would be if every pass ran its rows as a whole.
+        row_passes: Rows that took part in a pass, over all passes.
+        slot_passes: Rows that there was room for, over all passes.
+        drift: From the exact policy, where it was measured.
     """
 
     completion_ids: Tensor
@@ -37,6 +42,9 @@ class DenoiseOutput:
     head_positions: int = 0
     body_tokens: int = 0
     canvas_tokens: int = 0
+    row_passes: int = 0
+    slot_passes: int = 0
+    drift: Drift = NO_DRIFT
 
     @property
     def cached_share(self) -> float:
@@ -55,6 +63,10 @@ class Canvas:
         unmask_step: [B, C].
         keys: [B] int64, or None where nothing is random.
         ranks: See `denoise`.
+        paddings: [B], padding of each row, on the left.
+        begin: Column of the canvas that passes start from; what is before it is padding of all rows
+            that take part.
+        drift: Measures some of the steps; None where nothing is measured.
     """
 
     ids: Tensor
@@ -66,6 +78,9 @@ class Canvas:
     rules: TokenRules
     config: SamplerConfig
     ranks: Lockstep
+    paddings: list[int]
+    begin: int = 0
+    drift: DriftMeter | None = None
 
     @property
     def prompt_length(self) -> int:
@@ -83,16 +98,27 @@ def hinted(prompt_ids: Tensor, hint_ids: Tensor | None, length: int, mask_id: in
     return torch.where(hint_ids != FREE, hint_ids, completion)
 
 
-def leave_finished(
-    canvas: Canvas, block: int, rows: list[int], steps_taken: list[int], eos_token_id: int
-) -> list[int]:
-    """Fill rows with EOS whose finished blocks hold one; returns the rows that go on."""
-    start = canvas.prompt_length
-    end = (block + 1) * canvas.config.block_length
-    ended = (canvas.ids[rows, start : start + end] == eos_token_id).any(dim=1).tolist()
-    for row in (row for row, over in zip(rows, ended, strict=True) if over):
-        rest = canvas.free[row, end:]
-        canvas.ids[row, start + end :].masked_fill_(rest, eos_token_id)
-        canvas.unmask_step[row, end:].masked_fill_(rest, max(0, steps_taken[row] - 1))
-        rest.fill_(False)
-    return [row for row, over in zip(rows, ended, strict=True) if not over]
+def end_rows(
+    canvas: Canvas, rows: list[int], finished: list[int], steps_taken: list[int], eos_token_id: int
+) -> list[bool]:
+    """Fill rows with EOS whose finished blocks hold one; returns which of the A rows these are.
+
+    Args:
+        canvas: Changed in place.
+        rows: [A].
+        finished: [A], tokens of the completion in finished blocks.
+        steps_taken: [A], steps of each row so far.
+        eos_token_id: The EOS.
+    """
+    start, device = canvas.prompt_length, canvas.ids.device
+    place = torch.arange(canvas.free.shape[1], device=device)
+    ends = torch.tensor(finished).to(device)[:, None]
+    is_eos = canvas.ids[rows, start:] == eos_token_id
+    ended: list[bool] = (is_eos & (place < ends)).any(dim=1).tolist()
+    for row, end, taken, over in zip(rows, finished, steps_taken, ended, strict=True):
+        if over:
+            rest = canvas.free[row, end:]
+            canvas.ids[row, start + end :].masked_fill_(rest, eos_token_id)
+            canvas.unmask_step[row, end:].masked_fill_(rest, max(0, taken - 1))
+            rest.fill_(False)
+    return ended

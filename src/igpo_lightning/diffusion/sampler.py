@@ -7,9 +7,10 @@ the head and the noise are computed at masked positions of the current block onl
 batch while they have nothing to commit, and with a fixed schedule the host knows all counts in
 advance and never waits for the device.
 
-A call goes through four files: this one (blocks and their steps), `step.py` (one step),
-`token_choice.py` (a token and its score for each masked position) and `unmasking.py` (how many
-positions a step commits, and which). `cache.py` runs the model for a step.
+A call goes through five files: this one, `slots.py` (which rows take part in a pass), `step.py`
+(one step), `token_choice.py` (a token and its score for each masked position) and `unmasking.py`
+(how many positions a step commits, and which). `cache.py` runs the model for a step; with a cache
+the rows go through the blocks together, which is in this file.
 """
 
 import torch
@@ -17,16 +18,18 @@ from torch import Tensor
 
 from igpo_lightning.diffusion.block_canvas import check_attention, lay_out
 from igpo_lightning.diffusion.block_causal import fill as fill_blocks
-from igpo_lightning.diffusion.cache import Passes
+from igpo_lightning.diffusion.cache import Passes, Work
 from igpo_lightning.diffusion.canvas import (
     HINTED,
     Canvas,
     DenoiseOutput,
+    end_rows,
     hinted,
-    leave_finished,
 )
 from igpo_lightning.diffusion.compilation import compiled_encode
+from igpo_lightning.diffusion.drift import NO_DRIFT, Drift, drift_meter
 from igpo_lightning.diffusion.growing import Growth
+from igpo_lightning.diffusion.slots import Slots, fill_slots
 from igpo_lightning.diffusion.step import Step, refreshes, run_step
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.diffusion.unmasking import commit_schedule
@@ -36,7 +39,9 @@ from igpo_lightning.inpainting.hints import FREE
 from igpo_lightning.models.backbone import Backbone
 from igpo_lightning.settings import SamplerConfig
 
-__all__ = ["DenoiseOutput", "SamplerConfig", "denoise"]
+__all__ = ["DenoiseOutput", "SamplerConfig", "Slots", "denoise", "mixes_blocks"]
+
+ALL_ROWS = Slots()
 
 
 def _random_keys(batch: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
@@ -71,6 +76,7 @@ def denoise(
     generator: torch.Generator | None = None,
     keys: Tensor | None = None,
     ranks: Lockstep = SOLO,
+    slots: Slots = ALL_ROWS,
 ) -> DenoiseOutput:
     """Fill completions for a batch of prompts.
 
@@ -86,6 +92,7 @@ def denoise(
             function of its prompt, its hints and its key, whatever else is in the batch.
         ranks: Those that share the model's weights, and so make every pass together. The caller
             ends with `ranks.finish` once this rank has no more rows to denoise.
+        slots: Rows of a pass, where `mixes_blocks` holds; otherwise all rows are run together.
 
     Returns:
         The completions, and the work they took.
@@ -109,6 +116,8 @@ def denoise(
         return _denoise_blocks(
             model, prompt_ids, real.bool(), completion, free, config, keys, ranks
         )
+    rules = _token_rules(config, model)
+    length = prompt_ids.shape[1] + config.completion_length
     canvas = Canvas(
         ids=torch.cat((prompt_ids, completion), dim=1),
         hint_mask=~free,
@@ -125,21 +134,45 @@ def denoise(
             config.cfg_scale,
             _growth(model, config, ~free, prompt_ids.shape[1]),
         ),
-        rules=_token_rules(config, model),
+        rules=rules,
         config=config,
         ranks=ranks,
+        drift=drift_meter(model, rules, config, keys, length, ranks),
+        paddings=[0] * len(free)
+        if prompt_mask is None
+        else (~prompt_mask.bool()).sum(dim=1).tolist(),
     )
-    _fill(canvas, model.eos_token_id)
-    work = canvas.passes.work
-    return DenoiseOutput(
-        canvas.ids[:, prompt_ids.shape[1] :],
-        canvas.hint_mask,
-        canvas.unmask_step,
-        work.forward_passes,
-        work.head_positions,
-        work.body_tokens,
-        work.canvas_tokens,
-    )
+    if mixes_blocks(model, config):
+        fill_slots(canvas, slots, model.eos_token_id)
+    else:
+        _fill(canvas, model.eos_token_id)
+    completion, work = canvas.ids[:, prompt_ids.shape[1] :], canvas.passes.work
+    if canvas.drift is not None:
+        work.forward_passes += canvas.drift.forward_passes
+        work.body_tokens += canvas.drift.body_tokens
+    drift = Drift.read(canvas.drift)
+    return _output(completion, canvas.hint_mask, canvas.unmask_step, work, drift)
+
+
+def mixes_blocks(model: Backbone, config: SamplerConfig) -> bool:
+    """Whether rows of one pass may be in different blocks; see slots.py.
+
+    Not with a cache (also a block-causal model's), on a canvas that grows to one length for all
+    rows, or where a block has a place to end thinking at.
+    """
+    block_causal = getattr(model, "block_size", None) is not None
+    whole = config.cache == "none" and config.canvas == "whole" and not block_causal
+    return whole and not config.think_ids
+
+
+def _output(
+    completion_ids: Tensor,
+    hint_mask: Tensor,
+    unmask_step: Tensor,
+    work: Work,
+    drift: Drift = NO_DRIFT,
+) -> DenoiseOutput:
+    return DenoiseOutput(completion_ids, hint_mask, unmask_step, **vars(work), drift=drift)
 
 
 def _growth(
@@ -182,20 +215,14 @@ def _denoise_blocks(
         keys if config.random else None,
     )
     fill_blocks(canvas, first, model.eos_token_id)
-    columns, work = canvas.columns(config.completion_length), canvas.work
-    return DenoiseOutput(
-        canvas.ids.gather(1, columns),
-        ~free,
-        canvas.unmask_step.gather(1, columns),
-        work.forward_passes,
-        work.head_positions,
-        work.body_tokens,
-        work.canvas_tokens,
+    columns = canvas.columns(config.completion_length)
+    return _output(
+        canvas.ids.gather(1, columns), ~free, canvas.unmask_step.gather(1, columns), canvas.work
     )
 
 
 def _fill(canvas: Canvas, eos_token_id: int) -> None:
-    """Fill all blocks from left to right."""
+    """Fill all blocks from left to right, every block of all rows together: with a cache."""
     config = canvas.config
     # [B][blocks], masked positions: with a fixed schedule nothing else is read from the device.
     counts = canvas.free.view(-1, config.blocks, config.block_length).sum(dim=2).tolist()
@@ -212,7 +239,10 @@ def _fill(canvas: Canvas, eos_token_id: int) -> None:
             for row in busy:
                 steps_taken[row] = (block + 1) * config.steps_per_block
         if (config.stop_after_eos or config.canvas == "growing") and block + 1 < config.blocks:
-            rows = leave_finished(canvas, block, rows, steps_taken, eos_token_id)
+            finished = [(block + 1) * config.block_length] * len(rows)
+            taken = [steps_taken[row] for row in rows]
+            ended = end_rows(canvas, rows, finished, taken, eos_token_id)
+            rows = [row for row, over in zip(rows, ended, strict=True) if not over]
 
 
 def _fill_by_schedule(canvas: Canvas, block: int, rows: list[int], masked: list[int]) -> None:
@@ -234,7 +264,8 @@ def _fill_by_schedule(canvas: Canvas, block: int, rows: list[int], masked: list[
         if chosen:
             row_steps = [block * steps + number] * len(chosen)
             counts = masked_before[active, number].tolist(), commits[active].tolist()
-            run_step(canvas, Step(block, number, [rows[i] for i in chosen], row_steps, *counts))
+            taking = [rows[i] for i in chosen]
+            _run(canvas, Step([block] * len(chosen), taking, row_steps, *counts, number=number))
 
 
 def _fill_in_parallel(
@@ -245,7 +276,8 @@ def _fill_in_parallel(
     inside = slice(block * width, (block + 1) * width)
     number = 0
     while number == 0 or any(masked):
-        run_step(canvas, Step(block, number, rows, [steps_taken[row] for row in rows], masked))
+        taken = [steps_taken[row] for row in rows]
+        _run(canvas, Step([block] * len(rows), rows, taken, masked, number=number))
         for row, count in zip(rows, masked, strict=True):
             steps_taken[row] += count > 0
         number += 1
@@ -253,3 +285,10 @@ def _fill_in_parallel(
         if config.cache_blocks == 1:
             rows = [row for row, count in zip(rows, masked, strict=True) if count]
             masked = [count for count in masked if count]
+
+
+def _run(canvas: Canvas, step: Step) -> None:
+    """Run a step, and count the rows that it took of those that there are."""
+    run_step(canvas, step)
+    canvas.passes.work.row_passes += len(step.rows)
+    canvas.passes.work.slot_passes += len(canvas.ids)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.canvas import Canvas
+from igpo_lightning.diffusion.drift import Committed
 from igpo_lightning.diffusion.noise import fold
 from igpo_lightning.diffusion.thinking import end_of_thinking
 from igpo_lightning.diffusion.token_choice import choose_tokens, head_rows
@@ -30,21 +31,21 @@ class Step:
     """What the host decides about one step of A rows, before it is run.
 
     Attributes:
-        block: Number of the block.
-        number: Number of the step within the block.
+        blocks: [A], number of the block that each row is in; one and the same with a cache.
         rows: [A], the rows of the canvas that take part.
         row_steps: [A], the number of this step for each row, counted over all blocks.
         masked: [A], masked positions of the block in each row.
         commits: [A], by how many positions fewer are masked after the step; None where a parallel
             rule decides.
+        number: Of the step within the block, which a cache asks for.
     """
 
-    block: int
-    number: int
+    blocks: list[int]
     rows: list[int]
     row_steps: list[int]
     masked: list[int]
     commits: list[int] | None = None
+    number: int = 0
 
 
 def refreshes(config: SamplerConfig, block: int, number: int) -> bool:
@@ -57,34 +58,44 @@ def refreshes(config: SamplerConfig, block: int, number: int) -> bool:
 def run_step(canvas: Canvas, step: Step) -> None:
     """Run one denoising step; changes the canvas in place, and reads no value back."""
     config, width, prompt_length = canvas.config, canvas.config.block_length, canvas.prompt_length
-    inside = slice(step.block * width, (step.block + 1) * width)  # within the completion
-    window = slice(prompt_length + inside.start, prompt_length + inside.stop)  # within the canvas
+    first, last = min(step.blocks), max(step.blocks)
+    # The positions of the canvas from the first row's block to the last one's.
+    window = slice(prompt_length + first * width, prompt_length + (last + 1) * width)
     # In one transfer to the device: what it needs to know of the plan, [A] each.
-    columns = [step.rows, step.row_steps, step.masked]
+    starts = [block * width for block in step.blocks]
+    columns = [step.rows, step.row_steps, step.masked, starts]
     columns += [] if step.commits is None else [step.commits]
     plan = torch.tensor(columns).to(canvas.ids.device, non_blocking=True)
-    index, numbers, masked = plan[:3]
+    index, numbers, masked, begins = plan[:4]
+    row = index[:, None]
+    inside = begins[:, None] + torch.arange(width, device=plan.device)  # [A, W], completion's
+    at = inside + prompt_length  # within the canvas
     canvas.ranks.before_pass()
-    refresh = refreshes(config, step.block, step.number)
+    refresh = refreshes(config, first, step.number)
     # What the block before has committed last is not in the cache yet: its first successor runs it.
     before = width if step.number == 0 and not refresh else 0
-    free = canvas.free[index, inside]  # [A, W]
+    free = canvas.free[row, inside]  # [A, W]
     most = max(_FEWEST, *step.masked)
     order = in_front(free)[:, :most] if most < width else None
-    hidden = canvas.passes.encode(canvas.ids, step.rows, index, window, order, refresh, before)
+    wanted = order
+    if first != last:  # counted from the window's start
+        own = torch.arange(width, device=plan.device) if order is None else order
+        wanted = own + begins[:, None] - first * width
+    hidden = canvas.passes.encode(
+        canvas.ids, step.rows, index, window, wanted, refresh, before, canvas.begin
+    )
     position_keys = None
     if canvas.keys is not None:
-        positions = torch.arange(inside.start, inside.stop, device=free.device)
-        position_keys = fold(fold(canvas.keys[index], numbers)[:, None], positions)  # [A, W]
+        position_keys = fold(fold(canvas.keys[index], numbers)[:, None], inside)  # [A, W]
     boosts = None
     if config.think_ids:
         waiting = config.canvas == "growing" and config.hints_ahead == "waiting"
         ids = canvas.ids[index, : window.stop if waiting else None]
-        boosts = end_of_thinking(ids, prompt_length, inside.start, free, config)
+        boosts = end_of_thinking(ids, prompt_length, first * width, free, config)
     total = sum(step.masked)
     tokens, scores = _draw(canvas, hidden, free, order, total, position_keys, boosts)
 
-    old, again = canvas.ids[index, window], None
+    old, again = canvas.ids[row, at], None
     if config.confidence_threshold is not None:
         commit = above_threshold(scores, free, config.confidence_threshold)
     elif config.factor is not None:
@@ -92,21 +103,43 @@ def run_step(canvas: Canvas, step: Step) -> None:
     elif config.entropy_bound is not None:
         commit = within_entropy(scores, free, config.entropy_bound)
     else:
-        counts = plan[3]
+        counts = plan[4]
         if config.remask > 0:
             assert position_keys is not None
-            committed = ~free & ~canvas.hint_mask[index, inside]
+            committed = ~free & ~canvas.hint_mask[row, inside]
             drawn = fold(position_keys, _REMASK)
             again = remasked(committed, drawn, config.remask, limit=masked - counts)
             counts = counts + again.sum(dim=1)
         commit = most_confident(scores, free, counts)
     new, free = torch.where(commit, tokens, old), free & ~commit
+    compared: list[int] = []
+    if canvas.drift is not None:
+        compared = canvas.drift.chosen(step.rows, step.row_steps, step.masked)
+    before_commit = canvas.ids[index[compared]] if compared else None
     if again is not None:
         new, free = new.masked_fill(again, canvas.passes.model.mask_token_id), free | again
-    canvas.ids[index, window] = new
-    canvas.free[index, inside] = free
-    canvas.unmask_step[index, inside] = torch.where(
-        commit, numbers[:, None], canvas.unmask_step[index, inside]
+    canvas.ids[row, at] = new
+    canvas.free[row, inside] = free
+    canvas.unmask_step[row, inside] = torch.where(
+        commit, numbers[:, None], canvas.unmask_step[row, inside]
+    )
+    if before_commit is None or canvas.drift is None:
+        return
+    attention = canvas.passes.attention_mask
+    places = torch.arange(width, device=at.device).expand(len(at), -1) if order is None else order
+    keys = None if position_keys is None else position_keys.gather(1, places)[compared]
+    canvas.drift.measure(
+        Committed(
+            before=before_commit,
+            after=canvas.ids[index[compared]],
+            mask=None if attention is None else attention[index[compared]],
+            places=at.gather(1, places)[compared],
+            chosen=commit.gather(1, places)[compared],
+            tokens=tokens.gather(1, places)[compared],
+            scores=scores.gather(1, places)[compared],
+            hidden=hidden[compared],
+            keys=keys,
+        )
     )
 
 

@@ -1,6 +1,8 @@
-"""Answer prompts: micro-batches of similar length through the sampler, in the order they came."""
+"""Answer prompts: rows through the sampler, so many at a time, back in the order they came."""
 
+import functools
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,9 +15,18 @@ from igpo_lightning import distributed
 from igpo_lightning.data.collate import pad_left
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.cache import empty_pass
+from igpo_lightning.diffusion.canvas import WORK
+from igpo_lightning.diffusion.drift import NO_DRIFT
 from igpo_lightning.diffusion.forward_process import live_mask
 from igpo_lightning.diffusion.noise import row_keys
-from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, denoise
+from igpo_lightning.diffusion.sampler import (
+    ALL_ROWS,
+    DenoiseOutput,
+    SamplerConfig,
+    Slots,
+    denoise,
+    mixes_blocks,
+)
 from igpo_lightning.errors import RunError
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.runs.signs import Signs
@@ -82,7 +93,7 @@ class Answerer:
         model: The backbone.
         tokenizer: Of its texts.
         config: Of the sampler; its `token_budget`, where set, takes the place of `rows`.
-        rows: Rows of a denoising pass.
+        rows: Of a denoising pass; those that are done make place for others (slots.py).
         signs: Told of every pass.
     """
 
@@ -98,40 +109,41 @@ class Answerer:
         seeds: Sequence[int],
         device: torch.device,
         hint_ids: Tensor | None = None,
-        passes: int = 0,
         on_rows: Callable[[list[int], Tensor], None] | None = None,
+        together: bool = False,
     ) -> Completions:
         """Complete one row for each problem, without dropout.
 
         Args:
-            problems: N problems; a problem may stand more than once.
+            problems: N problems; a problem may stand more than once. N may be 0, for a rank that
+                only goes along with the others.
             seeds: N row seeds: a row's completion follows from its prompt, hints and seed.
             device: Where the model computes.
             hint_ids: [N, C], -1 where free.
-            passes: Micro-batches to make at least; what is missing is made up by denoising the
-                last one again. Without effect where ranks share the model's weights: there a rank
-                that is done makes empty passes until all ranks are done.
-            on_rows: Told the row numbers and completions [n, C] of each micro-batch as soon as it
-                is done; what it starts in the background goes on while the next one is denoised.
+            on_rows: Told the row numbers and completions [n, C] of rows that are done; what it
+                starts in the background goes on while others are denoised.
+            together: Whether all ranks answer at the same time; they make the same number of
+                forward passes then. One that has made fewer goes on with passes on a single row,
+                and one that shares the model's weights does so in any case.
 
         Raises:
             RunError: A single row needs more memory than there is.
         """
         model, config = self.model, self.config
-        prompt_ids, prompt_mask = (
-            t.to(device) for t in pad_left([p.prompt_ids for p in problems], model.pad_token_id)
-        )
+        # Without rows, one that no pass takes gives its shape.
+        prompts = [p.prompt_ids for p in problems] or [[model.pad_token_id]]
+        prompt_ids, prompt_mask = (t.to(device) for t in pad_left(prompts, model.pad_token_id))
         keys = row_keys(list(seeds), device)
         hints = None if hint_ids is None else hint_ids.to(device)
-        lengths = [len(p.prompt_ids) + config.completion_length for p in problems]
-        queue = micro_batches(lengths, self.rows, config.token_budget)
         outputs: list[DenoiseOutput] = []
         order: list[int] = []
         with without_dropout(model), distributed.gathered(model):
             ranks = distributed.lockstep_of(model)
+            # A pass that runs out of memory must leave ranks that share the weights in step.
+            splits = not ranks.shared or (model.finishes_passes and config.compile == "none")
 
-            def run(rows: list[int]) -> DenoiseOutput:
-                a_pass = len(rows) * config.completion_length / config.steps  # tokens
+            def run(rows: list[int], slots: Slots = ALL_ROWS) -> DenoiseOutput:
+                a_pass = min(len(rows), self.rows) * config.completion_length / config.steps
                 padding = prompt_ids.shape[1] - max(len(problems[row].prompt_ids) for row in rows)
                 return denoise(
                     model,
@@ -140,26 +152,46 @@ class Answerer:
                     prompt_mask=prompt_mask[rows, padding:],
                     hint_ids=None if hints is None else hints[rows],
                     keys=keys[rows],
-                    ranks=ranks.watched(lambda: self.signs.advance(a_pass)),
+                    ranks=ranks.watched(lambda: self.signs.advance(a_pass)),  # in tokens
+                    slots=slots,
                 )
 
-            missing = 0 if ranks.shared else max(0, passes - len(queue))
-            self.signs.expect(config.steps * (len(queue) + missing))
-            # A pass that runs out of memory must leave ranks that share the weights in step.
-            splits = not ranks.shared or (model.finishes_passes and config.compile == "none")
-            while queue:
-                rows = queue.pop(0)
-                done = _unless_out_of_memory(run, rows, splits)
-                if done is None:
-                    queue[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-                    continue
-                outputs.append(done)
-                order += rows
-                if on_rows is not None:
-                    on_rows(rows, done.completion_ids)
-            company = sum(run(rows).forward_passes for _ in range(missing))
-            ranks.finish(lambda: empty_pass(model, prompt_ids[:1]))
-        return Completions(prompt_ids, prompt_mask, _joined(outputs, order, company))
+            if mixes_blocks(model, config) and problems:
+                order = list(range(len(problems)))
+                slots = Slots(self.rows, config.token_budget, on_rows, _halve if splits else None)
+                self.signs.expect(config.steps * math.ceil(len(order) / self.rows))
+                with _out_of_memory_named():
+                    outputs.append(run(order, slots))
+            else:
+                lengths = [len(p.prompt_ids) + config.completion_length for p in problems]
+                queue = micro_batches(lengths, self.rows, config.token_budget)
+                self.signs.expect(config.steps * len(queue))
+                while queue:
+                    rows = queue.pop(0)
+                    done = _unless_out_of_memory(run, rows, splits)
+                    if done is None:
+                        queue[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+                        continue
+                    outputs.append(done)
+                    order += rows
+                    if on_rows is not None:
+                        on_rows(rows, done.completion_ids)
+            company = functools.partial(empty_pass, model, prompt_ids[:1])
+            ranks.finish(company)
+            made = sum(output.forward_passes for output in outputs)
+            missing = 0
+            if together and not ranks.shared:
+                missing = distributed.max_over_ranks(made) - made
+            for _ in range(missing):
+                company()
+        if not problems:
+            return Completions(prompt_ids[:0], prompt_mask[:0], self._nothing(device, missing))
+        return Completions(prompt_ids, prompt_mask, _joined(outputs, order, missing))
+
+    def _nothing(self, device: torch.device, passes: int) -> DenoiseOutput:
+        """What no rows become."""
+        ids = torch.zeros(0, self.config.completion_length, dtype=torch.long, device=device)
+        return DenoiseOutput(ids, ids.bool(), ids, passes)
 
     def texts(self, completion_ids: Tensor) -> list[str]:
         """Texts of completions [N, C], each up to its first EOS."""
@@ -168,6 +200,28 @@ class Answerer:
         rows = [row[mask].tolist() for row, mask in zip(completion_ids, kept, strict=True)]
         texts: list[str] = self.tokenizer.batch_decode(rows)
         return texts
+
+
+def _halve(rows: int) -> None:
+    """Make room after a pass that ran out of memory."""
+    torch.cuda.empty_cache()
+    log.warning("out of memory with %d rows a denoising pass: going on with half", rows)
+
+
+@contextmanager
+def _out_of_memory_named() -> Iterator[None]:
+    """Say which settings to lower where memory is too small for what cannot be split.
+
+    Raises:
+        RunError: In place of the error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            "out of memory with one row a denoising pass, or with rows that cannot be split; lower "
+            "stage.rollout_batch_size or eval.batch_size, or set sampler.token_budget"
+        ) from error
 
 
 def _unless_out_of_memory(
@@ -184,17 +238,14 @@ def _unless_out_of_memory(
     Raises:
         RunError: The memory is too small and the micro-batch cannot be split.
     """
-    try:
-        return run(rows)
-    except torch.OutOfMemoryError as error:
-        if len(rows) == 1 or not splits:
-            raise RunError(
-                f"out of memory with {len(rows)} rows a denoising pass; lower "
-                "stage.rollout_batch_size or eval.batch_size, or set sampler.token_budget"
-            ) from error
+    with _out_of_memory_named():
+        try:
+            return run(rows)
+        except torch.OutOfMemoryError:
+            if len(rows) == 1 or not splits:
+                raise
     # Only here the traceback, and with it the tensors of the attempt, are gone.
-    torch.cuda.empty_cache()
-    log.warning("out of memory with %d rows a denoising pass: going on with half", len(rows))
+    _halve(len(rows))
     return None
 
 
@@ -207,12 +258,12 @@ def _joined(outputs: list[DenoiseOutput], order: list[int], company: int) -> Den
         company: Forward passes that only kept ranks in step.
     """
     back = torch.tensor(order).argsort().to(outputs[0].completion_ids.device)
+    work = {name: sum(getattr(o, name) for o in outputs) for name in WORK}
+    work["forward_passes"] += company
     return DenoiseOutput(
         completion_ids=torch.cat([o.completion_ids for o in outputs])[back],
         hint_mask=torch.cat([o.hint_mask for o in outputs])[back],
         unmask_step=torch.cat([o.unmask_step for o in outputs])[back],
-        forward_passes=sum(o.forward_passes for o in outputs) + company,
-        head_positions=sum(o.head_positions for o in outputs),
-        body_tokens=sum(o.body_tokens for o in outputs),
-        canvas_tokens=sum(o.canvas_tokens for o in outputs),
+        **work,
+        drift=sum((o.drift for o in outputs), NO_DRIFT),
     )

@@ -5,9 +5,12 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from torch import Tensor
+from torch.profiler import record_function
 
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.rewards import Verdict
+
+HAND_OVER = "texts to graders"  # in a profile
 
 
 class Pool(Protocol):
@@ -51,9 +54,10 @@ class Grading:
             rows: Their numbers among the N.
             completion_ids: [len(rows), C].
         """
-        texts = self._texts(completion_ids)
-        items = [(self._golds[row], text) for row, text in zip(rows, texts, strict=True)]
-        self._parts.append((rows, texts, self._pool.submit(items)))
+        with record_function(HAND_OVER):
+            texts = self._texts(completion_ids)
+            items = [(self._golds[row], text) for row, text in zip(rows, texts, strict=True)]
+            self._parts.append((rows, texts, self._pool.submit(items)))
 
     def so_far(self) -> tuple[int, int]:
         """Right answers and graded ones, of what is graded already; waits for nothing."""
@@ -68,5 +72,5 @@ class Grading:
             for rows, texts, future in self._parts
             for row, text, verdict in zip(rows, texts, future.result(), strict=True)
         }
-        texts, verdicts = zip(*(graded[row] for row in range(len(self._golds))), strict=True)
-        return list(texts), list(verdicts)
+        inorder = [graded[row] for row in range(len(self._golds))]
+        return [text for text, _ in inorder], [verdict for _, verdict in inorder]

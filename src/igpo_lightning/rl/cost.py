@@ -5,7 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from igpo_lightning.rl.measures import Measure, Measures, mean
+from torch.profiler import record_function
+
+from igpo_lightning.diffusion.cache import PASS
+from igpo_lightning.evaluation.grade import HAND_OVER
+from igpo_lightning.rl.measures import Measure, Measures, join_measures, mean
+
+# What a profile of a step shows, in the order of its lanes; "grading" is waiting for graders.
+SPANS = ("rollout", PASS, "hints", HAND_OVER, "grading", "update", "logging")
 
 
 class Cost:
@@ -15,23 +22,27 @@ class Cost:
         seconds: Of each phase, in this process.
         work: Passes, tokens and computed tokens of each phase, and gradings made twice, in this
             process.
+        measured: What else was noted.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.work: dict[str, int] = defaultdict(int)
+        self.measured: Measures = {}
 
     def clear(self) -> None:
         """Begin a step."""
         self.seconds.clear()
         self.work.clear()
+        self.measured = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to a phase."""
+        """Add the time spent inside to a phase, which a profile shows."""
         start = time.perf_counter()
         try:
-            yield
+            with record_function(name):
+                yield
         finally:
             self.seconds[name] += time.perf_counter() - start
 
@@ -45,7 +56,12 @@ class Cost:
         """Add to a metric that sums over the step and over ranks."""
         self.work[name] += number
 
+    def note(self, measures: Measures) -> None:
+        """Add measures of a part of the step."""
+        self.measured = join_measures([self.measured, measures])
+
     def measures(self) -> Measures:
         """Mean seconds, and the sum of the work over ranks."""
         seconds = {f"time/{name}": mean(spent, 1) for name, spent in self.seconds.items()}
-        return seconds | {name: Measure("sum", number) for name, number in self.work.items()}
+        work = {name: Measure("sum", number) for name, number in self.work.items()}
+        return seconds | work | self.measured

@@ -5,34 +5,47 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from igpo_lightning.diffusion.sampler import DenoiseOutput
 from igpo_lightning.rewards import extract_answer
-from igpo_lightning.rl.measures import Measure, Measures, join_measures, mean, share
+from igpo_lightning.rl.measures import Measure, Measures, mean, share
 from igpo_lightning.rl.rollout import Rollout, all_right, all_wrong
 from igpo_lightning.rl.scorer import Experience
 
 
-def step_measures(
-    first: Rollout, experience: Experience, reward_names: Sequence[str], eos_token_id: int
-) -> Measures:
-    """All that groups, rewards, completions and advantages of a step say.
+def step_measures(first: Rollout, final: Rollout, reward_names: Sequence[str]) -> Measures:
+    """All that the groups and rewards of a step say.
 
     Args:
         first: The groups as the policy sampled them.
-        experience: What was trained on.
+        final: After replacement.
         reward_names: Of the parts of the rewards.
-        eos_token_id: The EOS.
     """
-    return join_measures(
-        [
-            group_measures(first, experience.rollout),
-            reward_measures(first, experience.rollout, reward_names),
-            rollout_measures(experience, eos_token_id),
-            advantage_measures(
-                experience.advantages, experience.kept, experience.rollout.hint_mask
-            ),
-            {"group/dropped": share(~experience.counted_rows)},
-        ]
+    return group_measures(first, final) | reward_measures(first, final, reward_names)
+
+
+def experience_measures(experience: Experience, eos_token_id: int) -> Measures:
+    """All that the completions and advantages that are trained on say."""
+    hint_mask = experience.rollout.hint_mask
+    return (
+        rollout_measures(experience, eos_token_id)
+        | advantage_measures(experience.advantages, experience.kept, hint_mask)
+        | {"group/dropped": share(~experience.counted_rows)}
     )
+
+
+def sampling_measures(output: DenoiseOutput) -> Measures:
+    """How full the passes were, and how far the sampler was from the policy where measured."""
+    drift = output.drift
+    measures = {"rollout/slot_use": mean(output.row_passes, output.slot_passes)}
+    if drift.tokens:
+        measures |= {
+            "rollout/drift_mean": mean(drift.difference, drift.tokens),
+            "rollout/drift_max": Measure("max", drift.largest),
+            "rollout/drift_kl": mean(drift.divergence, drift.tokens),
+            "rollout/drift_other": mean(drift.other, drift.tokens),
+            "rollout/drift_joint": mean(drift.joint, drift.steps),
+        }
+    return measures
 
 
 def group_measures(first: Rollout, final: Rollout) -> Measures:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch, pad_left
@@ -30,14 +31,12 @@ class Round:
     Attributes:
         groups: Which groups of the batch they are for.
         number: Counted from 0.
-        passes: Denoising passes that all ranks make.
         all_wrong_share: Over all ranks, before injection.
         uncertainty: [len(groups), C] entropy of the policy; None unless hints are chosen by it.
     """
 
     groups: list[int]
     number: int
-    passes: int
     all_wrong_share: float
     uncertainty: Tensor | None
 
@@ -64,7 +63,7 @@ class Inpainter:
         Groups that cannot be hinted stay as they are (GRPO) and are counted. All ranks make the
         same number of forward passes, whatever their groups are like.
         """
-        settings, size = self.settings, self.sampler.group_size
+        settings = self.settings
         if settings.trigger == "never":
             return rollout, {}
         correct = rollout.grouped(rollout.correct)
@@ -75,15 +74,12 @@ class Inpainter:
         share = all_wrong_share(correct)
         uncertainty = self.uncertainty(batch, pending)
         for number in range(settings.rounds):
-            own = math.ceil(len(pending) * size / self.sampler.answerer.rows)
-            passes = distributed.max_over_ranks(own)
-            if passes == 0:
+            if not distributed.any_rank(bool(pending)):
                 break
-            if not pending:
-                self.sampler.keep_company(batch, passes)
-                continue
-            this = Round(pending, number, passes, share, uncertainty)
+            this = Round(pending, number, share, uncertainty)
             extra, measures = self.sample_extra(batch, this)
+            if not pending:  # what was sampled here belongs to other ranks
+                continue
             rollout, replaced = inject(rollout, extra, pending, settings.replace_fraction)
             counts = join_measures([counts, measures, {"hint/replaced": Measure("sum", replaced)}])
             helped = extra.grouped(extra.correct).any(dim=1).tolist()
@@ -118,18 +114,22 @@ class Inpainter:
         }
 
     def sample_extra(self, batch: PromptBatch, this: Round) -> tuple[Rollout, Measures]:
-        """One round: G samples for each group, around hints unless the control asks for none."""
+        """One round: G samples for each group, around hints unless the control asks for none.
+
+        The ranks share them evenly; one without such groups samples for the others.
+        """
         problems = repeated([batch.problems[q] for q in this.groups], self.sampler.group_size)
         measures: Measures = {"hint/rounds": Measure("max", this.number + 1)}
         hint_ids = None
-        if self.settings.extra_samples == "hinted":
-            hint_ids, ratios = self.draw_hints(batch.step, problems, this)
+        if self.settings.extra_samples == "hinted" and problems:
+            with record_function("hints"):
+                hint_ids, ratios = self.draw_hints(batch.step, problems, this)
             measures["hint/ratio_mean"] = mean(sum(ratios), len(ratios))
             given = int((hint_ids != FREE).sum())
             measures["hint/tokens_per_sample"] = mean(given, len(hint_ids))
         purpose = f"extra-{this.number}"
         extra = self.sampler.sample(
-            batch, problems, purpose, hint_ids, this.passes, self.settings.exclude_answer
+            batch, problems, purpose, hint_ids, self.settings.exclude_answer
         )
         right, refused = float(extra.correct.sum()), extra.reasons.count(ANSWER_WAS_GIVEN)
         return extra, measures | {

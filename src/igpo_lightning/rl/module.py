@@ -1,5 +1,6 @@
 """IGPO as a LightningModule: state and order of calls; the formulas live in the pure files."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch.profiler import record_function
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning.data.datamodules import RolloutData
 from igpo_lightning.diffusion.likelihood import TokenScores
 from igpo_lightning.errors import RunError
 from igpo_lightning.evaluation.answer import Answerer
@@ -22,18 +25,22 @@ from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.optimization import build_optimizer, clipped_step
 from igpo_lightning.reporting.rollout_samples import log_sample_table
 from igpo_lightning.rl.cost import Cost
-from igpo_lightning.rl.diagnostics import step_measures, update_measures
+from igpo_lightning.rl.diagnostics import experience_measures, update_measures
+from igpo_lightning.rl.dynamic import Collected, GroupCollector
 from igpo_lightning.rl.faults import objective_faults, reward_faults
 from igpo_lightning.rl.inpainter import Inpainter
 from igpo_lightning.rl.measures import Measure, Measures, join_measures, mean, measured_values
 from igpo_lightning.rl.objectives import policy_loss
 from igpo_lightning.rl.records import rollout_records
-from igpo_lightning.rl.rollout import Rollout
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.rl.scorer import Experience, Scorer
 from igpo_lightning.runs.sharded_strategy import shard_models
 from igpo_lightning.runs.signs import Signs
 from igpo_lightning.settings import RLStage, Settings
+
+ROLLOUTS = "igpo_lightning_rollouts"  # in a checkpoint
+FEWEST_MEASURED = 32  # tokens, before `sampler.drift_limit` is asked
+log = logging.getLogger(__name__)
 
 
 class RLModule(lightning.LightningModule):
@@ -46,6 +53,7 @@ class RLModule(lightning.LightningModule):
         pool: Pool,
         settings: Settings,
         on_samples: Callable[[int, list[dict[str, Any]]], None] | None = None,
+        prompts: RolloutData | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -55,6 +63,7 @@ class RLModule(lightning.LightningModule):
             pool: The grader processes, of rollouts and evaluations.
             settings: Algorithm 1's inputs, for `stage=rl`.
             on_samples: Given a step and its records, every `log_samples_every` steps.
+            prompts: The stream of prompts, for steps that need several rounds of them.
         """
         super().__init__()
         # Several optimizer steps per batch: Lightning's manual optimization.
@@ -72,6 +81,17 @@ class RLModule(lightning.LightningModule):
             policy, pool, stage.group_size, settings.reward, settings.seed, self.cost
         )
         self.inpainter = Inpainter(settings.inpaint, self.sampler, stage.steps, self.cost)
+        self.prompt_data = prompts
+        self.collector = GroupCollector(
+            self.sampler,
+            self.inpainter,
+            list(settings.reward.weights),
+            stage.prompts_per_step,
+            stage.sampling_rounds,
+            None if prompts is None else prompts.prompts,
+            keep=stage.surplus == "keep",
+            record=None if prompts is None or prompts.skip_accuracy is None else prompts.record,
+        )
         self.scorer = Scorer(backbone, self.reference, settings, stage.train_batch_size, self.cost)
         self.evaluation = Evaluation(backbone, tokenizer, pool, settings, self.signs)
         as_rollouts = replace(settings.eval, temperature=settings.sampler.temperature)
@@ -80,6 +100,7 @@ class RLModule(lightning.LightningModule):
         )
         self.sampled = sampled if stage.eval_sampled else None
         self.evaluated_step: int | None = None  # rollout steps before the last evaluation
+        self.drift = mean(0.0, 0.0)  # of the rollouts from the policy, since the run began
         self.skipped_in_row = 0  # updates, because of NaN or inf
         save_trained_only(self)
 
@@ -88,16 +109,18 @@ class RLModule(lightning.LightningModule):
     def training_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """One pass of Algorithm 1's loop: sample, inpaint all-wrong groups, update mu times."""
         self.cost.clear()
-        first = self.sampler.groups(batch)  # 1. G completions a prompt, graded
-        rollout, hints = self.inpainter.inpaint(batch, first)  # 2. hints where all are wrong
-        advantages = self.scorer.advantages(rollout)  # 3. relative to the updated group
+        # 1. G completions a prompt, graded, and 2. hints where all are wrong
+        collected = self.collector.collect(batch)
+        batch, rollout = collected.batch, collected.rollout
+        advantages = self.scorer.advantages(batch, rollout)  # 3. relative to the updated group
         self.signs.begin("scoring")
         experience = self.scorer.experience(batch, rollout, advantages)
-        measures = [hints]
+        updates = []
         for number in range(self.stage.inner_updates):  # 4. mu updates on what the filter keeps
             experience, update = self.update(experience, number)
-            measures.append(update)
-        self.report(batch, first, experience, measures)
+            updates.append(update)
+        with record_function("logging"):
+            self.report(collected, experience, updates)
 
     def update(self, experience: Experience, number: int = 0) -> tuple[Experience, Measures]:
         """One optimizer step on the objective, in micro-batches; the `number`-th of mu.
@@ -158,31 +181,63 @@ class RLModule(lightning.LightningModule):
 
     # ---- what is shown ----------------------------------------------------------------------
 
-    def report(
-        self, batch: PromptBatch, first: Rollout, experience: Experience, parts: list[Measures]
-    ) -> None:
+    def report(self, collected: Collected, experience: Experience, updates: list[Measures]) -> None:
         """Log one line of metrics over all ranks, and samples every few steps."""
-        names = list(self.settings.reward.weights)
+        batch, rollout = collected.batch, collected.rollout
         own = [
-            *parts,
-            step_measures(first, experience, names, self.backbone.eos_token_id),
+            collected.measures,
+            *updates,
+            experience_measures(experience, self.backbone.eos_token_id),
             self.cost.measures(),
+            self.skipped_prompts(),
             {"policy/lr": mean(self.optimizer.param_groups[0]["lr"], 1)},
         ]
         ranks = distributed.gather_objects(join_measures(own))
-        values = measured_values(join_measures(ranks))
+        joined = join_measures(ranks)
+        values = measured_values(joined)
         for logger in self.loggers:
             logger.log_metrics(values, step=batch.step)
         shown = {"acc": values["reward/accuracy"], "all_wrong": values["group/all_wrong_before"]}
-        self.log_dict(shown, prog_bar=True, logger=False, batch_size=len(first.texts))
+        self.log_dict(shown, prog_bar=True, logger=False, batch_size=len(rollout.texts))
         every = self.stage.log_samples_every
         due = every > 0 and batch.step % every == 0
         if self.on_samples is not None and due and distributed.rank() == 0:
-            records = rollout_records(batch, experience.rollout, self.tokenizer, names)
+            names = list(self.settings.reward.weights)
+            records = rollout_records(batch, rollout, self.tokenizer, names)
             self.on_samples(batch.step, records)
             log_sample_table(self.loggers, batch.step, records)
+        self.limit_drift(batch.step, joined)
         if values["policy/skipped"] == self.stage.inner_updates:
             self.name_faults(batch, experience)
+
+    def skipped_prompts(self) -> Measures:
+        """Problems passed over so far because they are solved, where any may be."""
+        data = self.prompt_data
+        if data is None or data.skip_accuracy is None:
+            return {}
+        return {"data/skipped": Measure("max", data.skipped)}
+
+    def limit_drift(self, step: int, measures: Measures) -> None:
+        """Make the sampler exact once rollouts are too far from the policy.
+
+        Judged by all tokens measured since the run began: those of one step are few.
+        """
+        name, limit = "rollout/drift_mean", self.settings.sampler.drift_limit
+        if limit is None or self.sampler.is_exact or name not in measures:
+            return
+        self.drift = self.drift.join(measures[name])
+        drift = self.drift.value / self.drift.weight
+        if self.drift.weight < FEWEST_MEASURED or drift <= limit:
+            return
+        self.sampler.become_exact()
+        if distributed.rank() == 0:
+            log.warning(
+                "step %d: the rollouts' log-probabilities are %.3g nats a token from the policy's, "
+                "above sampler.drift_limit=%g; the sampler is exact from the next step on",
+                step,
+                drift,
+                limit,
+            )
 
     def name_faults(self, batch: PromptBatch, experience: Experience) -> None:
         """End the run where a reward or the objective is why a step made no update at all.
@@ -221,6 +276,23 @@ class RLModule(lightning.LightningModule):
     def configure_model(self) -> None:
         """Share the parameters of policy and reference over the strategy's mesh."""
         shard_models(self, self.backbone, self.reference)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What the next step needs beside weights: groups that wait for it, and how it samples."""
+        checkpoint[ROLLOUTS] = {
+            "kept": self.collector.state(),
+            "exact": self.sampler.is_exact,
+            "drift": [self.drift.value, self.drift.weight],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them up again."""
+        state = checkpoint.get(ROLLOUTS, {})
+        if state.get("exact", False):
+            self.sampler.become_exact()
+        self.drift = mean(*state.get("drift", [0.0, 0.0]))
+        if self.prompt_data is not None:
+            self.collector.resume(state.get("kept", []), self.prompt_data.example)
 
     def on_train_start(self) -> None:
         """Updates run with dropout, where the policy has any; sampling and scoring without."""

@@ -47,6 +47,13 @@ class Rollout:
         """Row values [N, ...] as [Q, G, ...]."""
         return values.view(-1, self.group_size, *values.shape[1:])
 
+    def part(self, rows: slice) -> "Rollout":
+        """Some of the rows."""
+        whole = {name: value for name, value in vars(self).items() if name != "group_size"}
+        return Rollout(
+            **{name: values[rows] for name, values in whole.items()}, group_size=self.group_size
+        )
+
 
 def all_wrong(correct: Tensor) -> Tensor:
     """Groups [Q] without a single right answer, from verdicts [Q, G]: each prompt on its own."""

@@ -1,22 +1,26 @@
 """Groups of graded completions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning import distributed
+from igpo_lightning.data.collate import PromptBatch, pad_left
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.forward_process import live_mask
 from igpo_lightning.diffusion.sampler import DenoiseOutput
-from igpo_lightning.evaluation.answer import Answerer, Completions
+from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.evaluation.grade import Grading, Pool
 from igpo_lightning.evaluation.records import token_strings
 from igpo_lightning.rewards import Verdict
 from igpo_lightning.rewards.functions import Graded, combine_rewards, reward_parts
 from igpo_lightning.rewards.given_answer import holds_given_answer
 from igpo_lightning.rl.cost import Cost
+from igpo_lightning.rl.diagnostics import sampling_measures
 from igpo_lightning.rl.rollout import Rollout, repeated, row_seeds
+from igpo_lightning.rl.sharing import Request, Samples, share_out
 from igpo_lightning.settings import RewardConfig
 
 ANSWER_WAS_GIVEN = "answer_was_given"  # the reason of a verdict
@@ -46,6 +50,15 @@ class GroupSampler:
         self.answerer, self.pool, self.group_size = answerer, pool, group_size
         self.reward, self.seed, self.cost = reward, seed, cost
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether `become_exact` would change nothing."""
+        return self.answerer.config == self.answerer.config.exact
+
+    def become_exact(self) -> None:
+        """Sample without a cache and without parallel commits from now on."""
+        self.answerer = replace(self.answerer, config=self.answerer.config.exact)
+
     def groups(self, batch: PromptBatch) -> Rollout:
         """G graded completions for each prompt of the batch."""
         return self.sample(batch, repeated(batch.problems, self.group_size), "rollout")
@@ -56,23 +69,53 @@ class GroupSampler:
         problems: Sequence[EncodedProblem],
         purpose: str,
         hint_ids: Tensor | None = None,
-        passes: int = 0,
         own_answers: bool = False,
     ) -> Rollout:
         """Complete and grade one row for each problem, G rows for each in turn.
 
+        All ranks call together, and share the rows that they ask for evenly.
+
         Args:
             batch: Whose step and device it is.
-            problems: N problems.
+            problems: N problems; none where this rank needs no rows.
             purpose: Tells the draws of a row apart.
             hint_ids: [N, C], -1 where free.
-            passes: Micro-batches to make at least, see `Answerer`.
             own_answers: Whether an answer that a hint holds is graded wrong.
         """
+        seeds = row_seeds(self.seed, batch.step, problems, self.group_size, purpose)
+        own = Request(list(problems), seeds, hint_ids)
+        share = share_out(own, leader=distributed.rank() - batch.part)
+        self.answerer.signs.begin("sampling" if purpose == "rollout" else "inpainting")
+        samples = share.bring_home(self.complete(share.request, batch.device, own_answers))
+        prompts = [encoded.prompt_ids for encoded in problems] or [[]]
+        prompt_ids, prompt_mask = (
+            t[: len(problems)].to(batch.device)
+            for t in pad_left(prompts, self.answerer.model.pad_token_id)
+        )
+        return Rollout(
+            prompt_ids=prompt_ids,
+            prompt_mask=prompt_mask,
+            replaced=torch.zeros_like(samples.correct),
+            group_size=self.group_size,
+            **vars(samples),
+        )
+
+    def complete(self, request: Request, device: torch.device, own_answers: bool) -> Samples:
+        """Complete and grade rows on this rank; rows that are done are graded meanwhile."""
         retried = self.pool.retried
-        grading = Grading(self.pool, self.answerer.texts, problems)
-        completions = self.complete(batch, problems, purpose, hint_ids, passes, grading.start)
-        output, device = completions.output, completions.prompt_ids.device
+        grading = Grading(self.pool, self.answerer.texts, request.problems)
+        with self.cost.phase("rollout"):
+            output = self.answerer.answer(
+                request.problems,
+                request.seeds,
+                device,
+                request.hint_ids,
+                on_rows=grading.start,
+                together=True,
+            ).output
+        generated = int((~output.hint_mask).sum())
+        self.cost.count("rollout", output.forward_passes, generated, output.body_tokens)
+        self.cost.note(sampling_measures(output))
         self.answerer.signs.begin("grading")
         with self.cost.phase("grading"):
             texts, verdicts = grading.finish()
@@ -89,20 +132,16 @@ class GroupSampler:
             parts = reward_parts(graded, list(self.reward.weights))
             rewards = combine_rewards(parts, self.reward.weights)
         self.cost.add("reward/retried", self.pool.retried - retried)
-        correct = torch.tensor([v.correct for v in verdicts], device=device)
-        return Rollout(
-            prompt_ids=completions.prompt_ids,
-            prompt_mask=completions.prompt_mask,
+        correct = torch.tensor([v.correct for v in verdicts], dtype=torch.bool, device=device)
+        return Samples(
             completion_ids=output.completion_ids,
             hint_mask=output.hint_mask,
             unmask_step=output.unmask_step,
             correct=correct,
             rewards=torch.tensor(rewards, device=device),
-            reward_parts=torch.tensor(parts, device=device),
-            replaced=torch.zeros_like(correct),
+            reward_parts=torch.tensor(parts, device=device).view(len(graded), -1),
             texts=texts,
             reasons=[verdict.reason for verdict in verdicts],
-            group_size=self.group_size,
         )
 
     def refuse_given(
@@ -127,28 +166,3 @@ class GroupSampler:
             if holds_given_answer(pieces, hinted, self.reward.extraction):
                 judged[row] = Verdict(False, ANSWER_WAS_GIVEN)
         return judged
-
-    def keep_company(self, batch: PromptBatch, passes: int) -> None:
-        """Make as many passes as other ranks do, over one row that is thrown away."""
-        self.complete(batch, batch.problems[:1], "company", passes=passes)
-
-    def complete(
-        self,
-        batch: PromptBatch,
-        problems: Sequence[EncodedProblem],
-        purpose: str,
-        hint_ids: Tensor | None = None,
-        passes: int = 0,
-        on_rows: Callable[[list[int], Tensor], None] | None = None,
-    ) -> Completions:
-        """As `sample`, without grading; `on_rows` is told of each micro-batch that is done."""
-        seeds = row_seeds(self.seed, batch.step, problems, self.group_size, purpose)
-        self.answerer.signs.begin("sampling" if purpose == "rollout" else "inpainting")
-        with self.cost.phase("rollout"):
-            completions = self.answerer.answer(
-                problems, seeds, batch.device, hint_ids, passes, on_rows
-            )
-        output = completions.output
-        generated = int((~output.hint_mask).sum())
-        self.cost.count("rollout", output.forward_passes, generated, output.body_tokens)
-        return completions

@@ -98,27 +98,36 @@ class Scorer:
         self.policy, self.reference, self.settings = policy, reference, settings
         self.rows_per_pass, self.cost = rows_per_pass, cost
 
-    def advantages(self, rollout: Rollout) -> Tensor:
+    def advantages(self, batch: PromptBatch, rollout: Rollout) -> Tensor:
         """[N], relative to each group, or to the groups of all ranks where the kind asks for it."""
         objective = self.settings.objective
         kind, epsilon = objective.advantage, objective.advantage_epsilon
         if kind == "normalize_then_sum":
             factors = torch.tensor(list(self.settings.reward.weights.values()))
             parts = rollout.grouped(rollout.reward_parts * factors.to(rollout.reward_parts))
-            return _over_ranks(parts, lambda values: summed_advantages(values, epsilon))
+            return _over_ranks(batch, parts, lambda values: summed_advantages(values, epsilon))
         rewards = rollout.grouped(rollout.rewards)
         if kind == "batch":
-            return _over_ranks(rewards, lambda values: group_advantages(values, kind, epsilon))
+            return _over_ranks(
+                batch, rewards, lambda values: group_advantages(values, kind, epsilon)
+            )
         return group_advantages(rewards, kind, epsilon).flatten()
 
     @torch.no_grad()
     def experience(self, batch: PromptBatch, rollout: Rollout, advantages: Tensor) -> Experience:
-        """Old and reference log-probabilities, and which tokens count by how much."""
+        """Old and reference log-probabilities, and which tokens count by how much.
+
+        Of the whole groups, and their advantages, this rank's part is kept.
+        """
         settings, objective = self.settings, self.settings.objective
+        own = own_part(batch, len(advantages))
+        counted_rows = self.counted_rows(rollout)[own]  # a question about whole groups
+        keys = self.mask_keys(batch, rollout)[own]
+        rollout, advantages = rollout.part(own), advantages[own]
         live = live_mask(rollout.completion_ids, self.policy.eos_token_id)
         if objective.count_after_eos:
             live = torch.ones_like(live)
-        inputs = self.draw_masks(batch, rollout, advantages, live)
+        inputs = self.draw_masks(keys, rollout, advantages, live)
         number = 1
         if settings.likelihood.separate:
             number = inputs.masks.shape[1]
@@ -136,7 +145,6 @@ class Scorer:
                     ranks = distributed.gather_objects(entropy[kept].cpu())
                     of_all = torch.cat(ranks).to(entropy.device)
                 kept = filter_tokens(settings.filter, entropy, rollout.hint_mask, kept, of_all)
-            counted_rows = self.counted_rows(rollout)
             kept = kept & counted_rows[:, None]
             loss_mask = kept[row_of] & inputs.scored
             reference = None
@@ -185,19 +193,23 @@ class Scorer:
             counted = counted & informative_groups(rollout.grouped(rollout.rewards))
         return counted.repeat_interleave(rollout.group_size)
 
+    def mask_keys(self, batch: PromptBatch, rollout: Rollout) -> Tensor:
+        """[N], from which the masks of each row are drawn."""
+        problems = repeated(batch.problems, rollout.group_size)
+        seeds = row_seeds(self.settings.seed, batch.step, problems, rollout.group_size, "masks")
+        return row_keys(seeds, rollout.completion_ids.device)
+
     def draw_masks(
-        self, batch: PromptBatch, rollout: Rollout, advantages: Tensor, live: Tensor
+        self, keys: Tensor, rollout: Rollout, advantages: Tensor, live: Tensor
     ) -> MaskedInputs:
         """The masks under which old, new and reference policy are all scored."""
-        size, settings = rollout.group_size, self.settings
-        problems = repeated(batch.problems, size)
-        seeds = row_seeds(self.settings.seed, batch.step, problems, size, "masks")
+        settings = self.settings
         return draw_masked_inputs(
             settings.likelihood.for_sampler(
                 settings.sampler.steps_in_order(self.policy.block_size)
             ),
             rollout.completion_ids,
-            keys=row_keys(seeds, rollout.completion_ids.device),
+            keys=keys,
             hint_mask=rollout.hint_mask,
             live_mask=live,
             unmask_step=rollout.unmask_step,
@@ -337,9 +349,16 @@ def _entropies(scores: TokenScores, inputs: MaskedInputs, scored: Tensor, number
     return total / shown.sum(dim=1).clamp(min=1)
 
 
-def _over_ranks(values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+def own_part(batch: PromptBatch, rows: int) -> slice:
+    """This rank's rows of its groups: all of them, unless ranks share a group."""
+    size = rows // batch.parts
+    return slice(batch.part * size, (batch.part + 1) * size)
+
+
+def _over_ranks(batch: PromptBatch, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """This rank's part, flattened, of a function of all ranks' groups [Q, G, ...]."""
-    ranks = distributed.gather_objects(values.tolist())
-    before = sum(len(groups) for groups in ranks[: distributed.rank()])
+    # Ranks that share a group have the same values: they count once.
+    ranks = distributed.gather_objects(values.tolist())[:: batch.parts]
+    before = sum(len(groups) for groups in ranks[: distributed.rank() // batch.parts])
     whole = torch.tensor([group for groups in ranks for group in groups], device=values.device)
     return function(whole)[before : before + len(values)].flatten()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.settings.rules import as_tuples, at_least, choice, require
+from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choice, require, within
 
 SPLITS = ("train", "validation", "test")
 KINDS = ("math", "countdown", "sudoku")
@@ -83,6 +83,8 @@ class DataConfig(Reading):
     test_from: str | None = None  # data=NAME that gives the test split, where there is none
     overlap: str = "report"  # train problems that are evaluation problems: report | remove | ignore
     against: tuple[str, ...] = ()  # data=NAMEs to compare with, beside test
+    # in (0, 1]: RL passes over problems whose samples reach this running accuracy; null: none
+    skip_accuracy: float | None = None
     levels: tuple[int, ...] = ()  # arithmetic: levels drawn, easiest is 1
     train_size: int = 4096  # generated: problems for RL; puzzles: for SFT too
     eval_size: int = 512  # generated: problems in validation; arithmetic: in test too
@@ -96,6 +98,8 @@ class DataConfig(Reading):
         object.__setattr__(self, "hub", tables)
         choice(self, "data", kind=KINDS, overlap=OVERLAPS)
         at_least(self, "data", 1, "limit")
+        above_zero(self, "data", "skip_accuracy")
+        within(self, "data", 0, 1, "skip_accuracy")
         require(
             0 <= self.validation_share < 1,
             "data.validation_share",

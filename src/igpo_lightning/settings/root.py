@@ -54,8 +54,9 @@ class Settings:
 
     @property
     def evaluation_sampler(self) -> SamplerConfig:
-        """The sampler at the evaluation's temperature."""
-        return replace(self.sampler, temperature=self.eval.temperature)
+        """The sampler at the evaluation's temperature; its drift is not measured."""
+        temperature = self.eval.temperature
+        return replace(self.sampler, temperature=temperature, drift_share=0.0, drift_limit=None)
 
     @property
     def scores_old_policy(self) -> bool:

@@ -1,6 +1,6 @@
 """The denoising loop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choice, require, within
 
@@ -45,6 +45,8 @@ class SamplerConfig:
     eos: str = "free"  # free | last: committed after the block's other tokens | never
     stop_after_eos: bool = False  # fill a row's blocks behind EOS with EOS; its live part is equal
     compile: str = "none"  # none | default: torch.compile | cuda_graphs: with CUDA graphs
+    drift_share: float = 0.0  # in [0, 1): of a rollout's computation, to compare it with the policy
+    drift_limit: float | None = None  # nats a token, above 0: a run that drifts more becomes exact
     token_budget: int | None = None  # canvas positions a micro-batch; null: so many rows as set
 
     def __post_init__(self) -> None:
@@ -55,8 +57,9 @@ class SamplerConfig:
         at_least(self, "sampler", 0, "temperature", "cfg_scale", "edit_passes")
         at_least(self, "sampler", 0, "think_boost", "think_power")
         within(self, "sampler", 0, 1, "remask", "confidence_threshold", "edit_threshold", "top_p")
+        within(self, "sampler", 0, 1, "drift_share")
         require(self.remask < 1, "sampler.remask", self.remask, "must be below 1")
-        above_zero(self, "sampler", "top_p", "factor", "entropy_bound")
+        above_zero(self, "sampler", "top_p", "factor", "entropy_bound", "drift_limit")
         choice(
             self,
             "sampler",
@@ -71,6 +74,7 @@ class SamplerConfig:
         self._check_blocks()
         self._check_parallel()
         self._check_cache()
+        self._check_drift()
 
     def _check_blocks(self) -> None:
         length, width, steps = self.completion_length, self.block_length, self.steps
@@ -135,6 +139,32 @@ class SamplerConfig:
             "sampler.compile",
             self.compile,
             f"cannot replay sampler.cache={self.cache}; use sampler.compile=default with a cache",
+        )
+
+    def _check_drift(self) -> None:
+        fix = "is measured without guidance; set sampler.drift_share=0 or sampler.cfg_scale=0"
+        fits = self.drift_share == 0 or self.cfg_scale == 0
+        require(fits, "sampler.drift_share", self.drift_share, fix)
+        fix = "is measured on a whole canvas; set sampler.drift_share=0 or sampler.canvas=whole"
+        fits = self.drift_share == 0 or self.canvas == "whole"
+        require(fits, "sampler.drift_share", self.drift_share, fix)
+        fix = "needs a measurement; set sampler.drift_share, for example to 0.03"
+        fits = self.drift_limit is None or self.drift_share > 0
+        require(fits, "sampler.drift_limit", self.drift_limit, fix)
+
+    @property
+    def exact(self) -> "SamplerConfig":
+        """The same without what makes it approximate: the cache and parallel commits."""
+        return replace(
+            self,
+            cache="none",
+            cache_refresh=None,
+            cache_blocks=1,
+            confidence_threshold=None,
+            factor=None,
+            entropy_bound=None,
+            drift_share=0.0,
+            drift_limit=None,
         )
 
     @property

@@ -9,6 +9,7 @@ from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choic
 
 PADDINGS = ("full", "longest", "packed")
 TIMESTEPS = ("independent", "low_discrepancy")
+SURPLUS = ("drop", "keep")
 FORMATS = ("jsonl", "parquet")
 
 
@@ -31,6 +32,9 @@ class RLStage(StageConfig):
     steps: int = 1000  # rollout steps; each has mu optimizer steps
     prompts_per_step: int = 8  # Q over all processes (the paper: 64 groups per step)
     group_size: int = 8  # G completions a prompt (the paper: 8)
+    # rounds of prompts until prompts_per_step groups have rewards that differ (DAPO); 1: one round
+    sampling_rounds: int = 1
+    surplus: str = "drop"  # such groups beyond prompts_per_step: drop | keep for the next step
     inner_updates: int = 4  # mu (the paper: 4)
     rollout_batch_size: int = 64  # rows a denoising pass
     train_batch_size: int = 64  # rows a forward and backward pass
@@ -43,7 +47,8 @@ class RLStage(StageConfig):
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        at_least(self, "stage", 1, "steps", "prompts_per_step", "inner_updates")
+        choice(self, "stage", surplus=SURPLUS)
+        at_least(self, "stage", 1, "steps", "prompts_per_step", "inner_updates", "sampling_rounds")
         at_least(self, "stage", 1, "rollout_batch_size", "train_batch_size", "checkpoint_every")
         at_least(self, "stage", 0, "eval_every", "log_samples_every")
         fix = "a group needs at least 2 samples to compare"

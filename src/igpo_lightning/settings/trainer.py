@@ -25,6 +25,7 @@ class TrainerConfig:
     cpu_offload: bool = False  # fsdp: weights, gradients, optimizer states in the CPU's memory
     gather_rollouts: bool = False  # fsdp: hold all weights while sampling (see the plan)
     timeout: float = 1800.0  # seconds that ranks wait for each other, at most a week
+    profile: bool = False  # write a timeline of the second step: profile/ in the run folder
     memory_gb: float | None = None  # GiB of a GPU (cpu: of a node) for the plan; null: what is here
     tflops: float | None = None  # TFLOP/s a process reaches, for the plan's hours; doctor measures
 

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.profilers import PyTorchProfiler
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
@@ -24,6 +25,7 @@ from igpo_lightning.config import plain
 from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.lora import add_lora
+from igpo_lightning.reporting import timeline
 from igpo_lightning.reporting.run_data import write_overrides
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.rewards import GradingPool
@@ -264,4 +266,15 @@ def build_trainer(
         use_distributed_sampler=False,
         enable_model_summary=False,
         log_every_n_steps=pace.log_every if pace else 1,
+        profiler=build_profiler() if config.trainer.profile and pace else None,
+    )
+
+
+def build_profiler() -> PyTorchProfiler:
+    """torch.profiler over the second step: the first one starts graders and allocators."""
+    return PyTorchProfiler(
+        dirpath=run_folder() / timeline.FOLDER,
+        filename="operators",
+        schedule=torch.profiler.schedule(wait=1, warmup=0, active=1, repeat=1),
+        row_limit=30,
     )

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
+from igpo_lightning.diffusion.cache import computed_share
 from igpo_lightning.diffusion.masked_inputs import draw_masked_inputs
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.models.memory import Plan, Workload
-from igpo_lightning.settings import RLStage, SamplerConfig, Settings, SFTStage
+from igpo_lightning.settings import RLStage, Settings, SFTStage
 
 ALL_WRONG = 0.3  # share of groups that are sampled again
 PROBLEMS = 1000  # of an evaluation whose data set is not read
@@ -62,46 +63,26 @@ class RunFlops:
         return {name: flops / (tflops * 1e12) / 3600 for name, flops in self.busiest.items()}
 
 
-def most_of(groups: int, ranks: int, share: float) -> float:
-    """Expected number of all-wrong groups on the rank that has most of them.
+def extra_rows(groups: int, group_size: int, ranks: int, share: float) -> float:
+    """Expected extra rows of the rank that gets most of them: all are dealt out evenly.
 
-    Each of `groups` on each of `ranks` is all-wrong with probability `share`, independently:
-    the sum over k of P(max > k) = 1 - P(one rank has at most k) ** ranks.
+    Each group is all-wrong with probability `share`, independently.
+
+    Args:
+        groups: Of all ranks.
+        group_size: G, extra rows for each all-wrong group.
+        ranks: That share them.
+        share: Of all-wrong groups.
     """
-    chances = [
-        math.comb(groups, k) * share**k * (1 - share) ** (groups - k) for k in range(groups + 1)
-    ]
-    return sum(1 - min(1.0, sum(chances[: k + 1])) ** ranks for k in range(groups))
-
-
-def rollout_share(sampler: SamplerConfig, canvas: int, block_size: int | None = None) -> float:
-    """Positions that the body runs in a rollout, relative to full passes in every step.
-
-    A block-causal model runs the prompt once, a block in every step, and every block once more
-    when it is whole.
-
-    With a cache the first pass of every `cache_blocks` blocks is full, and so is every
-    `cache_refresh`-th of a block. The others run the block alone (dual), or from there to the end
-    of the canvas (prefix).
-    """
-    if block_size is not None:
-        return (canvas + sampler.steps * block_size) / (sampler.steps * canvas)
-    if sampler.cache == "none":
-        return 1.0
-    per_block, width = sampler.steps_per_block, sampler.block_length
-    ran = 0
-    for block in range(sampler.blocks):
-        length = width if sampler.cache == "dual" else sampler.completion_length - block * width
-        full = 1 if block % sampler.cache_blocks == 0 else 0
-        if sampler.cache_refresh is not None:
-            full += (per_block - 1) // sampler.cache_refresh
-        ran += full * canvas + (per_block - full) * length
-    return ran / (sampler.steps * canvas)
+    return sum(
+        math.comb(groups, k) * share**k * (1 - share) ** (groups - k) * -(-k * group_size // ranks)
+        for k in range(groups + 1)
+    )
 
 
 def rollout_flops(config: Settings, plan: Plan, work: Workload) -> float:
     """Of a row: all denoising steps of a full canvas. A parallel rule needs fewer."""
-    share = rollout_share(config.sampler, work.canvas, work.block_size)
+    share = computed_share(config.sampler, work.canvas, work.block_size)
     passes = config.sampler.steps * share * work.copies
     return passes * work.canvas * plan.forward_flops
 
@@ -129,18 +110,17 @@ def step_flops(
     config: Settings, stage: RLStage, plan: Plan, work: Workload, all_wrong: float = ALL_WRONG
 ) -> StepFlops:
     """One step of RL; `all_wrong` is the share of groups that are all wrong."""
-    groups = stage.prompts_per_step // work.devices
-    rows = groups * stage.group_size
+    rows = stage.prompts_per_step * stage.group_size // work.devices
     rollout = rollout_flops(config, plan, work)
     inputs = masked_inputs(config, work.block_size)
     policies = config.scores_old_policy + config.objective.needs_reference
     again = 0.0 if config.inpaint.trigger == "never" else float(config.inpaint.rounds)
     all_wrong = 1.0 if config.inpaint.trigger == "always" else all_wrong
-    worst = most_of(groups, work.devices, all_wrong)
+    most = extra_rows(stage.prompts_per_step, stage.group_size, work.devices, all_wrong)
     return StepFlops(
         sampling=rows * rollout,
-        inpainting=again * worst * stage.group_size * rollout,
-        inpainting_mean=again * groups * all_wrong * stage.group_size * rollout,
+        inpainting=again * most * rollout,
+        inpainting_mean=again * all_wrong * rows * rollout,
         likelihoods=rows * inputs * policies * work.train_canvas * plan.forward_flops,
         update=stage.inner_updates * rows * inputs * work.train_canvas * plan.train_flops,
     )

@@ -32,7 +32,7 @@ def workload(config: Settings, vocab_size: int, block_size: int | None = None) -
         answers = -(-problems * config.eval.samples // devices)
         evaluation_rows = min(config.eval.batch_size, answers) if known else config.eval.batch_size
     if isinstance(stage, RLStage):
-        rows = stage.prompts_per_step // devices * stage.group_size
+        rows = stage.prompts_per_step * stage.group_size // devices
         rollout_rows = min(stage.rollout_batch_size, rows)
         train_rows = min(stage.train_batch_size, rows)
         made = -(-stage.steps // stage.checkpoint_every)

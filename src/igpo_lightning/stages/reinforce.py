@@ -10,6 +10,9 @@ from igpo_lightning.models import save_export
 from igpo_lightning.reporting.plots import CURVES_FILE, plot_rl_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_rl_table
+from igpo_lightning.reporting.timeline import FOLDER as TRACES
+from igpo_lightning.reporting.timeline import draw_timeline
+from igpo_lightning.rl.cost import SPANS
 from igpo_lightning.rl.module import RLModule
 from igpo_lightning.runs import durable, resuming
 from igpo_lightning.runs.tensorboard import log_results
@@ -40,7 +43,18 @@ def run(config: Settings) -> dict[str, Any]:
 
     samples = SampleFile(folder / "samples.jsonl")
     pool = build.build_pool(config)
-    module = RLModule(build.build_backbone(config), tokenizer, pool, config, samples.append)
+    rollouts = RolloutData(
+        example_stream(config, train),
+        asked if stage.eval_every else [],
+        config.eval.samples,
+        config.eval.batch_size,
+        stage.steps,
+        stage.prompts_per_step,
+        stage.inner_updates,
+        config.data.skip_accuracy,
+    )
+    backbone = build.build_backbone(config)
+    module = RLModule(backbone, tokenizer, pool, config, samples.append, rollouts)
     pace = build.Pace(
         max_steps=stage.steps,
         updates=stage.inner_updates,
@@ -53,15 +67,6 @@ def run(config: Settings) -> dict[str, Any]:
     if trainer.is_global_zero:
         resuming.forget_after(samples.path, resume.global_step // stage.inner_updates)
     evaluation = EvaluationData(asked, config.eval.samples, config.eval.batch_size)
-    rollouts = RolloutData(
-        example_stream(config, train),
-        asked if stage.eval_every else [],
-        config.eval.samples,
-        config.eval.batch_size,
-        stage.steps,
-        stage.prompts_per_step,
-        stage.inner_updates,
-    )
 
     def evaluate(when: str) -> list[Accuracy | None]:
         """Accuracy as `eval` says, and as rollouts sample; None where it was not measured."""
@@ -95,6 +100,7 @@ def run(config: Settings) -> dict[str, Any]:
         sampled=(before[1], after[1]) if stage.eval_sampled else None,
     )
     plot_rl_curves(folder)
+    draw_timeline(folder / TRACES, SPANS)
     log_results(trainer.loggers, config, summary, folder / CURVES_FILE)
     temperatures = (config.eval.temperature, config.sampler.temperature)
     print_rl_table(folder, summary, len(problems), temperatures)

@@ -1,0 +1,180 @@
+"""Ranks share first and extra rows evenly: the rollout of one process, whoever is all-wrong."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from igpo_lightning import distributed
+from igpo_lightning.data.collate import PromptBatch, rank_positions
+from igpo_lightning.data.problem import Problem
+from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.evaluation.answer import Answerer
+from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.rewards import Verdict
+from igpo_lightning.rl.cost import Cost
+from igpo_lightning.rl.inpainter import Inpainter
+from igpo_lightning.rl.rollout import Rollout
+from igpo_lightning.rl.sampler import GroupSampler
+from igpo_lightning.rl.sharing import deal
+from igpo_lightning.settings import InpaintConfig, RewardConfig, SamplerConfig
+
+GROUP = 4
+SAMPLER = SamplerConfig(16, 8, 8, temperature=1.0, stop_after_eos=True)
+# Problem 0 is right around hints alone; it is the first rank's.
+HINTS = InpaintConfig(ratio=1.0, chunk_min=2, chunk_max=3)
+TRACE = [31, 32, 33, 34, 35, 36]
+
+
+class Digits:
+    """A tokenizer for texts that are lists of token ids."""
+
+    def batch_decode(self, rows: list[list[int]]) -> list[str]:
+        return [" ".join(map(str, row)) for row in rows]
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return [str(i) for i in ids]
+
+
+class ByGold:
+    """Right where the gold answer says so, or where the text holds the trace."""
+
+    retried = 0
+
+    def submit(self, items: list[tuple[str, str]]) -> Future[list[Verdict]]:
+        done: Future[list[Verdict]] = Future()
+        shown = " ".join(map(str, TRACE))
+        done.set_result([Verdict(gold == "easy" or shown in text, None) for gold, text in items])
+        return done
+
+
+def tiny() -> TinyBackbone:
+    model = TinyBackbone(
+        TinyConfig(
+            vocab_size=40,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=24,
+            initializer_range=0.3,
+        )
+    )
+    model.initialize(torch.Generator().manual_seed(0))
+    return model.eval()
+
+
+def problems(count: int) -> list[EncodedProblem]:
+    return [
+        EncodedProblem(
+            Problem(id=str(i), question="", solution=None, answer="easy" if i else "hard"),
+            [3 + i * 7 + j for j in range(2 + i % 2)],
+            TRACE,
+            None,
+        )
+        for i in range(count)
+    ]
+
+
+def batch(count: int, rank: int, world: int) -> PromptBatch:
+    mine = [problems(count)[place] for place in rank_positions(0, count, rank, world)]
+    parts = max(1, world // count)
+    filled = [0] * len(mine)
+    return PromptBatch(5, mine, filled, [True] * len(mine), part=rank % parts, parts=parts)
+
+
+def rollout(
+    model: TinyBackbone, of: PromptBatch, rows: int
+) -> tuple[Rollout, Cost, dict[str, Any]]:
+    """First and extra samples of a step."""
+    tokenizer: Any = Digits()
+    answerer, cost = Answerer(model, tokenizer, SAMPLER, rows), Cost()
+    pool: Any = ByGold()
+    sampler = GroupSampler(answerer, pool, GROUP, RewardConfig(), 0, cost)
+    first = sampler.groups(of)
+    settings = replace(HINTS, exclude_answer=False)
+    after, measures = Inpainter(settings, sampler, 10, cost).inpaint(of, first)
+    return after, cost, measures
+
+
+def whole(model: TinyBackbone) -> None:
+    pass
+
+
+def sharded(gathered: bool) -> Callable[[TinyBackbone], None]:
+    def shard(model: TinyBackbone) -> None:
+        mesh = dist.device_mesh.init_device_mesh("cpu", (distributed.world_size(),))
+        distributed.shard(model, mesh, gather_rollouts=gathered)
+
+    return shard
+
+
+STRATEGIES = {"whole": whole, "gathered": sharded(True), "per block": sharded(False)}
+
+
+def counted_calls(model: TinyBackbone) -> list[int]:
+    """Rows of each pass that the model makes from now on."""
+    calls: list[int] = []
+    encode = model.encode
+
+    def counted(ids: torch.Tensor, *args: Any, **named: Any) -> torch.Tensor:
+        calls.append(len(ids))
+        return encode(ids, *args, **named)
+
+    model.encode = counted  # type: ignore[method-assign]
+    return calls
+
+
+def compare(rank: int, meeting: str, world: int, count: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+    for name, prepare in STRATEGIES.items():
+        model = tiny()
+        prepare(model)
+        calls = counted_calls(model)
+        own = batch(count, rank, world)
+        after, cost, measures = rollout(model, own, rows=3)
+        assert len({len(c) for c in distributed.gather_objects(calls)}) == 1, name
+        expected = torch.load(meeting.removeprefix("file://") + ".expected", weights_only=True)
+        home = slice(
+            int(own.problems[0].problem.id) * GROUP, (int(own.problems[-1].problem.id) + 1) * GROUP
+        )
+        for field, values in expected.items():
+            assert torch.equal(getattr(after, field), values[home]), (name, field)
+        generated = distributed.gather_objects(cost.work["tokens/rollout"])
+        assert max(generated) - min(generated) <= 2 * SAMPLER.completion_length, (name, generated)
+        assert ("hint/ratio_mean" in measures) == (rank < max(1, world // count))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("world", "count"),
+    [
+        (2, 2),
+        (2, 1),
+        pytest.param(4, 4, marks=pytest.mark.slow),
+        pytest.param(4, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_ranks_share_rows_evenly_and_get_what_one_process_gets(
+    tmp_path: Path, world: int, count: int
+) -> None:
+    """The first group alone is all-wrong; its extra rows are dealt out over all ranks."""
+    expected, _, measures = rollout(tiny(), batch(count, 0, 1), rows=64)
+    assert measures["hint/replaced"].value == 2
+    assert expected.replaced.tolist() == [True, True] + [False] * (count * GROUP - 2)
+    fields = ("completion_ids", "hint_mask", "unmask_step", "correct", "rewards", "replaced")
+    torch.save({f: getattr(expected, f) for f in fields}, tmp_path / "meeting.expected")
+    mp.spawn(compare, (f"file://{tmp_path / 'meeting'}", world, count), nprocs=world)
+
+
+@pytest.mark.parametrize(("rows", "ranks"), [(8, 2), (7, 4), (3, 4), (0, 2), (154, 64)])
+def test_a_deal_is_even_and_keeps_the_order(rows: int, ranks: int) -> None:
+    parts = [list(range(rows))[part] for part in deal(rows, ranks)]
+    assert [row for part in parts for row in part] == list(range(rows))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1

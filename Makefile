@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?= --multirun inpaint=none,partial
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint format clean tiny-checkpoint puzzle-checkpoints tensorboard experiments docs
+.PHONY: help run test test-all lint format clean tiny-checkpoint puzzle-checkpoints tensorboard experiments docs real-size
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -52,6 +52,9 @@ puzzle-checkpoints: $(INSTALLED)  ## train the starts of RL on puzzles, in runs/
 
 experiments: $(INSTALLED)  ## remake experiments/*/results (about 4 hours; finished runs are kept)
 	for run in experiments/*/run.sh; do PYTHON=$(BIN)/python sh $$run || exit 1; done
+
+real-size: $(INSTALLED)  ## one RL step and the export of LLaDA-8B at random weights (24 GB, half an hour)
+	$(BIN)/python benchmarks/real_size.py
 
 docs: $(INSTALLED)  ## build the pages of docs/ as a site with search, in site/
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[docs]'

@@ -1,0 +1,184 @@
+"""One RL step of LLaDA-8B at random weights on a CPU, then the export: memory against the plan.
+
+`make real-size` runs it: 24 GB, about half an hour on two cores. LoRA of rank 8 over bfloat16
+weights; every group gets extra samples with the whole trace as hint, so that some are right and
+the gradient is not zero. Problems and tokenizer are the embedded ones, of which a random model
+answers nothing by itself. `--small` tries the same with a narrow model in a minute. Prints a table,
+and writes JSON beside the run.
+"""
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from rl_step import Phases, watch_all
+from safetensors import safe_open
+
+from igpo_lightning import cli, compose
+from igpo_lightning.models.loading import bundled_config
+from igpo_lightning.models.memory import PHASES, Plan
+from igpo_lightning.models.tokenizer_files import load_tokenizer
+from igpo_lightning.settings import Settings
+from igpo_lightning.stages import build, plan, reinforce
+from igpo_lightning.stages.capacity import size_text
+
+OUTPUT = Path("runs/real_size")
+SMALL = {"d_model": 256, "n_heads": 4, "n_kv_heads": 4, "n_layers": 4, "mlp_hidden_size": 512}
+SETTINGS = (
+    *("experiment=igpo_paper", "data=arithmetic", "trainer=cpu", "model=llada_8b"),
+    *("trainer.precision=bf16-mixed", "model.init=random", "model.lora.rank=8"),
+    *("inpaint.trigger=always", "inpaint.ratio=1", "inpaint.exclude_answer=false"),
+    *("filter=none", "stage.steps=1", "stage.prompts_per_step=1", "stage.group_size=4"),
+    *("stage.inner_updates=2", "stage.train_batch_size=4", "stage.eval_before=false"),
+    *("stage.eval_after=true", "eval.limit=1", "data.train_size=8", "data.eval_size=8"),
+    *("sampler.completion_length=48", "sampler.block_length=16", "sampler.steps=6"),
+    *("prompt.max_length=32", "logger=[csv]", "resume=null"),
+)
+# Phase of the clocks -> the part of the plan that it is held against.
+PLANNED = {
+    "loading": "loading",
+    "sampling": "rollout",
+    "inpainting": "rollout",
+    "likelihoods": "update",
+    "update": "update",
+    "checkpoints": "checkpoint",
+    "evaluation": "evaluation",
+    "export": "export",
+}
+
+
+class Memory(Phases):
+    """Books the greatest memory of the process on the phase that is running, beside its time."""
+
+    def __init__(self) -> None:
+        self.peaks: dict[str, int] = defaultdict(int)
+        super().__init__(time.perf_counter)
+
+    def book(self) -> None:
+        """Give time and peak since the last call to what is running."""
+        super().book()
+        phase, in_model = self.running[-1]
+        if in_model:  # called thousands of times: its phase is booked when it ends
+            return
+        self.peaks[phase] = max(self.peaks[phase], peak())
+
+
+def peak() -> int:
+    """Most bytes that this process held since the last call; the next one counts anew."""
+    process = Path("/proc/self")
+    lines = (process / "status").read_text(encoding="ascii").splitlines()
+    highest = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    (process / "clear_refs").write_text("5")
+    return 1024 * highest
+
+
+def write_model(folder: Path, small: bool) -> None:
+    """A folder without weights: LLaDA-8B's sizes, and the embedded tokenizer with its ids."""
+    tokenizer = load_tokenizer("tiny")
+    tokenizer.save_pretrained(folder)
+    own = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("mask", "eos")}
+    own["pad_token_id"] = tokenizer.pad_token_id
+    config = bundled_config("llada_8b") | (SMALL if small else {}) | own
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(overrides: list[str], folder: Path) -> Memory:
+    """Run the command line with clocks around its parts."""
+    phases = Memory()
+    watch_all(phases)
+    phases.watch(build, "build_backbone", "loading")
+    phases.watch(reinforce, "export_model", "export")
+    phases.watch(Trainer, "validate", "evaluation")
+    sys.argv = ["igpo-lightning", *overrides, f"hydra.run.dir={folder}"]
+    cli.main()
+    phases.book()
+    return phases
+
+
+def planned(settings: Settings) -> tuple[dict[str, int], Plan]:
+    """Bytes that the plan gives to each part, with what always stands."""
+    made = plan.planned(settings)[1]
+    standing = sum(v for k, v in made.memory.items() if k not in (*PHASES, "loading"))
+    parts = {phase: standing + made.memory[phase] for phase in PHASES}
+    return parts | {"loading": made.memory["loading"]}, made
+
+
+def gradient(folder: Path) -> float:
+    """The largest norm before clipping that the run logged."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        norms = [row.get("policy/grad_norm") for row in csv.DictReader(file)]
+    return max(float(norm) for norm in norms if norm)
+
+
+def exported(folder: Path) -> int:
+    """Bytes of all tensors of an export, by the headers of its files."""
+    total = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                shape = tensors.get_slice(name).get_shape()
+                size = 2 if tensors.get_slice(name).get_dtype() == "BF16" else 4
+                for side in shape:
+                    size *= side
+                total += size
+    return total
+
+
+def main() -> None:
+    """Print one table, and write it as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("overrides", nargs="*", help="of the configuration")
+    parser.add_argument("--small", action="store_true", help="a narrow model, to try the command")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=OUTPUT, help="of the run; 17 GB")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    model, run = folder / "model", folder / "run"
+    model.mkdir(parents=True, exist_ok=True)
+    write_model(model, arguments.small)
+    named = (f"model.path={model}", "model.architecture=null")
+    overrides = [*SETTINGS, *named, f"trainer.threads={arguments.threads}", *arguments.overrides]
+    parts, made = planned(compose(overrides))
+    before = peak()
+    phases = measure(overrides, run)
+    seconds: dict[str, float] = defaultdict(float)
+    for (phase, _), spent in phases.seconds.items():
+        seconds[phase] += spent
+    rows: list[dict[str, Any]] = [
+        {
+            "phase": phase,
+            "seconds": seconds[phase],
+            "measured": phases.peaks[phase],
+            "planned": parts[PLANNED[phase]] if phase in PLANNED else None,
+        }
+        for phase in seconds
+    ]
+    norm, bytes_written = gradient(run), exported(run / "export")
+    print("| phase | minutes | peak | plan |")
+    print("|---|---|---|---|")
+    for row in rows:
+        told = "-" if row["planned"] is None else size_text(row["planned"])
+        print(
+            f"| {row['phase']} | {row['seconds'] / 60:.1f} | {size_text(row['measured'])} | {told} |"
+        )
+    print(f"gradient norm {norm:.3g}, export {size_text(bytes_written)}")
+    report = {
+        "overrides": overrides,
+        "before": before,
+        "rows": rows,
+        "gradient": norm,
+        "exported": bytes_written,
+    }
+    (folder / "real_size.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if norm == 0 or bytes_written != made.counts.export_bytes:
+        sys.exit(f"expected a gradient, and an export of {size_text(made.counts.export_bytes)}")
+
+
+if __name__ == "__main__":
+    main()

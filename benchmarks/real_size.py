@@ -164,9 +164,9 @@ def main() -> None:
     print("|---|---|---|---|")
     for row in rows:
         told = "-" if row["planned"] is None else size_text(row["planned"])
-        print(
-            f"| {row['phase']} | {row['seconds'] / 60:.1f} | {size_text(row['measured'])} | {told} |"
-        )
+        spent, measured = row["seconds"] / 60, size_text(row["measured"])
+        print(f"| {row['phase']} | {spent:.1f} | {measured} | {told} |")
+    print(f"{size_text(before)} before the run, which the plan leaves out")
     print(f"gradient norm {norm:.3g}, export {size_text(bytes_written)}")
     report = {
         "overrides": overrides,

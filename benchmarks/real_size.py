@@ -3,8 +3,9 @@
 `make real-size` runs it: 24 GB, about half an hour on two cores. LoRA of rank 8 over bfloat16
 weights; every group gets extra samples with the whole trace as hint, so that some are right and
 the gradient is not zero. Problems and tokenizer are the embedded ones, of which a random model
-answers nothing by itself. `--small` tries the same with a narrow model in a minute. Prints a table,
-and writes JSON beside the run.
+answers nothing by itself. `--small` tries the same with a narrow model in a minute. `--device cuda`
+takes larger sizes on a GPU of 80 GB, and measures the GPU's memory. Prints a table, and writes JSON
+beside the run.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Trainer
 from rl_step import Phases, watch_all
 from safetensors import safe_open
@@ -31,15 +33,23 @@ from igpo_lightning.stages.capacity import size_text
 OUTPUT = Path("runs/real_size")
 SMALL = {"d_model": 256, "n_heads": 4, "n_kv_heads": 4, "n_layers": 4, "mlp_hidden_size": 512}
 SETTINGS = (
-    *("experiment=igpo_paper", "data=arithmetic", "trainer=cpu", "model=llada_8b"),
-    *("trainer.precision=bf16-mixed", "model.init=random", "model.lora.rank=8"),
+    *("experiment=igpo_paper", "data=arithmetic", "model=llada_8b", "model.init=random"),
     *("inpaint.trigger=always", "inpaint.ratio=1", "inpaint.exclude_answer=false"),
-    *("filter=none", "stage.steps=1", "stage.prompts_per_step=1", "stage.group_size=4"),
-    *("stage.inner_updates=2", "stage.train_batch_size=4", "stage.eval_before=false"),
-    *("stage.eval_after=true", "eval.limit=1", "data.train_size=8", "data.eval_size=8"),
-    *("sampler.completion_length=48", "sampler.block_length=16", "sampler.steps=6"),
-    *("prompt.max_length=32", "logger=[csv]", "resume=null"),
+    *("filter=none", "stage.steps=1", "stage.eval_before=false", "stage.eval_after=true"),
+    *("data.train_size=8", "data.eval_size=8", "prompt.max_length=32", "logger=[csv]"),
+    "resume=null",
 )
+SIZES = {
+    "cpu": (
+        *("trainer=cpu", "trainer.precision=bf16-mixed", "model.lora.rank=8", "eval.limit=1"),
+        *("stage.prompts_per_step=1", "stage.group_size=4", "stage.inner_updates=1"),
+        *("sampler.completion_length=48", "sampler.block_length=16", "sampler.steps=6"),
+    ),
+    "cuda": (
+        *("trainer=gpu", "stage.prompts_per_step=2", "stage.group_size=8", "eval.limit=8"),
+        *("sampler.completion_length=256", "sampler.block_length=32", "sampler.steps=128"),
+    ),
+}
 # Phase of the clocks -> the part of the plan that it is held against.
 PLANNED = {
     "loading": "loading",
@@ -56,7 +66,8 @@ PLANNED = {
 class Memory(Phases):
     """Books the greatest memory of the process on the phase that is running, beside its time."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str, file: Path) -> None:
+        self.device, self.file = device, file
         self.peaks: dict[str, int] = defaultdict(int)
         super().__init__(time.perf_counter)
 
@@ -66,11 +77,17 @@ class Memory(Phases):
         phase, in_model = self.running[-1]
         if in_model:  # called thousands of times: its phase is booked when it ends
             return
-        self.peaks[phase] = max(self.peaks[phase], peak())
+        self.peaks[phase] = max(self.peaks[phase], peak(self.device))
+        # A run that the system kills for its memory leaves this.
+        self.file.write_text(json.dumps(self.peaks, indent=2) + "\n", encoding="utf-8")
 
 
-def peak() -> int:
-    """Most bytes that this process held since the last call; the next one counts anew."""
+def peak(device: str) -> int:
+    """Most bytes held since the last call, of the GPU or by this process; then counts anew."""
+    if device == "cuda":
+        highest = torch.cuda.max_memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        return highest
     process = Path("/proc/self")
     lines = (process / "status").read_text(encoding="ascii").splitlines()
     highest = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -88,9 +105,9 @@ def write_model(folder: Path, small: bool) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def measure(overrides: list[str], folder: Path) -> Memory:
+def measure(overrides: list[str], folder: Path, device: str) -> Memory:
     """Run the command line with clocks around its parts."""
-    phases = Memory()
+    phases = Memory(device, folder.parent / "peaks.json")
     watch_all(phases)
     phases.watch(build, "build_backbone", "loading")
     phases.watch(reinforce, "export_model", "export")
@@ -106,7 +123,7 @@ def planned(settings: Settings) -> tuple[dict[str, int], Plan]:
     made = plan.planned(settings)[1]
     standing = sum(v for k, v in made.memory.items() if k not in (*PHASES, "loading"))
     parts = {phase: standing + made.memory[phase] for phase in PHASES}
-    return parts | {"loading": made.memory["loading"]}, made
+    return parts | {"loading": made.memory.get("loading", 0)}, made
 
 
 def gradient(folder: Path) -> float:
@@ -134,19 +151,25 @@ def main() -> None:
     """Print one table, and write it as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("overrides", nargs="*", help="of the configuration")
+    parser.add_argument("--device", choices=SIZES, default="cpu")
     parser.add_argument("--small", action="store_true", help="a narrow model, to try the command")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=OUTPUT, help="of the run; 17 GB")
-    arguments = parser.parse_args()
-    folder: Path = arguments.folder
+    options = parser.parse_args()
+    folder: Path = options.folder
     model, run = folder / "model", folder / "run"
     model.mkdir(parents=True, exist_ok=True)
-    write_model(model, arguments.small)
-    named = (f"model.path={model}", "model.architecture=null")
-    overrides = [*SETTINGS, *named, f"trainer.threads={arguments.threads}", *arguments.overrides]
+    write_model(model, options.small)
+    named = (f"model.path={model}", "model.architecture=null", f"trainer.threads={options.threads}")
+    overrides = [
+        *SETTINGS,
+        *SIZES[options.device],
+        *named,
+        *options.overrides,
+    ]
     parts, made = planned(compose(overrides))
-    before = peak()
-    phases = measure(overrides, run)
+    before = peak(options.device)
+    phases = measure(overrides, run, options.device)
     seconds: dict[str, float] = defaultdict(float)
     for (phase, _), spent in phases.seconds.items():
         seconds[phase] += spent
@@ -155,7 +178,7 @@ def main() -> None:
             "phase": phase,
             "seconds": seconds[phase],
             "measured": phases.peaks[phase],
-            "planned": parts[PLANNED[phase]] if phase in PLANNED else None,
+            "planned": (parts[PLANNED[phase]] or None) if phase in PLANNED else None,
         }
         for phase in seconds
     ]

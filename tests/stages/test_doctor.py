@@ -16,6 +16,7 @@ from igpo_lightning.settings import DoctorStage, Settings, TrainerConfig
 from igpo_lightning.stages import doctor
 from igpo_lightning.stages.checkup import environment, numerics, processes, speed
 from igpo_lightning.stages.checkup.finding import Finding, Site, finish, installed
+from igpo_lightning.stages.checkup.forked import Forks
 from tests.composing import composed
 
 
@@ -231,24 +232,47 @@ def test_a_step_of_rl_in_each_way_to_train() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "loss", "verdict", "said"),
+    ("statuses", "norm", "verdict", "said"),
     [
-        (0, "0.25", "ok", "loss 0.2500"),
-        (0, "nan", "failed", "the loss is nan"),
-        (2, "0.25", "failed", "error: trainer.devices=2: too many"),
+        ((0, 0), "0.25", "ok", "gradient norm 0.2500"),
+        ((0, 0), "nan", "failed", "loss 0.5, gradient norm nan"),
+        ((0, 0), "0.0", "failed", "loss 0.5, gradient norm 0.0"),
+        ((0, 2), "0.25", "failed", "rank 1: error: trainer.devices=2: too many"),
     ],
 )
-def test_a_steps_verdict(site: Site, status: int, loss: str, verdict: str, said: str) -> None:
-    def ran(commands: Sequence[Sequence[str]], seconds: float) -> list[tuple[int, str]]:
-        folder = Path(commands[0][-1].removeprefix("hydra.run.dir="))
+def test_a_steps_verdict(
+    site: Site, statuses: tuple[int, int], norm: str, verdict: str, said: str
+) -> None:
+    def ran(command: Sequence[str], ranks: int, seconds: float) -> list[tuple[int, str]]:
+        assert ranks == 2
+        folder = Path(command[-1].removeprefix("hydra.run.dir="))
         folder.mkdir()
-        (folder / "metrics.csv").write_text(f"step,policy/loss\n0,{loss}\n")
-        return [(status, "Plan of ...\nerror: trainer.devices=2: too many\n")]
+        (folder / "metrics.csv").write_text(f"policy/loss,policy/grad_norm\n0.5,{norm}\n")
+        text = "Plan of ...\nerror: trainer.devices=2: too many\n"
+        return [(status, text) for status in statuses]
 
     step = processes.steps(on_gpu=False, gpus=0)["RL step, ddp"]
-    finding = step(replace(site, finish=ran))
+    finding = step(replace(site, launch=ran))
     assert (finding.verdict, finding.said) == (verdict, said)
     assert list(site.folder.iterdir()) == []
+
+
+def test_forked_ranks_tell_status_and_output() -> None:
+    launch = Forks()
+    wrong = launch(["stage=nonsense"], 2, 60)
+    assert [status for status, _ in wrong] == [2, 2]
+    assert all("nonsense" in output for _, output in wrong)
+    ((status, output),) = launch(["--help"], 1, 60)
+    assert status == 0
+    assert "experiment=tiny" in output
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'ImportError: libcudart.so' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    with pytest.raises(RuntimeError, match=r"no run can be started: ImportError: libcudart\.so"):
+        Forks(str(broken))(["stage=rl"], 1, 5)
 
 
 def test_the_stage_writes_a_table_and_a_file(

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from igpo_lightning.settings import Settings
+from igpo_lightning.stages.checkup.forked import Forks
 
 OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
 
@@ -68,6 +69,9 @@ def finish(processes: Sequence[Sequence[str]], seconds: float) -> list[tuple[int
     return done
 
 
+Launch = Callable[[Sequence[str], int, float], list[tuple[int, str]]]
+
+
 @dataclass(frozen=True)
 class Site:
     """The machine that is looked at. A test hands in what its own machine does not have.
@@ -80,6 +84,7 @@ class Site:
         version: Of a package, None where there is none.
         connect: Opens a connection to a host and port within some seconds.
         finish: Runs processes side by side.
+        launch: Runs a command line of this package in so many ranks, for so many seconds at most.
         python: The interpreter.
     """
 
@@ -90,6 +95,7 @@ class Site:
     version: Callable[[str], str | None] = installed
     connect: Callable[[str, int, float], None] = connect
     finish: Callable[[Sequence[Sequence[str]], float], list[tuple[int, str]]] = finish
+    launch: Launch = field(default_factory=Forks)
     python: str = sys.executable
 
     @property

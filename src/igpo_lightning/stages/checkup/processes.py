@@ -11,12 +11,13 @@ from igpo_lightning.stages.checkup.finding import FAILED, OK, Check, Finding, Si
 
 _CALL_SECONDS = 30.0
 _RUN_SECONDS = 180.0
+# Hints are whole traces, so that half of a group is right and the gradient is not zero.
 _STEP = (
-    *("experiment=tiny", "stage=rl", "stage.steps=1", "stage.prompts_per_step=2"),
-    *("stage.group_size=2", "stage.inner_updates=1", "stage.eval_before=false"),
-    *("stage.eval_after=false", "inpaint.trigger=always", "logger=[csv]", "resume=null"),
-    *("data.train_size=8", "data.eval_size=8", "sampler.completion_length=32"),
-    *("sampler.block_length=16", "sampler.steps=8"),
+    *("experiment=tiny", "stage=rl", "stage.steps=1", "stage.group_size=2"),
+    *("stage.inner_updates=1", "stage.eval_before=false", "stage.eval_after=false"),
+    *("model.init=random", "inpaint.trigger=always", "inpaint.ratio=1"),
+    *("inpaint.exclude_answer=false", "logger=[csv]", "resume=null"),
+    *("data.eval_size=8", "sampler.steps=6"),
 )
 LORA = ("model.lora.enabled=true", "model.lora.rank=4")
 
@@ -56,46 +57,46 @@ def connection(site: Site) -> Finding:
     return Finding(OK, said, numbers={"bytes_per_second": speed, "ranks": float(world)})
 
 
-def _loss(folder: Path) -> float:
-    """The loss that a run logged."""
+def _logged(folder: Path, name: str) -> float:
+    """The last value of a metric that a run logged."""
     with (folder / "metrics.csv").open(newline="") as file:
-        values = [row["policy/loss"] for row in csv.DictReader(file) if row.get("policy/loss")]
-    return float(values[-1])
+        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)][-1]
 
 
-def rl_step(site: Site, trainer: tuple[str, ...], more: tuple[str, ...]) -> Finding:
+def rl_step(site: Site, trainer: tuple[str, ...], ranks: int, more: tuple[str, ...]) -> Finding:
     """One step of RL on the embedded model, as its command line runs it."""
     folder = site.folder / "step"
     shutil.rmtree(folder, ignore_errors=True)
-    command = ["-m", "igpo_lightning", *_STEP, *trainer, *more, f"hydra.run.dir={folder}"]
+    command = [*_STEP, *trainer, *more, f"hydra.run.dir={folder}"]
     try:
-        ((status, output),) = site.finish([[site.python, *command]], _RUN_SECONDS)
-        if status:
-            shown = " ".join(["python", *command])
-            return Finding(FAILED, _last_line(output), f"run it by hand: {shown}")
-        loss = _loss(folder)
+        for rank, (status, output) in enumerate(site.launch(command, ranks, _RUN_SECONDS)):
+            if status:
+                shown = " ".join(["python -m igpo_lightning", *command])
+                said = f"rank {rank}: {_last_line(output)}"
+                return Finding(FAILED, said, f"run it by hand: {shown}")
+        loss, norm = (_logged(folder, f"policy/{name}") for name in ("loss", "grad_norm"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if not math.isfinite(loss):
+    numbers = {"loss": loss, "grad_norm": norm}
+    if not (math.isfinite(loss) and math.isfinite(norm) and norm > 0):
         fix = "run the logits check; set trainer.precision=32-true"
-        return Finding(FAILED, f"the loss is {loss}", fix)
-    return Finding(OK, f"loss {loss:.4f}", numbers={"loss": loss})
+        return Finding(FAILED, f"loss {loss}, gradient norm {norm}", fix, numbers)
+    return Finding(OK, f"gradient norm {norm:.4f}", numbers=numbers)
 
 
 def steps(on_gpu: bool, gpus: int) -> dict[str, Check]:
     """A check for each way to train, with all weights and with adapters."""
-    several: tuple[str, ...]
-    ways: dict[str, tuple[str, ...]]
-    if on_gpu:
-        several = (f"trainer.devices={gpus}", f"stage.prompts_per_step={2 * gpus}")
-        ways = {"gpu": ("trainer=gpu",)}
-    else:
-        several = ("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2")
-        several = (*several, "trainer.threads=1")
-        ways = {"cpu": ("trainer=cpu", "trainer.threads=1")}
-    ways |= {name: (f"trainer={name}", *several) for name in ("ddp", "fsdp")}
+    world = gpus if on_gpu else 2
+    prompts = f"stage.prompts_per_step={2 * world}"
+    several: tuple[str, ...] = (f"trainer.devices={world}", prompts)
+    alone: tuple[str, ...] = ("trainer=gpu", prompts)
+    if not on_gpu:
+        several += ("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.threads=1")
+        alone = ("trainer=cpu", "trainer.threads=1", prompts)
+    ways: dict[str, tuple[tuple[str, ...], int]] = {"gpu" if on_gpu else "cpu": (alone, 1)}
+    ways |= {name: ((f"trainer={name}", *several), world) for name in ("ddp", "fsdp")}
     return {
-        f"RL step, {name}{label}": functools.partial(rl_step, trainer=way, more=more)
-        for name, way in ways.items()
+        f"RL step, {name}{label}": functools.partial(rl_step, trainer=way, ranks=ranks, more=more)
+        for name, (way, ranks) in ways.items()
         for label, more in (("", ()), (", LoRA", LORA))
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from igpo_lightning.diffusion.head_scores import CHUNK_ELEMENTS
 from igpo_lightning.diffusion.likelihood import draw_masked_inputs, token_scores
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.sampler import denoise
@@ -110,13 +111,13 @@ def _resident(process: Path, name: str) -> int:
 
 
 def memory(site: Site) -> Finding:
-    """Activations and gradients of an update, measured and planned."""
+    """Activations, gradients and logits of an update, measured and planned."""
     size = size_of(site)
     model = middle_model(size, site.device).train()
     counts = count(model)
     element = next(model.parameters()).element_size()
     planned = activation_bytes(counts, size.rows, size.canvas, element, recompute=False)
-    planned += counts.trainable_bytes
+    planned += counts.trainable_bytes + 2 * CHUNK_ELEMENTS * torch.float32.itemsize
     measured = peak_bytes(lambda: _update(model, size), site.device)
     if measured is None:
         return Finding(SKIPPED, "the system does not say how much memory a process has used")

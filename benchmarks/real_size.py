@@ -95,13 +95,13 @@ def peak(device: str) -> int:
     return 1024 * highest
 
 
-def write_model(folder: Path, small: bool) -> None:
+def write_model(folder: Path, small: bool, layers: int) -> None:
     """A folder without weights: LLaDA-8B's sizes, and the embedded tokenizer with its ids."""
     tokenizer = load_tokenizer("tiny")
     tokenizer.save_pretrained(folder)
     own = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("mask", "eos")}
     own["pad_token_id"] = tokenizer.pad_token_id
-    config = bundled_config("llada_8b") | (SMALL if small else {}) | own
+    config = bundled_config("llada_8b") | (SMALL if small else {"n_layers": layers}) | own
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -153,13 +153,14 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of the configuration")
     parser.add_argument("--device", choices=SIZES, default="cpu")
     parser.add_argument("--small", action="store_true", help="a narrow model, to try the command")
+    parser.add_argument("--layers", type=int, default=32, help="fewer where memory is short")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=OUTPUT, help="of the run; 17 GB")
     options = parser.parse_args()
     folder: Path = options.folder
     model, run = folder / "model", folder / "run"
     model.mkdir(parents=True, exist_ok=True)
-    write_model(model, options.small)
+    write_model(model, options.small, options.layers)
     named = (f"model.path={model}", "model.architecture=null", f"trainer.threads={options.threads}")
     overrides = [
         *SETTINGS,

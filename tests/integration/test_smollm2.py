@@ -21,6 +21,7 @@ from igpo_lightning.inpainting import choose_hints
 from igpo_lightning.models import load_backbone
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.tokenizer_files import load_tokenizer
+from igpo_lightning.stages.checkup.forked import Forks
 from igpo_lightning.stages.problems import read_problems
 from tests.composing import composed
 
@@ -37,9 +38,9 @@ MASK = "<|mask|>"
 VOCABULARY = 49152
 PROBLEMS = 200  # of each data set
 SMALL = (
-    *("model=hf", f"'model.mask_token={MASK}'", "model.lora.enabled=true", "model.lora.rank=4"),
+    *("model=hf", f'model.mask_token="{MASK}"', "model.lora.enabled=true", "model.lora.rank=4"),
     *("trainer=cpu", "trainer.threads=1", "logger=[csv]", "optimizer.lr=1e-2", "eval.limit=1"),
-    *("sampler.completion_length=64", "sampler.block_length=32", "sampler.steps=4"),
+    *("sampler.completion_length=64", "sampler.block_length=32", "sampler.steps=2"),
 )
 
 
@@ -126,7 +127,9 @@ def test_real_problems_map_to_tokens_and_back(
     name: str, smollm2: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IGPO_DATA_DIR", str(shared_data))
-    config = composed(f"data={name}", f"data.limit={PROBLEMS}", "model=hf", "data.against=[]")
+    config = composed(
+        f"data={name}", f"data.limit={PROBLEMS}", f"model.path={smollm2}", "data.against=[]"
+    )
     tokenizer = load_tokenizer(str(smollm2), MASK)
     problems = read_problems(config, "train")
     assert len(problems) == PROBLEMS
@@ -158,6 +161,11 @@ def test_real_problems_map_to_tokens_and_back(
     assert spans == PROBLEMS
 
 
+@pytest.fixture(scope="module")
+def launch() -> Forks:
+    return Forks()
+
+
 def logged(folder: Path, name: str) -> list[float]:
     """Values of one metric."""
     with (folder / "metrics.csv").open(newline="") as file:
@@ -175,7 +183,7 @@ SFT = ("stage=sft", "stage.steps=1", "stage.batch_size=2", "stage.val_limit=2")
 
 @pytest.mark.parametrize(("stage", "norm"), [(RL, "policy/grad_norm"), (SFT, "sft/grad_norm")])
 def test_adapters_train_and_the_export_is_read_by_transformers(
-    stage: tuple[str, ...], norm: str, smollm2: Path, tmp_path: Path, igpo: Any
+    stage: tuple[str, ...], norm: str, smollm2: Path, tmp_path: Path, launch: Forks
 ) -> None:
     data, run = tmp_path / "data.jsonl", tmp_path / "run"
     rows = [
@@ -184,7 +192,8 @@ def test_adapters_train_and_the_export_is_read_by_transformers(
     ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = ("data=gsm8k", f"data.path={data}", f"model.path={smollm2}", f"hydra.run.dir={run}")
-    igpo(*stage, *given, *SMALL)
+    ((status, output),) = launch([*stage, *given, *SMALL], 1, 900)
+    assert status == 0, output[-3000:]
     assert max(logged(run, norm)) > 0
     export, ids = run / "export", some_ids()
     assert json.loads((export / "config.json").read_text())["mask_token_id"] == VOCABULARY

@@ -137,11 +137,14 @@ def test_every_bundled_architecture_is_compared() -> None:
     names = [name for name, _ in numerics.small_backbones()]
     assert set(names) == {"tiny", *(file.stem for file in ARCHITECTURES.glob("*.json"))}
     assert {"llada_8b", "dream_7b", "illada_8b", "sdar_8b"} < set(names)
+    assert [name for name, _ in numerics.small_transformers()] == ["bert", "gpt2"]
 
 
 def test_logits_agree_and_wrong_ones_are_found(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     finding = numerics.logits(site)
     assert finding.verdict == "ok"
+    assert {"bert float32", "gpt2 bfloat16"} < set(finding.numbers)
+    assert f"{len(finding.numbers) // 2} architectures" in finding.said
     assert finding.numbers["llada_8b float32"] < 1e-5 < finding.numbers["llada_8b bfloat16"] < 0.1
     # A device whose float32 products keep 11 bits, as TF32 does.
     monkeypatch.setitem(numerics.ALLOWED, torch.float32, 1e-9)

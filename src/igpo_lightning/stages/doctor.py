@@ -111,12 +111,12 @@ def run(config: Settings) -> dict[str, Any]:
 def table(found: dict[str, tuple[Finding, float]]) -> Table:
     """A row for each check."""
     rows = Table(title="doctor", title_justify="left")
-    for column in ("check", "verdict", "found", "fix"):
+    for column in ("check", "verdict", "found, and what to do"):
         rows.add_column(column)
     rows.add_column("s", justify="right")
     for name, (finding, spent) in found.items():
         colour = _COLOURS[finding.verdict]
         verdict = f"[{colour}]{finding.verdict}[/]"
-        texts = [visible(text).replace("[", r"\[") for text in (finding.said, finding.fix)]
-        rows.add_row(name, verdict, *texts, f"{spent:.1f}")
+        told = [visible(text).replace("[", r"\[") for text in (finding.said, finding.fix) if text]
+        rows.add_row(name, verdict, "\n> ".join(told), f"{spent:.1f}")
     return rows

@@ -190,7 +190,7 @@ def test_memory_and_speed_are_measured(site: Site, monkeypatch: pytest.MonkeyPat
     assert 0 < fast.numbers["update_flops"] < fast.numbers["peak_flops"]
     model = speed.middle_model(small, site.device)
     planned = 4 * sum(p.numel() for p in model.parameters())
-    monkeypatch.setattr(speed, "peak_bytes", lambda *_: 100 * planned)
+    monkeypatch.setattr(speed, "peak_bytes", lambda *_: 2**40)
     over = speed.memory(site)
     assert over.verdict == "warning"
     assert "more room" in over.fix

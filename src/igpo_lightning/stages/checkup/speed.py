@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -118,6 +118,8 @@ def memory(site: Site) -> Finding:
     element = next(model.parameters()).element_size()
     planned = activation_bytes(counts, size.rows, size.canvas, element, recompute=False)
     planned += counts.trainable_bytes + 2 * CHUNK_ELEMENTS * torch.float32.itemsize
+    _update(model, replace(size, rows=1))  # what libraries take once is no update's
+    model.zero_grad()
     measured = peak_bytes(lambda: _update(model, size), site.device)
     if measured is None:
         return Finding(SKIPPED, "the system does not say how much memory a process has used")

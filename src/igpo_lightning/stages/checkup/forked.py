@@ -76,7 +76,8 @@ def become(arguments: Sequence[str], rank: int, ranks: int, port: int, log: IO[b
             **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
             "TORCHELASTIC_RUN_ID": "doctor",
         }
-        rank_zero_only.rank = rank  # else read when Lightning is imported, which is over
+        # Else read when Lightning is imported, which is over.
+        rank_zero_only.rank = rank  # type: ignore[attr-defined]
     sys.argv = [MODULE, *arguments]
     try:
         runpy.run_module(MODULE, run_name="__main__", alter_sys=True)

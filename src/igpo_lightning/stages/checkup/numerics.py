@@ -93,7 +93,8 @@ def deviation(model: BackboneModule, device: torch.device, dtype: torch.dtype) -
 def logits(site: Site) -> Finding:
     """Every backbone in float32 and bfloat16 on the device, against the CPU in float64."""
     numbers: dict[str, float] = {}
-    wrong, worst, models = [], {}, 0
+    worst: dict[str, float] = {}
+    wrong, models = [], 0
     for name, model in chain(small_backbones(), small_transformers()):
         models += 1
         for dtype, allowed in ALLOWED.items():

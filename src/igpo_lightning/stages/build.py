@@ -57,7 +57,8 @@ def save_resolved(config: Settings, folder: Path) -> None:
     """Write config.yaml, from which `read_settings` makes the same settings, and its origin."""
     text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
     durable.write_text(folder / "config.yaml", text)
-    write_overrides(folder, HydraConfig.get().overrides.task)
+    if HydraConfig.initialized():  # else settings were composed in Python
+        write_overrides(folder, HydraConfig.get().overrides.task)
     save_provenance(folder)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,15 @@ def test_means_over_seeds() -> None:
     many = seed_mean([0.0, 1.0] * 50)  # variance 25 / 99
     assert many is not None
     assert many.half == pytest.approx(1.959964 * (25 / 99 / 100) ** 0.5)
+
+
+def test_the_band_of_one_seed_is_its_interval_over_problems(tmp_path: Path) -> None:
+    line = {"step": 0, "eval/accuracy": 0.5, "eval/accuracy_low": 0.4, "eval/accuracy_high": 0.7}
+    run = replace(read_run(write_run(tmp_path / "run", [])), metrics=[line, {"step": 1, "x": 1.0}])
+    assert band([run], "eval/accuracy") == ([0], [0.5], [0.4], [0.7])
+    other = replace(run, metrics=[{**line, "eval/accuracy": 0.6}])
+    assert band([run, other], "eval/accuracy") == ([0], [0.55], [0.5], [0.6])
+    assert band([run], "x") == ([1], [1.0], [1.0], [1.0])
 
 
 def test_bands_reach_over_the_seeds(sweep: Path) -> None:

@@ -64,7 +64,15 @@ def _width(place: int) -> float:
 def band(
     runs: Sequence[RunData], name: str
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Steps, and at each the mean, lowest and highest value of the runs that have one."""
+    """Steps, and at each the mean, lowest and highest value of the runs that have one.
+
+    Of a single run's accuracy, the ends of its interval over problems take the place of both.
+    """
+    if len(runs) == 1:
+        steps, low = column(list(runs[0].metrics), f"{name}_low")
+        if steps:
+            rows = [row for row in runs[0].metrics if f"{name}_low" in row]
+            return steps, [row[name] for row in rows], low, [row[f"{name}_high"] for row in rows]
     at: dict[float, list[float]] = {}
     for run in runs:
         for step, value in zip(*column(list(run.metrics), name), strict=True):
@@ -103,7 +111,7 @@ def curve(
             }
             axes.plot(steps, means, dashes, label=label, **look)
             lowest = min(lowest, *low)
-            if len(runs) > 1:
+            if low != high:
                 axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
         if share:
             axes.set_ylim(-0.02, 1.02)

@@ -164,7 +164,8 @@ def bars(
         if share:
             axes.set_xlim(0, 1.12)
             axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        axes.set_title(title)
+        # Over the whole picture: long labels leave the axes too little room for it.
+        figure.suptitle(title, x=0.02, ha="left", fontsize=_STYLE["axes.titlesize"])
         axes.set_xlabel(unit)
         figure.legend(loc="outside lower center", ncols=len(colours))
         return _svg(figure, title)

@@ -138,7 +138,8 @@ def test_other_decoders_learn_the_same_on_two_ranks(
     args = (*args, "sampler.block_length=4", "stage.steps=2")
     assert own.start(tmp_path / "one", *args) == 0, own.log(tmp_path / "one")
     two = (*TWO, f"trainer.strategy={strategy}")
-    assert own.start(tmp_path / "two", *args, *two, ranks=2) == 0, own.log(tmp_path / "two")
+    status = own.start(tmp_path / "two", *args, *two, ranks=2, seconds=300)
+    assert status == 0, own.log(tmp_path / "two")
     if stage == "rl":
         same(tmp_path / "one", tmp_path / "two")
     else:

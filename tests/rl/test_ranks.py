@@ -8,7 +8,8 @@ from tiny_training import SETTINGS, problem, train
 
 from igpo_lightning import distributed
 
-HINTED = replace(SETTINGS.inpaint, ratio=1.0, rounds=2)
+# A random policy states no answer, so that a hint would hold any that is looked for.
+HINTED = replace(SETTINGS.inpaint, ratio=1.0, rounds=2, exclude_answer=False)
 
 
 def right_for_the_second_problem(row: int, text: str) -> bool:

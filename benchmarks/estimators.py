@@ -142,7 +142,6 @@ def draw(settings: LikelihoodConfig, completion_ids: Tensor, seed: int) -> Maske
         settings,
         completion_ids,
         keys=row_keys([seed * draws + i for i in range(draws)]),
-        hint_mask=~everywhere,
         live_mask=everywhere,
         unmask_step=torch.rand(draws, length, generator=generator).argsort(dim=1),
         advantages=torch.full((draws,), -1.0),

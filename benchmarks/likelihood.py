@@ -149,7 +149,6 @@ def whole_model_difference(
         LikelihoodConfig(),
         completion_ids,
         keys=row_keys(list(range(rows)), completion_ids.device),
-        hint_mask=~everywhere,
         live_mask=everywhere,
     )
     logp = token_scores(model, prompt_ids, completion_ids, inputs).logp

@@ -30,7 +30,6 @@ def inputs_of(kind: str, completion: torch.Tensor, real: torch.Tensor, **options
         LikelihoodConfig(kind=kind, **options),
         completion,
         keys=torch.arange(len(completion)),
-        hint_mask=~everything,
         live_mask=everything,
         unmask_step=steps,
         prompt_mask=real,

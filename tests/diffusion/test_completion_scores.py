@@ -20,7 +20,6 @@ def test_one_call_gives_what_two_give() -> None:
         ELBO,
         COMPLETIONS,
         keys=row_keys([stable_seed(3, 0), stable_seed(3, 1)]),
-        hint_mask=torch.zeros(2, 4, dtype=torch.bool),
         live_mask=torch.tensor([[True] * 4, [True] * 3 + [False]]),
     )
     expected = token_scores(

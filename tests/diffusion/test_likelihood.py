@@ -38,7 +38,6 @@ def draw(settings: LikelihoodConfig, completion_ids: Tensor, **given: Tensor):
     rows = len(completion_ids)
     defaults = {
         "keys": torch.arange(rows),
-        "hint_mask": torch.zeros_like(completion_ids, dtype=torch.bool),
         "live_mask": torch.ones_like(completion_ids, dtype=torch.bool),
     }
     return draw_masked_inputs(settings, completion_ids, **(defaults | given))
@@ -98,7 +97,6 @@ def draw_all(settings: LikelihoodConfig, prompt_ids: Tensor, completion_ids: Ten
         settings,
         completion_ids,
         keys=torch.arange(rows) + 100,
-        hint_mask=hint_mask,
         unmask_step=steps,
         prompt_mask=torch.ones_like(prompt_ids, dtype=torch.bool),
         advantages=torch.linspace(1, -1, rows),
@@ -176,7 +174,6 @@ def test_padding_changes_neither_masks_nor_values(settings):
         settings,
         completion_ids,
         keys=torch.arange(2) + 100,
-        hint_mask=hint_mask,
         unmask_step=(torch.arange(6) * 3 % 4).expand(2, 6).masked_fill(hint_mask, -1),
         prompt_mask=prompt_mask,
         advantages=torch.linspace(1, -1, 2),

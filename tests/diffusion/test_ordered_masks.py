@@ -23,7 +23,6 @@ def scores(settings: LikelihoodConfig, key: int = 0):
         settings,
         ALL_ROWS,
         keys=torch.arange(len(ALL_ROWS)) + 1000 * key,
-        hint_mask=~everywhere,
         live_mask=everywhere,
     )
     with torch.no_grad():

@@ -45,7 +45,6 @@ def compare(rank: int, tied: bool, linear: bool) -> None:
         LikelihoodConfig("strata", strata=3),
         ids[:, 4:],
         keys=torch.arange(4),
-        hint_mask=~everywhere,
         live_mask=everywhere,
     )
     own = slice(2 * rank, 2 * rank + 2)

@@ -82,9 +82,6 @@ LIVE = torch.ones(1, 4, dtype=torch.bool)
         (FilterConfig("entropy", keep_fraction=0.2), [False, True, False, True]),
         # The median of 0.1, 0.6, 0.9 and 2.0 is 0.75: 0.9 and 2.0 are above.
         (FilterConfig("entropy_all", keep_fraction=0.5), [False, True, False, True]),
-        (FilterConfig("threshold", threshold=0.6), [False, True, True, True]),
-        # A threshold may leave no hint at all.
-        (FilterConfig("threshold", threshold=5.0), [False, False, False, True]),
     ],
 )
 def test_each_kind_by_hand(settings_, expected):
@@ -104,7 +101,7 @@ def test_the_top_of_the_batch_compares_rows_with_each_other():
     assert not bool(batch_entropy_filter(entropy, nothing, 0.5).any())
 
 
-@pytest.mark.parametrize("kind", ["none", "entropy", "entropy_all", "threshold"])
+@pytest.mark.parametrize("kind", ["none", "entropy", "entropy_all"])
 def test_tokens_after_the_end_never_count(kind):
     live = torch.tensor([[True, False, True, False]])
     kept = filter_tokens(FilterConfig(kind, 1.0), ENTROPY, HINTS, live)

@@ -51,28 +51,19 @@ CORRECT = verdicts("xxxx", "oxxx", "oooo")
         ({}, [True, False, False]),
         ({"trigger": "never"}, [False, False, False]),
         ({"trigger": "always"}, [True, True, True]),
-        # Mean rewards 0, 1/4 and 1.
-        ({"trigger": "mean_below", "threshold": 0.25}, [True, False, False]),
-        ({"trigger": "mean_below", "threshold": 0.26}, [True, True, False]),
-        # The whole batch is one group: it holds right answers, and its mean is 5 / 12.
+        # The whole batch is one group: it holds right answers.
         ({"scope": "batch"}, [False, False, False]),
-        ({"scope": "batch", "trigger": "mean_below", "threshold": 0.5}, [True, True, True]),
+        ({"scope": "batch", "trigger": "always"}, [True, True, True]),
     ],
 )
 def test_who_gets_extra_samples(options, expected):
     settings_ = InpaintConfig(**options)
-    assert needs_help(settings_, CORRECT, CORRECT.float()).tolist() == expected
+    assert needs_help(settings_, CORRECT).tolist() == expected
 
 
 def test_a_batch_without_any_right_answer_is_helped_as_a_whole():
     wrong = verdicts("xx", "xx")
-    assert needs_help(InpaintConfig(scope="batch"), wrong, wrong.float()).tolist() == [True] * 2
-
-
-def test_all_wrong_looks_at_verdicts_not_at_rewards():
-    """Format tags earn 0.75 for everyone; the group is all wrong nevertheless."""
-    wrong = verdicts("xx")
-    assert needs_help(InpaintConfig(), wrong, torch.full((1, 2), 0.75)).tolist() == [True]
+    assert needs_help(InpaintConfig(scope="batch"), wrong).tolist() == [True] * 2
 
 
 def test_all_wrong_and_all_right_are_of_each_prompt_alone():

@@ -122,7 +122,7 @@ def test_igpo_replacement(prefix):
         k: (case[f"reward_correct_{k}"] + case[f"reward_format_{k}"]).view(groups)
         for k in ("plain", "hinted")
     }
-    triggered = needs_help(InpaintConfig(scope="batch"), correct["plain"], rewards["plain"])
+    triggered = needs_help(InpaintConfig(scope="batch"), correct["plain"])
     assert bool(triggered.any()) == bool(triggered.all()) == bool(case["triggered"])
     completions = {k: case[f"completions_{k}"].clone().unflatten(0, groups) for k in rewards}
     hints = case["hint_mask_hinted"].unflatten(0, groups)

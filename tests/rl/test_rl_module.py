@@ -155,7 +155,6 @@ def test_rounds_go_on_until_a_group_has_a_right_sample():
     "change",
     [
         {"scope": "batch"},
-        {"trigger": "mean_below", "threshold": 0.1},
         {"trigger": "always"},
         {"schedule": "adaptive"},
         {"choice": "suffix"},

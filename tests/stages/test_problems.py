@@ -141,7 +141,6 @@ def test_a_mixture_part_without_examples(folder: Path, tokenizer: PreTrainedToke
         (["data.wording=verbose"], "use one of names, values"),
         (["data=countdown", "data.wording=names"], "use one of forward, backward, words"),
         (["data=gsm8k", "data.wording=names"], "these traces are not generated"),
-        (["prompt.long_traces=keep"], "use one of cut, drop"),
         (["stage=sft", "stage.padding=none"], "use one of full, longest"),
         (["stage=sft", "stage.timesteps=even"], "use one of independent, low_discrepancy"),
         (["stage=sft", "stage.eos_tail=0"], "stage.eos_tail=0: give at least 1"),

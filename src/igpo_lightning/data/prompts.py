@@ -45,7 +45,7 @@ class EncodingCounts:
         traces: With a trace, among those whose prompt fits or was cut.
         long_prompts: With a prompt over the limit.
         long_traces: With a trace over the limit, among those counted in `traces`.
-        dropped: Left out for either.
+        dropped: Left out for their prompt.
     """
 
     problems: int = 0
@@ -176,7 +176,7 @@ def encode_problems(
     max_trace: int | None = None,
     keep_long: bool = False,
 ) -> tuple[list[EncodedProblem], EncodingCounts]:
-    """Encode problems; what is too long is dropped or cut as `form` says, and counted.
+    """Encode problems; what is too long is dropped or cut, and counted.
 
     Args:
         problems: To encode.
@@ -184,8 +184,7 @@ def encode_problems(
         form: Templates and limits.
         max_trace: Tokens of a completion; None leaves traces as they are (evaluation, where a
             trace has no part and must not decide which problems are asked).
-        keep_long: Count traces that `long_traces=cut` would cut, and leave them whole: a later step
-            decides.
+        keep_long: Count traces that are too long, and leave them whole: a later step decides.
 
     Raises:
         ConfigError: The tokenizer has no chat template.
@@ -208,9 +207,6 @@ def encode_problems(
         counts["traces"] += trace is not None
         if max_trace is not None and trace is not None and len(trace) > max_trace:
             counts["long_traces"] += 1
-            if form.long_traces == "drop":
-                counts["dropped"] += 1
-                continue
             if not keep_long:
                 encoded = cut_trace(encoded, max_trace)
         kept.append(encoded)

@@ -19,7 +19,6 @@ def completion_scores(
     settings: LikelihoodConfig = MEAN_FIELD,
     *,
     prompt_mask: Tensor | None = None,
-    hint_mask: Tensor | None = None,
     unmask_step: Tensor | None = None,
     advantages: Tensor | None = None,
     seed: int = 0,
@@ -37,7 +36,6 @@ def completion_scores(
         settings: The estimator; the default is the paper's, one pass over a fully masked
             completion.
         prompt_mask: [B, P], True at real tokens; None where nothing is padded.
-        hint_mask: [B, C], True at hint tokens; None where none was given.
         unmask_step: [B, C], the denoising step that committed each token; "trajectory" needs it.
         advantages: [B]; "sandwich" needs them.
         seed: Of the masks; a row's masks follow from the seed and its place in the batch.
@@ -46,12 +44,10 @@ def completion_scores(
         ValueError: The estimator needs an argument that is None.
     """
     seeds = [stable_seed(seed, row) for row in range(len(completion_ids))]
-    no_hints = torch.zeros_like(completion_ids, dtype=torch.bool)
     inputs = draw_masked_inputs(
         settings,
         completion_ids,
         keys=row_keys(seeds, completion_ids.device),
-        hint_mask=no_hints if hint_mask is None else hint_mask,
         live_mask=live_mask(completion_ids, model.eos_token_id),
         unmask_step=unmask_step,
         prompt_mask=torch.ones_like(prompt_ids) if prompt_mask is None else prompt_mask,

@@ -10,6 +10,7 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
+from igpo_lightning.diffusion import unmasking
 from igpo_lightning.diffusion.noise import fold, uniform
 
 _NOISE, COUNT = 0, 1  # independent streams of one row key
@@ -28,8 +29,7 @@ def ranks_among(values: Tensor, chosen: Tensor) -> Tensor:
 
     Values that are not chosen rank behind all others.
     """
-    order = values.masked_fill(~chosen, torch.inf).argsort(dim=-1, stable=True)
-    return order.argsort(dim=-1)
+    return unmasking.ranks(-values, chosen)[1]
 
 
 def mean_field_masks(free: Tensor) -> tuple[Tensor, Tensor]:

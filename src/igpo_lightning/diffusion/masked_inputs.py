@@ -160,7 +160,6 @@ def draw_masked_inputs(
     completion_ids: Tensor,
     *,
     keys: Tensor,
-    hint_mask: Tensor,
     live_mask: Tensor,
     unmask_step: Tensor | None = None,
     prompt_mask: Tensor | None = None,
@@ -177,7 +176,6 @@ def draw_masked_inputs(
         settings: The estimator.
         completion_ids: [B, C].
         keys: [B] int64, one random key a row; a row's masks depend on no other row.
-        hint_mask: [B, C], True at hint tokens.
         live_mask: [B, C], True up to and including the first EOS.
         unmask_step: [B, C], the denoising step that committed each token, -1 for hints; for
             "trajectory".

@@ -132,17 +132,18 @@ def in_front(mask: Tensor) -> Tensor:
 
 
 def ranks(scores: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores [B, K] from best to worst, and each position's rank [B, K] among them.
+    """Scores [..., K] from best to worst, and each position's rank [..., K] among them.
 
     Positions that are no candidates come last; equal scores go to the earlier position.
     """
+    candidates = candidates.expand_as(scores)
     ranked = scores.masked_fill(~candidates, -torch.inf)
     # Two stable sorts: candidates stay in front even of -inf scores of their own.
-    by_score = ranked.sort(dim=1, descending=True, stable=True).indices
-    order = by_score.gather(1, in_front(candidates.gather(1, by_score)))
+    by_score = ranked.sort(dim=-1, descending=True, stable=True).indices
+    order = by_score.gather(-1, in_front(candidates.gather(-1, by_score)))
     rank = torch.empty_like(order)
-    rank.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
-    return ranked.gather(1, order), rank
+    rank.scatter_(-1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order))
+    return ranked.gather(-1, order), rank
 
 
 def most_confident(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:

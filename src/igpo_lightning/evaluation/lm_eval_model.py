@@ -248,9 +248,7 @@ class DiffusionLM(LM):
         keys = row_keys(seeds, self._device)
         prompt_ids, target_ids = self._rows(prompt, rows), self._rows(target, rows)
         everywhere = torch.ones_like(target_ids, dtype=torch.bool)
-        inputs = draw_masked_inputs(
-            settings, target_ids, keys=keys, hint_mask=~everywhere, live_mask=everywhere
-        )
+        inputs = draw_masked_inputs(settings, target_ids, keys=keys, live_mask=everywhere)
         scores = token_scores(self.backbone, prompt_ids, target_ids, inputs)
         bound = scores.logp.double().sum(dim=1).mean().item()
         width = self.backbone.block_size or length

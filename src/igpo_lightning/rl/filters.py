@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from igpo_lightning.diffusion.unmasking import most_confident
 from igpo_lightning.settings import FilterConfig
 
 
@@ -19,12 +20,8 @@ def top_entropy(
     # The small terms keep 0.2 * 15 from becoming 4, and from becoming 2.
     shares = [keep_fraction * n for n in candidates.sum(dim=1).tolist()]
     kept = [math.floor(s + 1e-9) if round_down else math.ceil(s - 1e-9) for s in shares]
-    counts = [min(n, max(1, k)) for n, k in zip(candidates.sum(dim=1).tolist(), kept, strict=True)]
-    ranked = entropy.masked_fill(~candidates, -torch.inf)
-    order = ranked.sort(dim=1, descending=True, stable=True).indices
-    rank = torch.empty_like(order)
-    rank.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
-    return candidates & (rank < torch.tensor(counts, device=entropy.device)[:, None])
+    counts = torch.tensor([max(1, k) for k in kept], device=entropy.device)
+    return most_confident(entropy, candidates, counts)
 
 
 def entropy_filter(
@@ -87,6 +84,4 @@ def filter_tokens(
         )
     if settings.kind == "entropy_all":
         return batch_entropy_filter(entropy, live_mask, settings.keep_fraction, batch)
-    if settings.kind == "threshold":
-        return live_mask & (~hint_mask | (entropy >= settings.threshold))
     return live_mask

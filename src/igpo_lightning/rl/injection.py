@@ -10,21 +10,18 @@ from igpo_lightning.rl.rollout import Rollout, all_wrong
 from igpo_lightning.settings import InpaintConfig
 
 
-def needs_help(settings: InpaintConfig, correct: Tensor, rewards: Tensor) -> Tensor:
+def needs_help(settings: InpaintConfig, correct: Tensor) -> Tensor:
     """Groups [Q] that get extra samples.
 
     Args:
         settings: Trigger and scope.
         correct: Verdicts [Q, G].
-        rewards: [Q, G].
     """
     groups = correct.shape[0]
     if settings.scope == "batch":  # the whole batch is one group
-        correct, rewards = correct.reshape(1, -1), rewards.reshape(1, -1)
+        correct = correct.reshape(1, -1)
     if settings.trigger == "all_wrong":
         chosen = all_wrong(correct)
-    elif settings.trigger == "mean_below":
-        chosen = rewards.float().mean(dim=1) < settings.threshold
     else:
         chosen = correct.new_full((correct.shape[0],), settings.trigger == "always")
     return chosen.expand(groups)

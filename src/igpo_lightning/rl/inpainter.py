@@ -67,7 +67,7 @@ class Inpainter:
         if settings.trigger == "never":
             return rollout, {}
         correct = rollout.grouped(rollout.correct)
-        chosen = needs_help(settings, correct, rollout.grouped(rollout.rewards))
+        chosen = needs_help(settings, correct)
         triggered: list[int] = chosen.nonzero().flatten().tolist()
         pending = [q for q in triggered if self.can_help(batch.problems[q])]
         counts = self.count_triggered([batch.problems[q] for q in triggered])
@@ -191,7 +191,6 @@ class Inpainter:
                 LikelihoodConfig(kind="mean_field"),
                 masked,
                 keys=row_keys([0] * len(part), batch.device),
-                hint_mask=~everywhere,
                 live_mask=everywhere,
                 prompt_mask=prompt_mask,
             )

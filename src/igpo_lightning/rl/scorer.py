@@ -210,7 +210,6 @@ class Scorer:
             ),
             rollout.completion_ids,
             keys=keys,
-            hint_mask=rollout.hint_mask,
             live_mask=live,
             unmask_step=rollout.unmask_step,
             prompt_mask=rollout.prompt_mask,

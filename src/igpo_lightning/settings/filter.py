@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from igpo_lightning.settings.rules import at_least, choice, require, within
+from igpo_lightning.settings.rules import choice, require, within
 
-FILTERS = ("entropy", "entropy_all", "threshold", "none")
+FILTERS = ("entropy", "entropy_all", "none")
 
 
 @dataclass(frozen=True)
@@ -12,10 +12,9 @@ class FilterConfig:
     """Which live tokens count, by the old policy's entropy at the input that is scored."""
 
     # entropy: top share of a row's hint tokens (the paper) | entropy_all: of all live tokens of the
-    # batch (arXiv 2506.01939) | threshold: hint tokens with so much entropy | none: all
+    # batch (arXiv 2506.01939) | none: all
     kind: str = "entropy"
     keep_fraction: float = 0.2  # tau in (0, 1] (the paper: 0.2)
-    threshold: float = 0.5  # least entropy of a hint token in nats, for kind=threshold
     round_down: bool = False  # keep floor(tau n) of n tokens, not ceil (released)
 
     def __post_init__(self) -> None:
@@ -24,4 +23,3 @@ class FilterConfig:
         within(self, "filter", 0, 1, "keep_fraction")
         fix = "must be above 0; filter=none keeps every hint token"
         require(self.keep_fraction > 0, "filter.keep_fraction", self.keep_fraction, fix)
-        at_least(self, "filter", 0, "threshold")

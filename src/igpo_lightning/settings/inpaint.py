@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from igpo_lightning.settings.rules import at_least, choice, require, within
 
-TRIGGERS = ("all_wrong", "mean_below", "always", "never")
+TRIGGERS = ("all_wrong", "always", "never")
 SCOPES = ("group", "batch")
 EXTRA_SAMPLES = ("hinted", "plain")
 RATIO_SCHEDULES = ("constant", "linear", "cosine", "adaptive")
@@ -17,8 +17,7 @@ OVERLONG = ("cut", "skip", "compress")
 class InpaintConfig:
     """When groups get G extra samples, and how their hints are made; defaults are the paper's."""
 
-    trigger: str = "all_wrong"  # who gets G extra samples: all_wrong | mean_below | always | never
-    threshold: float = 0.5  # mean reward of a group, for trigger=mean_below; any number
+    trigger: str = "all_wrong"  # who gets G extra samples: all_wrong | always | never
     scope: str = "group"  # where the trigger looks: group | batch of a process (released)
     extra_samples: str = "hinted"  # hinted | plain (no hints: the sample-matched control)
     ratio: float | None = None  # fixed hint ratio eta in [0, 1]; null draws from the range

@@ -68,8 +68,6 @@ class SFTStage(StageConfig):
     max_length: int | None = None  # tokens of a completion; null: sampler.completion_length
     padding: str = "full"  # with EOS: full (to max_length) | longest (of the step, a tail) | packed
     eos_tail: int = 16  # longest, packed: 1 to this many EOS after the longest, or each, trace
-    # steps sorted by length together; null: 16; generated, packed: 1
-    bucket_steps: int | None = None
     timesteps: str = "independent"  # independent | low_discrepancy (spread over a step, 2406.07524)
     complementary: bool = False  # use each row twice, with the other tokens masked (LaViDa)
     val_every: int = 200  # optimizer steps between validations
@@ -81,7 +79,7 @@ class SFTStage(StageConfig):
         """Refuse unknown names and values out of range."""
         choice(self, "stage", padding=PADDINGS, timesteps=TIMESTEPS)
         at_least(self, "stage", 1, "steps", "batch_size", "train_batch_size", "max_length")
-        at_least(self, "stage", 1, "eos_tail", "bucket_steps", "val_every", "val_limit")
+        at_least(self, "stage", 1, "eos_tail", "val_every", "val_limit")
         at_least(self, "stage", 1, "checkpoint_every")
 
 

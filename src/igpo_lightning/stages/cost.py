@@ -96,7 +96,6 @@ def masked_inputs(config: Settings, block_size: int | None = None) -> int:
         config.likelihood.for_sampler(config.sampler.steps_in_order(block_size)),
         row,
         keys=row_keys([0]),
-        hint_mask=~everywhere,
         live_mask=everywhere,
         unmask_step=torch.arange(length)[None] * steps // length,
         prompt_mask=everywhere[:, :1],

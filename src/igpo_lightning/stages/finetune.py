@@ -52,9 +52,6 @@ def completion_length(config: Settings) -> int:
 def trace_layout(config: Settings, backbone: BackboneModule) -> TraceLayout:
     """How rows of different length become batches."""
     stage = sft_stage(config)
-    # A generated stream grows harder on the way: its order says something. Packing saves what
-    # buckets would.
-    bucket_steps = 1 if is_generated(config) or stage.padding == "packed" else 16
     length = completion_length(config)
     return TraceLayout(
         completion_length=length,
@@ -63,7 +60,9 @@ def trace_layout(config: Settings, backbone: BackboneModule) -> TraceLayout:
         padding=stage.padding,
         eos_tail=stage.eos_tail,
         canvas_length=config.prompt.max_length + length,  # the longest that a sequence may be
-        bucket_steps=bucket_steps if stage.bucket_steps is None else stage.bucket_steps,
+        # A generated stream grows harder on the way: its order says something. Packing saves what
+        # buckets would.
+        bucket_steps=1 if is_generated(config) or stage.padding == "packed" else 16,
         seed=config.seed,
     )
 

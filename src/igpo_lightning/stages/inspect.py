@@ -131,7 +131,11 @@ def _table(config: Settings, numbers: dict[str, dict[str, Any]]) -> Table:
     columns = list(numbers.values())
     row("problems", *(f"{n['problems']}" for n in columns))
     row("with a trace", *(f"{n['with_trace']}" for n in columns))
-    for what, done in (("prompts", "long_prompts"), ("traces", "long_traces")):
+    done = {
+        "prompts": f"{config.prompt.long_prompts} (prompt.long_prompts)",
+        "traces": "cut in SFT, inpaint.overlong in RL",
+    }
+    for what in done:
         summaries = [LengthSummary(**n[what]) if n[what] else None for n in columns]
         row(
             f"{what}, tokens: median / 95 % / longest",
@@ -142,7 +146,7 @@ def _table(config: Settings, numbers: dict[str, dict[str, Any]]) -> Table:
         limit = next(s.limit for s in summaries if s)
         row(f"{what} of at most {limit} tokens", *(_share(s) for s in summaries))
         row(
-            f"  longer: {getattr(config.prompt, done)} (prompt.{done})",
+            f"  longer: {done[what]}",
             *(f"{s.count - s.fitting}" if s else "-" for s in summaries),
         )
     row("prompt and trace fit", *(_percent(n["fitting"], n["problems"]) for n in columns))

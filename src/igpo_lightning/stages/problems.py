@@ -198,8 +198,8 @@ def encode(
         problems: To encode.
         tokenizer: The model's.
         max_trace: Tokens of a training completion; None for problems that are only asked.
-        cut: False only counts the traces that `prompt.long_traces=cut` would cut: hints take what
-            they need of a trace (inpaint.overlong).
+        cut: False only counts the traces that are too long: hints take what they need of a trace
+            (inpaint.overlong).
 
     Raises:
         ConfigError: None is left.
@@ -211,8 +211,7 @@ def encode(
     if not encoded:
         raise ConfigError(
             f"prompt.max_length={config.prompt.max_length}: no problem of data={config.data.name} "
-            "is short enough; raise it, or use prompt.long_prompts=cut (and "
-            "prompt.long_traces=cut)"
+            "is short enough; raise it, or use prompt.long_prompts=cut"
         )
     return encoded
 
@@ -223,8 +222,7 @@ def describe_lengths(
     """What was too long, and what was done about it; nothing where all fit."""
     lines = []
     done = {"drop": "dropped", "cut": "cut"}
-    kept = keep_long and form.long_traces == "cut"
-    traces = "see inpaint.overlong" if kept else done[form.long_traces]
+    traces = "see inpaint.overlong" if keep_long else "cut"
     if counts.long_prompts:
         lines.append(
             f"{counts.long_prompts} of {counts.problems} prompts longer than "

@@ -75,7 +75,6 @@ def _update(model: TinyBackbone, size: Size) -> None:
         LikelihoodConfig(),
         completion,
         keys=row_keys([0] * size.rows, device),
-        hint_mask=~everywhere,
         live_mask=everywhere,
     )
     model.zero_grad()

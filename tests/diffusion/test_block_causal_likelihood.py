@@ -197,7 +197,6 @@ def test_merged_steps_are_those_of_a_block() -> None:
         settings,
         out.completion_ids,
         keys=torch.arange(2),
-        hint_mask=~everything,
         live_mask=everything,
         unmask_step=out.unmask_step,
         prompt_mask=real,

@@ -17,7 +17,7 @@ NEEDED = {"generate": {"prompt": "3+4"}, "tokenizer": {"output": "folder"}}
 # A list of numbers is one for each of these.
 BESIDE = {"data.weights": {"parts": ("gsm8k",)}, "data.terse_share": {"levels": (1,)}}
 # Keys whose description says that a negative number means something.
-MAY_BE_NEGATIVE = {"inpaint.threshold", "reward.weights"}
+MAY_BE_NEGATIVE = {"reward.weights"}
 
 
 def groups() -> Iterator[tuple[str, type]]:

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import CONF
+from igpo_lightning.config import CONF, to_settings
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import TrainerConfig
 from igpo_lightning.stages import cost, plan, run
 from igpo_lightning.stages.capacity import GIB, Capacity, capacity, misfits, size_text
-from tests.composing import composed
+from tests.composing import composed, raw
 
 PUBLIC = sorted({file.stem for file in (CONF / "model").glob("*.yaml")} - {"hf", "tiny"})
 PAPER = ("experiment=igpo_paper", "logger=[]", "dry_run=true")
@@ -205,6 +206,31 @@ def test_each_stage_has_a_plan_with_a_verdict(stage: str, capsys: Any) -> None:
     assert small is not None
     assert small["fits"] is False
     assert "does not fit, because" in capsys.readouterr().out
+
+
+def test_a_sweep_prints_its_plan_once_and_a_line_for_each_further_run(
+    tmp_path: Path, capsys: Any
+) -> None:
+    """A run that does not fit is told in full, whichever it is."""
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    sweep = f"hydra.sweep.dir={tmp_path}"
+    lines = []
+    try:
+        for more in (["seed=0"], ["seed=1"], ["seed=2", "trainer.memory_gb=0.001"]):
+            overrides = [sweep, "hydra.mode=MULTIRUN", "logger=[]", *more]
+            config = raw(*overrides, "hydra.runtime.output_dir=.", hydra=True)
+            holder.set_config(config)
+            plan.announce(to_settings(config))
+            lines.append(capsys.readouterr().out.splitlines())
+    finally:
+        holder.cfg = before
+    whole, brief, unfit = lines
+    assert len(whole) > 10
+    assert len(brief) == 1
+    assert brief[0].startswith("Plan as in the sweep's first run, with a peak of ")
+    assert len(unfit) > 10
+    assert any("does not fit, because" in line for line in unfit)
 
 
 def test_a_suites_plan_is_the_sum_of_its_measurements(capsys: Any) -> None:

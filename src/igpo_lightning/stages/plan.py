@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
@@ -102,6 +103,19 @@ def planned(config: Settings) -> tuple[Workload, Plan]:
     return work, make_plan(model, work, config.model.quantization)
 
 
+_TOLD: set[str] = set()  # folders of the sweeps for which this process has printed a plan
+
+
+def _told_in_this_sweep() -> bool:
+    """Whether the process has printed the plan of an earlier run of the same sweep."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if hydra is None or hydra.mode != RunMode.MULTIRUN:
+        return False
+    told = hydra.sweep.dir in _TOLD
+    _TOLD.add(hydra.sweep.dir)
+    return told
+
+
 def announce(config: Settings) -> dict[str, Any]:
     """Print the plan of a run, on the first rank; returns its numbers."""
     if isinstance(config.stage, RewriteStage):
@@ -112,9 +126,14 @@ def announce(config: Settings) -> dict[str, Any]:
     flops = cost.run_flops(config, plan, work)
     there = capacity(config.trainer, _folder())
     why = misfits(plan, work, there)
-    _show(config, work, plan)
-    _show_cost(config, flops, [cost.evaluation_problems(config)] * (cost.evaluations(config) > 0))
-    _show_verdict(there, why, config)
+    if _told_in_this_sweep() and not why and not config.dry_run:
+        peak, total = size_text(plan.total), sum(flops.everywhere.values())
+        _print(f"Plan as in the sweep's first run, with a peak of {peak} and {total:.3g} FLOPs")
+    else:
+        tests = [cost.evaluation_problems(config)] * (cost.evaluations(config) > 0)
+        _show(config, work, plan)
+        _show_cost(config, flops, tests)
+        _show_verdict(there, why, config)
     return asdict(plan) | _numbers(config, flops, there, why)
 
 

@@ -1,5 +1,6 @@
 """The configuration of a command line, without running it."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,4 +39,12 @@ def raw(*overrides: str, hydra: bool = False, folder: Path | None = None) -> Dic
 
 def composed(*overrides: str, folder: Path | None = None) -> Settings:
     """The settings of a command line, each group checked by itself alone."""
+    if folder is None and not any("endpoint" in override for override in overrides):
+        return _of_conf(overrides)
     return to_settings(raw(*overrides, folder=folder))
+
+
+@functools.cache
+def _of_conf(overrides: tuple[str, ...]) -> Settings:
+    """What conf/ alone composes: not the environment, which `rewriter=endpoint` reads."""
+    return to_settings(raw(*overrides))

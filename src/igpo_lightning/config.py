@@ -6,6 +6,7 @@ while the configuration is composed; each dataclass then refuses values that are
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def _open(node: Any) -> None:
             _open(node._get_node(key))
 
 
+@functools.cache  # Hydra's store is global, too
 def register_schemas() -> None:
     """Make the dataclasses known to Hydra: the root as `schema`, each stage as `stage/NAME`."""
     store = ConfigStore.instance()

@@ -161,6 +161,8 @@ def test_a_value_stands_in_yaml_only_where_it_differs_from_its_field(file: Path)
             ["stage.prompts_per_step=9", "multiple of the 8 processes"],
         ),
         (["reward.weights={}"], ["reward.weights", "at least one"]),
+        (["experiment=igpo_released", "inpaint.tail=256"], ["inpaint.tail=256", "leaves no room"]),
+        (["objective=grpo", "objective.ratio_length=full"], ["ratio_length=full", "sequence"]),
     ],
 )
 def test_values_that_do_not_fit_together(overrides: list[str], says: list[str]) -> None:

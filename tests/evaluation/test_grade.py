@@ -16,6 +16,7 @@ from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.evaluation import answer
 from igpo_lightning.evaluation.answer import Answerer
+from igpo_lightning.evaluation.evaluation import Evaluation
 from igpo_lightning.evaluation.grade import Grading
 from igpo_lightning.evaluation.module import EvaluationModule
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
@@ -132,7 +133,7 @@ def test_an_evaluation_is_graded_while_its_next_batch_is_answered(
 ) -> None:
     """Five problems in batches of two: three batches."""
     pool = PatientPool(parts=3)
-    module = EvaluationModule(backbone(), TOKENIZER, pool, SETTINGS)
+    module = EvaluationModule(Evaluation(backbone(), TOKENIZER, pool, SETTINGS))
     monkeypatch.setattr(answer, "denoise", pool.watch(answer.denoise))
     data = EvaluationData([problem(name) for name in "abcde"], samples=1, batch_size=2)
     trainer().validate(module, datamodule=data, verbose=False)

@@ -190,13 +190,6 @@ def test_igpo_released_has_every_departure_and_nothing_else():
     }
 
 
-def test_values_that_do_not_fit_together():
-    with pytest.raises(ConfigError, match=r"inpaint.tail=256: leaves no room for hints"):
-        validate(composed("experiment=igpo_released", "inpaint.tail=256"))
-    with pytest.raises(ConfigError, match=r"objective.ratio_length=full: is a property of the seq"):
-        validate(composed("objective=grpo", "objective.ratio_length=full"))
-
-
 def test_the_schema_knows_every_objective_without_importing_it():
     assert known_names(composed(), "objective") == tuple(OBJECTIVES)
 

@@ -1,32 +1,20 @@
 """The LightningModule that evaluates and does nothing else."""
 
 import lightning
-from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.evaluation.evaluation import Evaluation
-from igpo_lightning.evaluation.grade import Pool
-from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.runs.sharded_strategy import shard_models
-from igpo_lightning.runs.signs import Signs
-from igpo_lightning.settings import Settings
 
 
 class EvaluationModule(lightning.LightningModule):
-    """Evaluates a backbone; after `trainer.validate`, `evaluation` holds the result."""
+    """Runs an evaluation; after `trainer.validate`, `evaluation` holds the result."""
 
-    def __init__(
-        self,
-        backbone: BackboneModule,
-        tokenizer: PreTrainedTokenizerFast,
-        pool: Pool,
-        settings: Settings,
-    ) -> None:
+    def __init__(self, evaluation: Evaluation) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.signs = Signs()
-        self.evaluation = Evaluation(backbone, tokenizer, pool, settings, self.signs)
+        self.evaluation, self.signs = evaluation, evaluation.signs
+        self.backbone = evaluation.answerer.model
         save_trained_only(self)
 
     def configure_model(self) -> None:

@@ -52,7 +52,7 @@ def evaluate(
     """Let the model answer; the result holds the samples and the accuracy."""
     data = EvaluationData(problems, config.eval.samples, config.eval.batch_size)
     with build.build_pool(config) as pool:
-        module = EvaluationModule(backbone, tokenizer, pool, config)
+        module = EvaluationModule(Evaluation(backbone, tokenizer, pool, config))
         trainer.validate(module, datamodule=data, verbose=False)
     return module.evaluation
 

@@ -3,7 +3,10 @@
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +34,12 @@ from igpo_lightning.runs.interruption import (
     obey_signals,
     own_resume_command,
 )
-from igpo_lightning.runs.lock import run_lock
+from igpo_lightning.runs.lock import is_first_rank, run_lock
+from igpo_lightning.runs.requeueing import requeue
 from igpo_lightning.settings import Settings
 from igpo_lightning.sweeping import SIGNALLED, register_resolvers, run_once
+
+log = logging.getLogger(__name__)
 
 # Not in main: a launcher's processes import this module and never call it.
 register_resolvers()
@@ -80,10 +86,12 @@ def _root_cause(error: BaseException) -> BaseException:
     return error
 
 
-# Full, over quota, larger than allowed; not writable, a folder that is a file, or the other way.
+# Full, over quota, larger than allowed; not writable, a folder that is a file, or the other way, a
+# link to itself, too long a name.
 _STORAGE_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ELOOP, errno.ENAMETOOLONG),
 )
 
 
@@ -93,10 +101,16 @@ def _folder_is_gone(error: OSError) -> bool:
     return error.errno == errno.ENOENT and isinstance(file, str) and not Path(file).parent.exists()
 
 
+def _no_folder_can_be_there(error: OSError) -> bool:
+    """Whether the system refuses a folder where it makes its own, as in /proc."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return error.errno == errno.ENOENT and bool(frames) and frames[-1].name == "mkdir"
+
+
 def _storage_advice(error: OSError) -> str:
     full = error.errno in _STORAGE_ERRORS[:3]
     fix = "make room there" if full else "make it writable, or choose another hydra.run.dir"
-    if error.errno == errno.ENOENT:
+    if _folder_is_gone(error):
         return (
             f"cannot write {error.filename}: its folder was removed during the run. Start "
             "the same command to run it again"
@@ -111,7 +125,11 @@ def _told(error: BaseException) -> tuple[str, int] | None:
     """What is said of an error, and the exit status; None for a bug, which shows a traceback."""
     if isinstance(error, InterruptedRunError):
         kept = "stopped, and nothing that was saved is lost"
-        return f"{error}: {kept}. Resume with: {error.command}", SIGNALLED + error.number
+        # Before its time limit SLURM sends SIGUSR1; SIGTERM may be somebody's scancel.
+        leaves = error.number == signal.SIGUSR1 and is_first_rank(os.environ)
+        requeued = requeue() if leaves else None
+        where = f", requeued SLURM job {requeued}" if requeued else ""
+        return f"{error}: {kept}{where}. Resume with: {error.command}", SIGNALLED + error.number
     if isinstance(error, RunError):
         return str(error), error.status
     # Before OSError, which Hydra's exception for a missing file is, too.
@@ -121,9 +139,22 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         return explain(error), 2
     # The logging library wraps the error of a file that it cannot open.
     cause = _root_cause(error) if isinstance(error, OSError | ValueError) else None
-    if isinstance(cause, OSError) and (cause.errno in _STORAGE_ERRORS or _folder_is_gone(cause)):
+    if isinstance(cause, OSError) and (
+        cause.errno in _STORAGE_ERRORS or _folder_is_gone(cause) or _no_folder_can_be_there(cause)
+    ):
         return _storage_advice(cause), 1
     return None
+
+
+def _tell_of_thread(end: threading.ExceptHookArgs) -> None:
+    """What ends a thread, without a traceback where it is the disk.
+
+    The run itself meets the same disk, or the thread's exception, and says what is to be done.
+    """
+    if isinstance(end.exc_value, OSError) and end.exc_value.errno in _STORAGE_ERRORS:
+        log.warning("%s", _storage_advice(end.exc_value))
+    else:
+        threading.__excepthook__(end)
 
 
 def main() -> None:
@@ -132,6 +163,7 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.captureWarnings(True)
+    threading.excepthook = _tell_of_thread
     obey_signals()
     register_schemas()
     try:

@@ -3,6 +3,7 @@
 import csv
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +36,17 @@ class Runs:
 
         Of several ranks the first one's that is not 0.
         """
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
         folder.mkdir(parents=True, exist_ok=True)
         given = [*args, f"model.path={self.model}", f"hydra.run.dir={at or folder}"]
-        log = str(folder.with_suffix(".log"))
+        return self.command(folder.with_suffix(".log"), given, **request)
+
+    def command(self, log: Path, args: Sequence[str], **request: Any) -> int:
+        """The exit status of a command line, whose output is added to a file."""
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
         line = {
-            "args": given,
-            "log": log,
+            "args": list(args),
+            "log": str(log),
             "faults": [],
             "ranks": 1,
             "seconds": 60 if request.get("ranks", 1) > 1 else 300,

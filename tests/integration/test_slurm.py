@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_runs import RL
 
-from igpo_lightning.runs.survival import requeue
+from igpo_lightning.runs.requeueing import requeue
 
 
 def command(folder: Path, name: str, text: str) -> None:

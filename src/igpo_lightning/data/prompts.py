@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.models.chat_template import render
 from igpo_lightning.rewards.answer_span import find_answer_span
 from igpo_lightning.settings import PromptConfig
 
@@ -95,7 +96,7 @@ def encode_chat(
         prefill: What the assistant's turn begins with.
 
     Raises:
-        ConfigError: `chat` is True and the tokenizer has no chat template.
+        ConfigError: `chat` is True and the tokenizer has no chat template, or the template fails.
     """
     text = render_prompt(question, template)
     if chat or (chat is None and tokenizer.chat_template):
@@ -105,7 +106,7 @@ def encode_chat(
                 "instruction-tuned model, or prompt.chat=false for the bare text"
             )
         turns = [{"role": "user", "content": text}]
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        text = render(tokenizer, turns, add_generation_prompt=True)
     ids: list[int] = tokenizer(text + prefill, add_special_tokens=False)["input_ids"]
     return ids
 

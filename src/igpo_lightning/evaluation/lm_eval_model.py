@@ -25,6 +25,7 @@ from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.models import load_backbone, load_tokenizer
+from igpo_lightning.models.chat_template import render
 from igpo_lightning.settings import LikelihoodConfig, SamplerConfig
 
 log = logging.getLogger(__name__)
@@ -135,13 +136,11 @@ class DiffusionLM(LM):
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """Turns as the prompt that the model was trained on."""
-        return str(
-            self.tokenizer.apply_chat_template(
-                chat_history,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
+        return render(
+            self.tokenizer,
+            chat_history,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
         )
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:

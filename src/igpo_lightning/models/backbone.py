@@ -129,6 +129,7 @@ class BackboneModule(nn.Module):
         gradient_checkpointing: Recompute each block in the backward pass.
         linear_names: Last names of the blocks' linear layers, which LoRA adapts by default.
         source: The folder or hub id that it was loaded from; None for one made from scratch.
+        largest_token_id: Of the tokenizer beside it; None where there is none.
         initializer_std: Of random weight matrices.
     """
 
@@ -141,6 +142,7 @@ class BackboneModule(nn.Module):
     finishes_passes = False
     gradient_checkpointing = False
     source: str | None = None
+    largest_token_id: int | None = None
     initializer_std: float = 0.02
 
     def __init__(

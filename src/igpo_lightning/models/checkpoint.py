@@ -18,26 +18,14 @@ from torch import Tensor, nn
 from igpo_lightning import distributed
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.backbone import BackboneModule
-from igpo_lightning.models.configuration import find_file
+from igpo_lightning.models.configuration import find_file, read_object
 from igpo_lightning.models.cpu_memory import available_bytes
 from igpo_lightning.models.lazy_tensor import LazyTensor
 from igpo_lightning.models.quantization import quantized_parameter
+from igpo_lightning.models.safetensors_header import Entry, read_header
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-# Names of the safetensors format (github.com/huggingface/safetensors, "Format").
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 LARGEST_SHARD = 5 * 10**9  # bytes; what transformers writes
 _NAMED_AT_MOST = 8
 
@@ -57,11 +45,18 @@ def weight_files(source: str) -> list[Path]:
             f"model.path={source} holds neither {SINGLE_FILE} nor {INDEX_FILE}; convert its "
             "weights to safetensors, or start from random ones with model.init=random"
         )
-    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    table = read_object(source, index).get("weight_map")
+    names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
+    outside = [name for name in names if Path(name).name != name]
+    if not names or outside:
+        raise ConfigError(
+            f"model.path={source}: {INDEX_FILE} names {outside or 'no files'}; its weight_map "
+            "gives each weight the name of a file beside it"
+        )
     files = [(name, find_file(source, name)) for name in names]
     absent = [name for name, file in files if file is None]
     if absent:
-        raise ConfigError(f"model.path={source}: {INDEX_FILE} names absent files {absent}")
+        raise ConfigError(f"model.path={source}: {INDEX_FILE} names absent files {_listed(absent)}")
     return [file for _, file in files if file is not None]
 
 
@@ -73,22 +68,17 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     Raises:
         ConfigError: The file ends before an entry does, or is no safetensors file.
     """
+    entries = read_header(file)
     with file.open("rb") as stream:
-        try:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-            header.pop("__metadata__", None)
-            base = stream.tell()
-            entries = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
-        except (ValueError, AttributeError, KeyError, MemoryError, OverflowError) as error:
-            raise ConfigError(f"{file} is no safetensors file: {error}") from error
-        sizes = [e["data_offsets"][1] - e["data_offsets"][0] for _, e in entries]
+        sizes = [entry.size for entry in entries.values()]
         buffer = torch.empty(max(sizes, default=0), dtype=torch.uint8)
-        for (name, entry), size in zip(entries, sizes, strict=True):
-            part = buffer[:size]
-            stream.seek(base + entry["data_offsets"][0])
-            if size and stream.readinto(memoryview(part.numpy())) != size:  # type: ignore[arg-type]
+        for name, entry in entries.items():
+            part = buffer[: entry.size]
+            stream.seek(entry.start)
+            read = stream.readinto(memoryview(part.numpy())) if entry.size else 0  # type: ignore[arg-type]
+            if read != entry.size:
                 raise ConfigError(f"{file} is cut off within {name}; fetch it again")
-            yield name, part.view(DTYPES[entry["dtype"]]).view(entry["shape"])
+            yield name, part.view(entry.dtype).view(entry.shape)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -124,24 +114,24 @@ def load_weights(
     own_names = {model.checkpoint_name(name): name for name, _ in model.named_parameters()}
     expected: Mapping[str, Tensor] = model.checkpoint_names(dict(model.named_parameters()))
     copies, held = model.copies(), dict[str, Tensor]()
-    seen: set[str] = set()
-    unexpected: list[str] = []
-    misshapen: list[str] = []
-    for file in weight_files(source):
+    files = weight_files(source)
+    # All headers first: nothing is read, and no memory taken, for weights that do not fit.
+    there: dict[str, Entry] = {}
+    for file in files:
+        there |= read_header(file)
+    misshapen = [
+        f"{name} {list(there[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in there and there[name].shape != tuple(tensor.shape)
+    ]
+    missing, unexpected = expected.keys() - there, there.keys() - expected - copies.keys()
+    report_misfits(source, missing, unexpected, misshapen)
+    for file in files:
         for name, tensor in read_tensors(file):
             if name in copies:
                 held[name] = tensor.to(dtype, copy=True)
-            elif name not in expected:
-                unexpected.append(name)
-            elif tensor.shape != expected[name].shape:
-                seen.add(name)
-                misshapen.append(
-                    f"{name} {list(tensor.shape)} instead of {list(expected[name].shape)}"
-                )
             else:
-                seen.add(name)
                 place(model, own_names[name], tensor.to(dtype, copy=True), device)
-    report_misfits(source, set(expected) - seen, unexpected, misshapen)
     for name, copy in held.items():
         if not torch.equal(model.get_parameter(copies[name]).cpu(), copy):
             raise ConfigError(

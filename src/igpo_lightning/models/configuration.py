@@ -1,9 +1,10 @@
 """Where a model's files are and what its config.json says."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from transformers.utils.hub import cached_file
 
@@ -19,6 +20,12 @@ EMBEDDED = {
     "tiny_countdown": "embedded_countdown",
     "tiny_sudoku": "embedded_sudoku",
 }
+
+LARGEST_JSON = 2**26  # bytes; a public config.json has a few thousand, an index a few million
+LARGEST_SIZE = 2**24  # of a width or a count; three of them still make a number of 64 bits
+MOST_LAYERS = 1000  # the deepest public models have under 200
+# Entries of a config.json that build nothing here, but of which transformers makes long tables.
+NO_SIZES = ("model_type", "auto_map", "num_labels", "id2label", "label2id")
 
 
 def resolve(path_or_hub_id: str) -> str:
@@ -87,11 +94,8 @@ def read_config(source: str) -> dict[str, Any]:
     path = find_file(source, "config.json")
     if path is None:
         raise ConfigError(f"model.path={source} holds no config.json; name a model's folder")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"model.path={source}: config.json is no JSON: {error}") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("model_type"), str):
+    raw = read_object(source, path)
+    if not isinstance(raw.get("model_type"), str):
         raise ConfigError(f"model.path={source}: config.json names no model_type")
     return raw
 
@@ -103,17 +107,38 @@ def read_generation_config(source: str) -> dict[str, Any]:
         ConfigError: It is no JSON object.
     """
     path = find_file(source, "generation_config.json")
-    if path is None:
-        return {}
+    return {} if path is None else read_object(source, path)
+
+
+def read_object(source: str, path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model's folder.
+
+    Raises:
+        ConfigError: The file is too large, no JSON, no object, or holds NaN or infinity.
+    """
+    name = f"model.path={source}: {path.name}"
+    size = path.stat().st_size
+    if size > LARGEST_JSON:
+        raise ConfigError(f"{name} has {size} bytes; at most {LARGEST_JSON} are read")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"model.path={source}: generation_config.json is no JSON: {error}"
-        ) from error
+        text = path.read_text(encoding="utf-8")
+        raw = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{name} is no JSON: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"model.path={source}: generation_config.json is no JSON object")
+        raise ConfigError(f"{name} is no JSON object")
     return raw
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def entry(raw: Mapping[str, Any], key: str) -> Any:
@@ -125,6 +150,40 @@ def entry(raw: Mapping[str, Any], key: str) -> Any:
     if raw.get(key) is None:
         raise ConfigError(f"config.json of the {raw.get('model_type')} model has no {key}; add it")
     return raw[key]
+
+
+def size(raw: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """A width or a count of config.json, above 0; `default` stands for an absent one.
+
+    Raises:
+        ConfigError: It is absent without a default, no whole number, or out of range.
+    """
+    value = entry(raw, key) if default is None or raw.get(key) is not None else default
+    most = MOST_LAYERS if key in _DEPTHS else LARGEST_SIZE
+    if type(value) is not int or not 1 <= value <= most:
+        raise ConfigError(
+            f"config.json of the {raw.get('model_type')} model has {key}={str(value)[:80]}; give a "
+            f"whole number from 1 to {most}"
+        )
+    return value
+
+
+_DEPTHS = ("num_hidden_layers", "n_layers", "n_layer")
+
+
+def number(raw: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    """A factor or an epsilon of config.json, above 0; `default` stands for an absent one.
+
+    Raises:
+        ConfigError: It is absent without a default, or no number above 0.
+    """
+    value = entry(raw, key) if default is None or raw.get(key) is not None else default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(
+            f"config.json of the {raw.get('model_type')} model has {key}={str(value)[:80]}; give a "
+            "number above 0"
+        )
+    return float(value)
 
 
 def check_switches(raw: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]]) -> None:

@@ -3,6 +3,11 @@
 import ctypes
 from pathlib import Path
 
+import torch
+from torch import nn
+
+from igpo_lightning.errors import ConfigError
+
 # glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_FROM_HEAP = 1 << 25  # bytes; glibc allows no more
@@ -52,3 +57,30 @@ def available_bytes() -> int | None:
             if most != "max":
                 found.append(max(0, int(most) - int(used.read_text(encoding="ascii"))))
     return min(found, default=None)
+
+
+def check_memory(
+    name: str, model: nn.Module, dtype: torch.dtype, device: str | torch.device
+) -> None:
+    """Refuse a model that the CPU has no room for, before any room is taken.
+
+    Args:
+        name: Of the model, for the message.
+        model: On the meta device.
+        dtype: That its weights will have.
+        device: Where they will go.
+
+    Raises:
+        ConfigError: There is less memory than the weights take.
+    """
+    room = available_bytes()
+    if room is None or torch.device(device).type != "cpu":
+        return
+    needed = sum(p.numel() for p in model.parameters()) * dtype.itemsize
+    needed += sum(b.numel() * b.element_size() for b in model.buffers())
+    if needed > room:
+        raise ConfigError(
+            f"model.path={name}: config.json describes {needed / 1e9:,.1f} GB of {dtype} weights, "
+            f"and {room / 1e9:,.1f} GB of memory are free; use a smaller model, or model.dtype="
+            "bfloat16"
+        )

@@ -10,7 +10,14 @@ from typing import Any
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.attention import Heads, RopeScaling
-from igpo_lightning.models.configuration import check_switches, entry
+from igpo_lightning.models.configuration import (
+    LARGEST_SIZE,
+    MOST_LAYERS,
+    check_switches,
+    entry,
+    number,
+    size,
+)
 from igpo_lightning.models.decoder import DecoderConfig
 from igpo_lightning.models.experts import ExpertsConfig
 
@@ -78,20 +85,20 @@ def llama(raw: Raw) -> DecoderConfig:
             f"config.json of the {raw['model_type']} model has layer_types={raw['layer_types']}; "
             "supported: full_attention alone (use_sliding_window: false)"
         )
-    width, queries = entry(raw, "hidden_size"), entry(raw, "num_attention_heads")
+    width, queries = size(raw, "hidden_size"), size(raw, "num_attention_heads")
     heads = Heads(
         queries=queries,
-        keys=raw.get("num_key_value_heads") or queries,
-        width=raw.get("head_dim") or width // queries,
+        keys=size(raw, "num_key_value_heads", queries),
+        width=size(raw, "head_dim", width // queries),
     )
     biased = bool(raw.get("attention_bias"))
     return DecoderConfig(
         width=width,
-        inner=entry(raw, "intermediate_size"),
-        depth=entry(raw, "num_hidden_layers"),
+        inner=size(raw, "intermediate_size"),
+        depth=size(raw, "num_hidden_layers"),
         heads=heads,
-        vocab_size=entry(raw, "vocab_size"),
-        norm_eps=entry(raw, "rms_norm_eps"),
+        vocab_size=size(raw, "vocab_size"),
+        norm_eps=number(raw, "rms_norm_eps"),
         rope_theta=_rope_theta(raw),
         rope_scaling=_rope_scaling(raw),
         tied=bool(raw.get("tie_word_embeddings", False)),
@@ -99,7 +106,7 @@ def llama(raw: Raw) -> DecoderConfig:
         output_bias=biased,
         mlp_bias=bool(raw.get("mlp_bias")),
         shifted=bool(raw.get(SHIFT_KEY, False)),
-        initializer_std=raw.get("initializer_range", 0.02),
+        initializer_std=number(raw, "initializer_range", 0.02),
     )
 
 
@@ -107,19 +114,29 @@ def _rope_theta(raw: Raw) -> float:
     """The base of the rotary positions."""
     # transformers 5 writes `rope_parameters` in place of the two older entries.
     parameters = raw.get("rope_parameters") or {}
-    return float(
-        parameters["rope_theta"] if "rope_theta" in parameters else entry(raw, "rope_theta")
-    )
+    model_type = {"model_type": raw["model_type"]}
+    if not isinstance(parameters, dict):
+        raise ConfigError(
+            f"config.json of the {raw['model_type']} model has rope_parameters={parameters!r}; "
+            "give a JSON object"
+        )
+    return number(raw if "rope_theta" not in parameters else parameters | model_type, "rope_theta")
 
 
 def _rope_scaling(raw: Raw) -> RopeScaling | None:
     """How rotary positions are stretched for long contexts."""
     scaling = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    if not isinstance(scaling, dict):
+        raise ConfigError(
+            f"config.json of the {raw['model_type']} model has rope_scaling={scaling!r}; give a "
+            "JSON object"
+        )
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     needed = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
     if kind == "llama3" and all(scaling.get(name) is not None for name in needed):
-        factor, low, high, context = (scaling[name] for name in needed)
-        return RopeScaling(float(factor), float(low), float(high), int(context))
+        stretched = scaling | {"model_type": raw["model_type"]}
+        factor, low, high = (number(stretched, name) for name in needed[:3])
+        return RopeScaling(factor, low, high, size(stretched, needed[3]))
     if kind != "default" or "factor" in scaling:
         raise ConfigError(
             f"config.json of the {raw['model_type']} model has rope_scaling={scaling!r}; "
@@ -146,17 +163,17 @@ def illada(raw: Raw) -> DecoderConfig:
 
 def sdar(raw: Raw) -> DecoderConfig:
     """SDAR, TraDo, DreamReasoner (arXiv 2606.19257): Qwen3 with block-causal attention."""
-    return replace(qwen3(raw), block_size=raw.get("block_size", 4))
+    return replace(qwen3(raw), block_size=size(raw, "block_size", 4))
 
 
 def sdar_moe(raw: Raw) -> DecoderConfig:
     """SDAR-30B-A3B: Qwen3-MoE with block-causal attention."""
-    depth, step = entry(raw, "num_hidden_layers"), raw.get("decoder_sparse_step", 1)
+    depth, step = size(raw, "num_hidden_layers"), size(raw, "decoder_sparse_step", 1)
     dense = set(raw.get("mlp_only_layers") or ()) | {i for i in range(depth) if (i + 1) % step}
     experts = ExpertsConfig(
-        count=entry(raw, "num_experts"),
-        chosen=entry(raw, "num_experts_per_tok"),
-        width=entry(raw, "moe_intermediate_size"),
+        count=size(raw, "num_experts"),
+        chosen=size(raw, "num_experts_per_tok"),
+        width=size(raw, "moe_intermediate_size"),
         normalized=bool(entry(raw, "norm_topk_prob")),
         dense_blocks=frozenset(dense),
     )
@@ -171,24 +188,25 @@ def dream(raw: Raw) -> DecoderConfig:
 def fast_dllm(raw: Raw) -> DecoderConfig:
     """Fast-dLLM v2: Qwen2 with block-causal attention and its shift."""
     return replace(
-        qwen2(raw), block_size=entry(raw, "bd_size"), shifted=bool(raw.get(SHIFT_KEY, True))
+        qwen2(raw), block_size=size(raw, "bd_size"), shifted=bool(raw.get(SHIFT_KEY, True))
     )
 
 
 def llada(raw: Raw) -> DecoderConfig:
     """LLaDA-8B and LLaDA-1.5 (arXiv 2502.09992): Llama with names of its own."""
     check_switches(raw, LLADA_FIXED)
-    width, heads = entry(raw, "d_model"), entry(raw, "n_heads")
+    width, heads = size(raw, "d_model"), size(raw, "n_heads")
     return DecoderConfig(
         width=width,
-        inner=raw.get("mlp_hidden_size") or entry(raw, "mlp_ratio") * width,
-        depth=entry(raw, "n_layers"),
-        heads=Heads(heads, raw.get("n_kv_heads") or heads, width // heads),
-        vocab_size=raw.get("embedding_size") or entry(raw, "vocab_size"),
-        norm_eps=entry(raw, "rms_norm_eps"),
-        rope_theta=entry(raw, "rope_theta"),
-        tied=entry(raw, "weight_tying"),
-        initializer_std=raw.get("init_std", 0.02),
+        inner=size(raw, "mlp_hidden_size" if raw.get("mlp_hidden_size") else "mlp_ratio")
+        * (1 if raw.get("mlp_hidden_size") else width),
+        depth=size(raw, "n_layers"),
+        heads=Heads(heads, size(raw, "n_kv_heads", heads), width // heads),
+        vocab_size=size(raw, "embedding_size" if raw.get("embedding_size") else "vocab_size"),
+        norm_eps=number(raw, "rms_norm_eps"),
+        rope_theta=number(raw, "rope_theta"),
+        tied=bool(entry(raw, "weight_tying")),
+        initializer_std=number(raw, "init_std", 0.02),
         names=LLADA_NAMES,
     )
 
@@ -196,24 +214,26 @@ def llada(raw: Raw) -> DecoderConfig:
 def llada2(raw: Raw) -> DecoderConfig:
     """LLaDA 2.0 and 2.1: experts, half of a head's channels rotate, block-causal attention."""
     check_switches(raw, LLADA2_FIXED)
-    width = entry(raw, "moe_intermediate_size")
+    width, shared = size(raw, "moe_intermediate_size"), raw.get("num_shared_experts")
+    # No dense block at all is a count, too.
+    dense = size(raw, "first_k_dense_replace") if entry(raw, "first_k_dense_replace") else 0
     experts = ExpertsConfig(
-        count=entry(raw, "num_experts"),
-        chosen=entry(raw, "num_experts_per_tok"),
+        count=size(raw, "num_experts"),
+        chosen=size(raw, "num_experts_per_tok"),
         width=width,
         sigmoid=True,
-        shared_width=width * (raw.get("num_shared_experts") or 0),
-        groups=entry(raw, "n_group"),
-        chosen_groups=entry(raw, "topk_group"),
-        scale=entry(raw, "routed_scaling_factor"),
-        dense_blocks=frozenset(range(entry(raw, "first_k_dense_replace"))),
+        shared_width=width * (size(raw, "num_shared_experts") if shared else 0),
+        groups=size(raw, "n_group"),
+        chosen_groups=size(raw, "topk_group"),
+        scale=number(raw, "routed_scaling_factor"),
+        dense_blocks=frozenset(range(min(dense, MOST_LAYERS))),
     )
     return replace(
         llama(raw),
         qk_norm=True,
         fused_qkv=True,
-        rotary_share=entry(raw, "partial_rotary_factor"),
-        block_size=raw.get("block_size", 32),
+        rotary_share=number(raw, "partial_rotary_factor"),
+        block_size=size(raw, "block_size", 32),
         experts=experts,
         names=LLADA2_NAMES,
     )
@@ -279,4 +299,37 @@ def read_decoder(raw: Raw) -> DecoderConfig:
     """
     family = family_of(raw)
     assert family is not None
-    return family.read(raw)
+    config = family.read(raw)
+    _check_parts(raw["model_type"], config)
+    return config
+
+
+def _check_parts(model_type: str, config: DecoderConfig) -> None:
+    """Refuse sizes that do not divide each other as a decoder's must."""
+    heads, experts = config.heads, config.experts
+    rules = {
+        f"{heads.queries} heads over {heads.keys} of keys": heads.queries % heads.keys == 0,
+        f"heads of {heads.width} channels, which rotate in pairs": heads.width >= 2
+        and round(heads.width * config.rotary_share) % 2 == 0,
+        f"a share {config.rotary_share} of channels that rotate": config.rotary_share <= 1,
+        f"{heads.queries} heads of {heads.width} channels": heads.queries * heads.width
+        <= LARGEST_SIZE,
+    }
+    if experts is not None:
+        rules |= {
+            f"{experts.chosen} of {experts.count} experts": experts.chosen <= experts.count,
+            f"{experts.count} experts in {experts.groups} groups of which {experts.chosen_groups} "
+            "are chosen": experts.count % experts.groups == 0
+            and experts.chosen_groups <= experts.groups,
+            f"{experts.count} experts in each of {config.depth} blocks": experts.count
+            * config.depth
+            <= _MOST_EXPERTS,
+        }
+    for told, holds in rules.items():
+        if not holds:
+            raise ConfigError(
+                f"config.json of the {model_type} model asks for {told}, which no decoder has"
+            )
+
+
+_MOST_EXPERTS = 100_000  # of all blocks; the largest public models have under 20,000

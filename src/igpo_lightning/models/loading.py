@@ -12,6 +12,7 @@ from igpo_lightning.models import masked_lm, tiny
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.checkpoint import load_weights
 from igpo_lightning.models.configuration import read_config, read_generation_config, resolve
+from igpo_lightning.models.cpu_memory import check_memory
 from igpo_lightning.models.decoder import DecoderBackbone
 from igpo_lightning.models.families import FAMILIES, SHIFT_KEY, family_of, read_decoder
 from igpo_lightning.models.quantization import quantize_blocks, require_bitsandbytes
@@ -24,6 +25,7 @@ NATIVE: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[..., Backbo
     **dict.fromkeys(FAMILIES, (read_decoder, DecoderBackbone)),
 }
 ARCHITECTURES = Path(__file__).parent / "architectures"  # config.json of public models, by name
+_LARGEST = "largest_token_id"  # of the tokenizer, beside its special tokens
 VOCABULARY_MULTIPLE = 64  # a grown embedding keeps the head's matrix product aligned
 Builder = TypeVar("Builder", bound=Callable[..., BackboneModule])
 
@@ -99,11 +101,15 @@ def load_backbone(
     if shifted is not None:
         raw = raw | {SHIFT_KEY: shifted}
     files = None if bundled and mask_token is None else source
-    tokens = _special_tokens(path_or_hub_id, raw, files, token_overrides or {}, mask_token)
+    known = {} if files is None else _tokenizer_ids(files, mask_token)
+    named = None if mask_token is None else known.get("mask_token_id")
+    tokens = _special_tokens(path_or_hub_id, raw, files, known, token_overrides or {}, named)
     if raw["model_type"] in NATIVE:
         read, build = NATIVE[raw["model_type"]]
         with torch.device("meta"):
             model: BackboneModule = build(read(raw), tokens, raw)
+        if quantization == "none":
+            check_memory(path_or_hub_id, model, dtype, device)
         if random_init:
             _materialize(model, dtype, device, seed)
         else:
@@ -126,6 +132,7 @@ def load_backbone(
             quantization,
         )
     model.source = source
+    model.largest_token_id = known.get(_LARGEST)
     _check_range(path_or_hub_id, model)
     return model.eval()
 
@@ -134,15 +141,17 @@ def _special_tokens(
     name: str,
     raw: Mapping[str, Any],
     files: str | None,
+    known: Mapping[str, int | None],
     overrides: Mapping[str, int | None],
-    mask_token: str | None,
+    named: int | None,
 ) -> TokenIds:
-    """Special tokens from all that names them; `files` is where there may be a tokenizer."""
+    """Special tokens from all that names them: files, the tokenizer (`known`), settings.
+
+    `named` is the id of the settings' own mask token.
+    """
     family = family_of(raw)
-    known = {} if files is None else _tokenizer_ids(files, mask_token)
     decisions = {key: value for key, value in overrides.items() if value is not None}
-    named = known.get("mask_token_id")
-    if mask_token is not None and named is not None:
+    if named is not None:
         decisions["mask_token_id"] = named
     found: dict[str, Mapping[str, Any]] = {}
     if family is not None and family.chat and known.get("eot_token_id") is not None:
@@ -195,10 +204,11 @@ def _load_transformers(
     quantization: str,
 ) -> BackboneModule:
     """A model of transformers behind the interface; arguments as in `load_backbone`."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta" if device == "meta" else "cpu"):
+    on_meta = torch.device(device).type == "meta"
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if on_meta else "cpu"):
         torch.manual_seed(seed)
         body = masked_lm.load_transformers(
-            source, raw, dtype, random_init, trust_remote_code, quantization
+            source, raw, dtype, random_init, trust_remote_code, quantization, allocates=not on_meta
         )
         if mask_token is not None and tokens.mask >= body.get_input_embeddings().weight.shape[0]:
             masked_lm.grow_vocabulary(body, _grown(tokens.mask))
@@ -264,11 +274,26 @@ def _materialize(
 def _tokenizer_ids(source: str, mask_token: str | None) -> dict[str, int | None]:
     """What the tokenizer knows of special tokens; nothing where the model has no tokenizer."""
     try:
-        return tokenizer_ids(load_tokenizer(source, mask_token))
+        tokenizer = load_tokenizer(source, mask_token)
+        return tokenizer_ids(tokenizer) | {_LARGEST: max(tokenizer.get_vocab().values(), default=0)}
     except ConfigError:
         if mask_token is not None:
             raise
         return {}
+
+
+def check_vocabulary(model: BackboneModule) -> None:
+    """Refuse a model whose own tokenizer makes tokens that the embedding has no row for.
+
+    Raises:
+        ConfigError: It names both numbers.
+    """
+    largest = model.largest_token_id
+    if largest is not None and largest >= model.vocab_size:
+        raise ConfigError(
+            f"model.path={model.source}: its tokenizer has a token {largest}, and config.json "
+            f"vocab_size={model.vocab_size}; use the tokenizer that the model was trained with"
+        )
 
 
 def _check_range(name: str, model: BackboneModule) -> None:

@@ -5,6 +5,9 @@ own positions, and hides GPT-2's shift. Remote code is run by `load_transformers
 when told to.
 """
 
+import copy
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +25,15 @@ from transformers.pytorch_utils import Conv1D
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.backbone import BackboneModule, KeyValueCache, Layout, Weight
-from igpo_lightning.models.checkpoint import report_misfits
+from igpo_lightning.models.checkpoint import (
+    INDEX_FILE,
+    SINGLE_FILE,
+    report_misfits,
+    weight_files,
+)
+from igpo_lightning.models.configuration import MOST_LAYERS, NO_SIZES, find_file
+from igpo_lightning.models.cpu_memory import check_memory
+from igpo_lightning.models.safetensors_header import read_header
 from igpo_lightning.models.special_tokens import TokenIds
 from igpo_lightning.models.transformer import align_shifted
 
@@ -30,6 +41,8 @@ from igpo_lightning.models.transformer import align_shifted
 # public sampler of the A2D conversions does not shift. A config.json may say otherwise.
 GPT2: dict[str, bool] = {"gpt2": True, "a2d-gpt2": False}
 POSITION_TABLES = ("position_embeddings", "wpe")  # learned positions: BERT and kin, GPT-2
+_DEPTH = re.compile("layer|block|group|network|attend")
+_SLACK = 10**6  # weights that a file may lack before its config.json is not believed
 # Weights of heads that a masked LM's checkpoint carries beside its own (BERT's first objective).
 OTHER_HEADS = ("cls.seq_relationship.", "bert.pooler.", "roberta.pooler.")
 
@@ -46,6 +59,7 @@ def load_transformers(
     random_init: bool,
     trust_remote_code: bool = False,
     quantization: str = "none",
+    allocates: bool = True,
 ) -> Any:
     """The PreTrainedModel of transformers, its weights strictly checked.
 
@@ -57,15 +71,20 @@ def load_transformers(
         trust_remote_code: Run the code that the checkpoint brings; only for a type that neither
             this project nor transformers knows.
         quantization: "none", "8bit" or "4bit".
+        allocates: The weights take memory: the current default device is not "meta".
 
     Raises:
-        ConfigError: Weights are missing, unexpected or of the wrong shape; it names them.
+        ConfigError: config.json describes no model, or one that is larger than its files or the
+            memory; weights are missing, unexpected or of the wrong shape, which it names.
     """
     model_type = raw["model_type"]
     if model_type in GPT2 or is_masked_lm(model_type):
-        entries = {k: v for k, v in raw.items() if k not in ("model_type", "auto_map")}
-        config = AutoConfig.for_model("gpt2" if model_type in GPT2 else model_type, **entries)
         auto: Any = AutoModelForCausalLM if model_type in GPT2 else AutoModelForMaskedLM
+        config, skeleton = _skeleton(raw, auto)
+        if allocates and quantization == "none":
+            check_memory(source, skeleton, dtype, "cpu")
+        if not random_init:
+            _check_against_files(source, skeleton)
         trust_remote_code = False
     else:
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
@@ -90,9 +109,10 @@ def load_transformers(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # as in `_skeleton`
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"model.path={source}: the checkpoint cannot be read: {str(error).splitlines()[0]}"
+            f"model.path={source}: the checkpoint cannot be read: {reason[:300]}"
         ) from error
     unexpected = [k for k in info["unexpected_keys"] if not k.startswith(OTHER_HEADS)]
     misshapen = [
@@ -101,6 +121,51 @@ def load_transformers(
     ]
     report_misfits(source, info["missing_keys"], unexpected, misshapen)
     return model
+
+
+def _skeleton(raw: Mapping[str, Any], auto: Any) -> tuple[Any, Any]:
+    """The configuration that a config.json describes, and its model on the meta device.
+
+    Raises:
+        ConfigError: It describes none.
+    """
+    deep = [k for k, v in raw.items() if _DEPTH.search(k) and type(v) is int and v > MOST_LAYERS]
+    if deep:
+        raise ConfigError(
+            f"config.json of the {raw['model_type']} model has {deep[0]}={raw[deep[0]]}; give a "
+            f"whole number up to {MOST_LAYERS}"
+        )
+    entries = {k: v for k, v in raw.items() if k not in NO_SIZES}
+    kind = "gpt2" if raw["model_type"] in GPT2 else raw["model_type"]
+    try:
+        config = AutoConfig.for_model(kind, **entries)
+        with torch.device("meta"):
+            return config, auto.from_config(copy.deepcopy(config))
+    except Exception as error:  # a stranger's file in a library's hands: the file is at fault
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"config.json of the {raw['model_type']} model describes no model that transformers "
+            f"can build: {type(error).__name__}: {reason[:300]}"
+        ) from error
+
+
+def _check_against_files(source: str, skeleton: Any) -> None:
+    """Refuse a config.json that describes far more weights than there are in the files.
+
+    Raises:
+        ConfigError: It gives both numbers.
+    """
+    files = [find_file(source, name) for name in (SINGLE_FILE, INDEX_FILE)]
+    if not any(files):
+        return  # transformers looks for other files, and says so where there are none
+    headers = [read_header(file).values() for file in weight_files(source)]
+    held = sum(math.prod(entry.shape) for entries in headers for entry in entries)
+    described = sum(parameter.numel() for parameter in skeleton.parameters())
+    if described > 2 * held + _SLACK:  # smaller gaps are named, weight by weight, once it is read
+        raise ConfigError(
+            f"model.path={source}: config.json describes {described:,} weights, and the files "
+            f"hold {held:,}; fetch both from the same place"
+        )
 
 
 def _quantization_config(kind: str, compute_dtype: torch.dtype) -> Any:

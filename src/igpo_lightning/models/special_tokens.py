@@ -28,10 +28,18 @@ class TokenIds:
     eot: int | None = None
 
 
-def _ids(value: Any) -> list[int]:
-    """The ids of a config's entry, which may be a list or absent."""
-    values = value if isinstance(value, list) else [value]
-    return [int(each) for each in values if each is not None]
+def _ids(name: str, source: str, key: str, value: Any) -> list[int]:
+    """The ids of a config's entry, which may be a list or absent.
+
+    Raises:
+        ConfigError: One is no whole number from 0.
+    """
+    values = [each for each in (value if isinstance(value, list) else [value]) if each is not None]
+    if not all(type(each) is int and each >= 0 for each in values):
+        raise ConfigError(
+            f"model.path={name}: {source} has {key}={str(value)[:80]}; give a whole number from 0"
+        )
+    return values
 
 
 def token_ids(name: str, sources: Mapping[str, Mapping[str, Any]]) -> TokenIds:
@@ -48,7 +56,9 @@ def token_ids(name: str, sources: Mapping[str, Mapping[str, Any]]) -> TokenIds:
     found: dict[str, int | None] = {}
     for kind in ("mask", "eos", "pad", "eot"):
         key = f"{kind}_token_id"
-        known = {source: _ids(content.get(key)) for source, content in sources.items()}
+        known = {
+            source: _ids(name, source, key, content.get(key)) for source, content in sources.items()
+        }
         known = {source: ids for source, ids in known.items() if ids}
         found[kind] = next((ids[0] for ids in known.values()), None)
         others = [f"{s} has {ids}" for s, ids in known.items() if found[kind] not in ids]

@@ -14,7 +14,9 @@ from transformers import AutoConfig, AutoModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.attention import Frame, Heads, attend
+from igpo_lightning.models.configuration import NO_SIZES, number, size
 from igpo_lightning.models.cpu_first_layer import once_a_token
 from igpo_lightning.models.special_tokens import TokenIds, token_ids
 from igpo_lightning.models.transformer import NativeBackbone
@@ -42,8 +44,25 @@ class TinyConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> "TinyConfig":
-        """Read config.json; entries that are not sizes of this model are carried along."""
-        return cls(**{key: value for key, value in raw.items() if key != "model_type"})
+        """Read config.json; entries that are not sizes of this model are carried along.
+
+        Raises:
+            ConfigError: A size is out of range, or the heads do not share the width evenly.
+        """
+        sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+        checked: dict[str, Any] = {
+            key: size(raw, key, getattr(cls, key)) for key in (*sizes, "intermediate_size")
+        }
+        for key in ("rope_theta", "rms_norm_eps", "initializer_range"):
+            checked[key] = number(raw, key, getattr(cls, key))
+        width, heads = checked["hidden_size"], checked["num_attention_heads"]
+        if width % (2 * heads):
+            raise ConfigError(
+                f"config.json of the {MODEL_TYPE} model has hidden_size={width} and "
+                f"num_attention_heads={heads}; a head needs an even number of channels"
+            )
+        carried = {key: value for key, value in raw.items() if key not in NO_SIZES}
+        return cls(**carried | checked)
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What goes into config.json: a function of the model alone, not of a library's version."""

@@ -1,11 +1,13 @@
 """The tokenizer that travels with a backbone, as a fast one, without remote code."""
 
+import logging
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from igpo_lightning.errors import ConfigError
+from igpo_lightning.models.chat_template import ChatTemplateError, render
 from igpo_lightning.models.configuration import find_file, read_config, resolve
 
 # Checkpoints without a tokenizer.json whose own class is remote code: the class that reads the
@@ -13,6 +15,8 @@ from igpo_lightning.models.configuration import find_file, read_config, resolve
 EQUIVALENT: dict[str, Any] = dict.fromkeys(
     ("Dream", "Fast_dLLM_Qwen", "sdar", "sdar_moe"), Qwen2Tokenizer
 )
+
+log = logging.getLogger(__name__)
 
 
 def load_tokenizer(path_or_hub_id: str, mask_token: str | None = None) -> PreTrainedTokenizerFast:
@@ -39,10 +43,14 @@ def load_tokenizer(path_or_hub_id: str, mask_token: str | None = None) -> PreTra
         cls = PreTrainedTokenizerFast
     try:
         tokenizer = cls.from_pretrained(source)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except BaseException as error:
+        # Files from elsewhere: whatever their readers raise, the files are at fault. The library
+        # in Rust panics beside Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"model.path={path_or_hub_id} holds no tokenizer that can be read: "
-            f"{str(error).splitlines()[0]}"
+            f"model.path={path_or_hub_id} holds no tokenizer that can be read: {reason[:300]}"
         ) from error
     if not tokenizer.is_fast:
         raise ConfigError(
@@ -78,7 +86,11 @@ def end_of_turn(tokenizer: PreTrainedTokenizerFast) -> int | None:
         return None
     answer = "answer"
     turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    try:
+        text = render(tokenizer, turns)
+    except ChatTemplateError as error:  # told again where a prompt needs the template
+        log.warning("%s", error)
+        return None
     behind = tokenizer(text.rpartition(answer)[2], add_special_tokens=False)["input_ids"]
     special = tokenizer.added_tokens_decoder
     return next((index for index in behind if index in special and special[index].special), None)

@@ -62,6 +62,25 @@ def _first_line(error: object) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def _client_in_time(seconds: float) -> Any:
+    """A client whose requests reach the reply's body in so many seconds, headers that drip or not.
+
+    The library's own limit is for each read.
+    """
+    import httpx
+    import openai
+
+    class InTime(openai.DefaultAsyncHttpxClient):
+        async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+            sent = super().send(request, **options)
+            try:
+                return await asyncio.wait_for(sent, seconds)
+            except asyncio.TimeoutError as error:
+                raise httpx.ReadTimeout("rewriter.timeout is over", request=request) from error
+
+    return InTime()
+
+
 class RateLimit:
     """Lets at most so many callers a minute pass, evenly spaced."""
 
@@ -116,6 +135,7 @@ class EndpointRewriter:
             base_url=settings.base_url,
             max_retries=settings.request_retries,
             timeout=settings.timeout,
+            http_client=_client_in_time(settings.timeout),
         )
         self.requests = 0
 

@@ -86,7 +86,11 @@ class RunCheckpoints(Checkpoint):
 
     A checkpoint is made between batches only: at no other moment are the inner updates of a rollout
     all done and the data's place known. Where an evaluation follows a batch, the checkpoint follows
-    the evaluation, so that none is ever skipped on the way back.
+    the evaluation, so that none is ever skipped on the way back. Only where a signal cuts the
+    evaluation off, the checkpoint comes before it and says that it is still to be made.
+
+    Attributes:
+        pending: The evaluation after the step that was saved is still to be made.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class RunCheckpoints(Checkpoint):
         self.notes, self.updates = notes, updates
         self.best: tuple[int, float] | None = None  # (step, value)
         self.saved_step = -1
+        self.pending = False
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Remove what a kill left half-written."""
@@ -151,8 +156,8 @@ class RunCheckpoints(Checkpoint):
         return bool(self.evaluate_every) and trainer.global_step % (self.evaluate_every or 1) == 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """The step that was gone on from is saved already."""
-        if trainer.global_step:
+        """The step that was gone on from is saved already, unless its evaluation is to come."""
+        if trainer.global_step and not self.pending:
             self.saved_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
@@ -162,13 +167,18 @@ class RunCheckpoints(Checkpoint):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Save after an evaluation in training, and know the best."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking or not self.evaluate_every:
+        in_training = trainer.state.fn == "fit" or self.pending
+        if not in_training or trainer.sanity_checking or not self.evaluate_every:
             return
+        self.pending = False
         if self.monitor is not None:
             value = float(trainer.callback_metrics[self.monitor])
             if self.best is None or self.sign * value > self.sign * self.best[1]:
                 self.best = (trainer.global_step, value)
-        self.save(trainer)
+        if trainer.state.fn == "fit":
+            self.save(trainer)
+        elif trainer.is_global_zero and self.best and self.best[0] == trainer.global_step:
+            durable.link(self.folder / BEST, self.path(trainer.global_step).name)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Save the last step."""
@@ -181,10 +191,11 @@ class RunCheckpoints(Checkpoint):
         checkpoint[NOTES] = self.notes()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far."""
-        return {"best": self.best}
+        """The best so far, and whether an evaluation is to come."""
+        return {"best": self.best, "pending": self.pending}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Know the best of before."""
         best = state_dict["best"]
         self.best = None if best is None else (int(best[0]), float(best[1]))
+        self.pending = bool(state_dict["pending"])

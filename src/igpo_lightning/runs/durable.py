@@ -197,6 +197,8 @@ def damage(path: Path) -> str | None:
 
 
 def _file_damage(path: Path) -> str | None:
+    if not path.is_file():  # a device or a pipe might never end
+        return "it is no file"
     seal = seal_of(path)
     if seal is None:
         return "its end, with the checksum, is missing"

@@ -1,9 +1,7 @@
 """Lightning callbacks that keep a run alive, exact, or at least explain its end."""
 
 import logging
-import os
 import signal
-import subprocess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +15,7 @@ from igpo_lightning.diffusion.noise import stable_seed
 from igpo_lightning.errors import RunError
 from igpo_lightning.runs import durable, interruption
 from igpo_lightning.runs.checkpoints import RunCheckpoints
+from igpo_lightning.runs.requeueing import requeue
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +36,19 @@ class SeedSteps(Callback):
         )
 
 
+class EvaluationCutOffError(BaseException):
+    """A signal within an evaluation; no `except Exception` of a library may swallow it."""
+
+
 class SaveOnSignal(Callback):
     """On SIGTERM, Ctrl-C, SIGUSR1 or SIGUSR2 save after the current step, and stop.
 
     Lightning's own handler saves in the middle of a step, where the inner updates of a rollout are
-    not all done; this one waits for the step's end, and puts a SLURM job back into the queue. A
-    second Ctrl-C does not wait. What handled a signal before (submitit, which
-    requeues its own jobs) is called after the checkpoint is on the disk.
+    not all done; this one waits for the step's end, and puts a SLURM job back into the queue. An
+    evaluation is not waited for: it changes nothing, and the resumed run makes it again. It is left
+    at once, or after its batch where there are several ranks. A second Ctrl-C waits for nothing.
+    What handled a signal before (submitit, which requeues its own jobs) is called after the
+    checkpoint is on the disk.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -52,6 +57,7 @@ class SaveOnSignal(Callback):
         self.checkpoints = checkpoints
         self.received: int | None = None
         self.before: dict[int, Any] = {}
+        self.evaluating = False
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Remember who handled the signals, before Lightning adds itself."""
@@ -59,9 +65,14 @@ class SaveOnSignal(Callback):
             self.before = {number: signal.getsignal(number) for number in self.SIGNALS}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Take the signals over."""
+        """Take the signals over, and make the evaluation that one of them cut off."""
         for number in self.SIGNALS:
             signal.signal(number, self._note)
+        if self.checkpoints.pending:
+            trainer.validating = True  # as Lightning's loop does after a batch
+            trainer.fit_loop.epoch_loop.val_loop.restarting = False
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
 
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Give them back."""
@@ -73,19 +84,42 @@ class SaveOnSignal(Callback):
         if number == signal.SIGINT == self.received:
             interruption.interrupt(number, frame)  # asked twice: do not wait for the step
         self.received = number
+        if self.evaluating and distributed.world_size() == 1:
+            raise EvaluationCutOffError
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop after the step, or after the evaluation that follows it."""
-        if not self.checkpoints.evaluation_due(trainer):
-            self._stop(trainer)
+        """Stop after the step."""
+        self._stop(trainer, pending=self.checkpoints.evaluation_due(trainer))
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """An evaluation in training may be left."""
+        self.evaluating = trainer.state.fn == "fit"
+
+    def on_validation_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Stop within an evaluation that several ranks make together."""
+        if self.evaluating and distributed.world_size() > 1:
+            self._stop(trainer, pending=True)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Stop after an evaluation in training."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._stop(trainer)
+        if self.evaluating:
+            self.evaluating = False
+            self._stop(trainer, pending=False)
 
-    def _stop(self, trainer: lightning.Trainer) -> None:
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
+    ) -> None:
+        """Stop within an evaluation."""
+        if isinstance(exception, EvaluationCutOffError):
+            self.evaluating = False
+            self._stop(trainer, pending=True)
+
+    def _stop(self, trainer: lightning.Trainer, pending: bool) -> None:
         """Save and end, if any rank was told to.
+
+        Args:
+            trainer: Of the run.
+            pending: The resumed run begins with the evaluation after this step.
 
         Raises:
             RunError: The checkpoint is written.
@@ -93,6 +127,9 @@ class SaveOnSignal(Callback):
         numbers = [n for n in distributed.gather_objects(self.received) if n is not None]
         if not numbers:
             return
+        if pending:
+            self.checkpoints.pending = True
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.reset()  # as if not begun
         self.checkpoints.save(trainer)
         name = signal.Signals(numbers[0]).name
         requeued = requeue() if trainer.is_global_zero else None
@@ -196,32 +233,6 @@ _AFTER_A_LOST_CHILD = (
     "The other processes are killed now; run the same command again to resume from the last "
     "checkpoint"
 )
-
-
-def requeue() -> str | None:
-    """Put this SLURM job back into the queue, unless submitit does; returns its number.
-
-    None outside of SLURM's batch jobs.
-    """
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None or "SUBMITIT_EXECUTOR" in os.environ:
-        return None
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    if array is not None:
-        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    # Said before: SLURM ends this process, with its job, as soon as it is asked.
-    log.warning("saved; asking SLURM to put job %s back into the queue", job)
-    try:
-        answer = subprocess.run(
-            ["scontrol", "requeue", job], check=False, capture_output=True, text=True
-        )
-    except OSError as error:
-        log.warning("cannot requeue SLURM job %s: %s", job, error)
-        return None
-    if answer.returncode:
-        log.warning("cannot requeue SLURM job %s: %s", job, answer.stderr.strip())
-        return None
-    return job
 
 
 class StopOnNonFinite(Callback):

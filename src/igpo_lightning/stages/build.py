@@ -22,7 +22,12 @@ from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.config import plain
-from igpo_lightning.models import BackboneModule, load_backbone, load_tokenizer
+from igpo_lightning.models import (
+    BackboneModule,
+    check_vocabulary,
+    load_backbone,
+    load_tokenizer,
+)
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.lora import add_lora
 from igpo_lightning.reporting import timeline
@@ -120,6 +125,8 @@ def build_backbone(config: Settings, device: str = "cpu") -> BackboneModule:
         trust_remote_code=settings.trust_remote_code,
         quantization="none" if device == "meta" else settings.quantization,
     )
+    if settings.architecture is None:
+        check_vocabulary(model)
     training = config.stage.name in ("rl", "sft")
     if settings.lora.enabled and training:
         add_lora(model, settings.lora, config.seed)
@@ -279,3 +286,16 @@ def build_profiler() -> PyTorchProfiler:
         schedule=torch.profiler.schedule(wait=1, warmup=0, active=1, repeat=1),
         row_limit=30,
     )
+
+
+def finish_evaluation(trainer: lightning.Trainer, module: Any, data: Any) -> bool:
+    """Make the evaluation on the last step that a signal cut off, and that no step follows.
+
+    Returns:
+        Whether there was one.
+    """
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    pending = any(isinstance(c, checkpoints.RunCheckpoints) and c.pending for c in callbacks)
+    if pending:
+        trainer.validate(module, datamodule=data, verbose=False)
+    return pending

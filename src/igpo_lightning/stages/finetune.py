@@ -139,6 +139,7 @@ def run(config: Settings) -> dict[str, Any]:
         trace_layout(config, backbone),
     )
     trainer.fit(module, datamodule=traces, ckpt_path=resume.checkpoint, weights_only=True)
+    build.finish_evaluation(trainer, module, traces)
     after, steps = None, trainer.global_step  # which the module of the evaluation does not count
     if stage.eval_after:
         evaluation = evaluate(config, asked, backbone, tokenizer, trainer)

@@ -88,6 +88,8 @@ def run(config: Settings) -> dict[str, Any]:
     with pool:
         before = evaluate("before") if stage.eval_before else [None, None]
         trainer.fit(module, datamodule=rollouts, ckpt_path=resume.checkpoint, weights_only=True)
+        if build.finish_evaluation(trainer, module, rollouts):
+            module.log_evaluation()
         after = evaluate("after") if stage.eval_after else [None, None]
     export_model(module, folder / resuming.EXPORT_FOLDER)
     if not trainer.is_global_zero:

@@ -1,0 +1,80 @@
+"""A signal within an evaluation in training is obeyed at once; nothing is lost or doubled."""
+
+from pathlib import Path
+
+import pytest
+from small_runs import RL, SFT, Runs, results
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+# 4 problems in 2 batches: calls 1 and 2 before training, 3 and 4 after step 2, 5 and 6 after 4.
+ARGS = (*RL, "stage.steps=4", "eval.batch_size=2", "logger=[csv,tensorboard]")
+ADD = "igpo_lightning.evaluation.evaluation:Evaluation.add"
+VALIDATE = "igpo_lightning.sft.module:SFTModule.validation_step"
+
+
+def points(folder: Path, name: str) -> list[tuple[int, float]]:
+    """What TensorBoard shows of a metric."""
+    events = EventAccumulator(str(next(folder.rglob("events.out.*")).parent))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert runs.start(folder, *ARGS) == 0, runs.log(folder)
+    return folder
+
+
+def same(folder: Path, whole: Path, metric: str) -> None:
+    assert results(folder) == results(whole)
+    assert points(folder, metric) == points(whole, metric)
+    link = Path("checkpoints") / "best.ckpt"
+    assert (folder / link).readlink() == (whole / link).readlink()
+
+
+@pytest.mark.parametrize("call", [3, 4, 6])
+def test_a_signal_within_an_evaluation_is_obeyed_at_once(
+    runs: Runs, whole: Path, tmp_path: Path, call: int
+) -> None:
+    """At the start of one, in its midst, and in that after the last step."""
+    folder = tmp_path / "run"
+    fault = {"target": ADD, "call": call, "action": "terminate"}
+    assert runs.start(folder, *ARGS, faults=[fault]) == 143, runs.log(folder)
+    step = 2 if call < 5 else 4
+    assert f"step-{step}.ckpt. Resume with: python -m igpo_lightning " in runs.log(folder)
+    assert "Traceback" not in runs.log(folder)
+    assert runs.start(folder, *ARGS) == 0, runs.log(folder)
+    same(folder, whole, "eval/accuracy")
+    assert [step for step, _ in points(folder, "eval/accuracy")] == [0, 2, 4]
+
+
+def test_a_signal_in_the_step_before_an_evaluation_does_not_wait_for_it(
+    runs: Runs, whole: Path, tmp_path: Path
+) -> None:
+    """A second one, and a kill, come in the evaluation that the resumed run begins with."""
+    folder = tmp_path / "run"
+    step = {"target": "igpo_lightning.rl.module:clipped_step", "call": 4, "action": "usr1"}
+    evaluated = {"target": ADD, "call": 3, "action": "kill"}
+    assert runs.start(folder, *ARGS, faults=[step, evaluated]) == 138, runs.log(folder)
+    again = {"target": ADD, "call": 2, "action": "terminate"}
+    assert runs.start(folder, *ARGS, faults=[again]) == 143, runs.log(folder)
+    assert runs.start(folder, *ARGS, faults=[again | {"action": "kill"}]) == -9
+    assert runs.start(folder, *ARGS) == 0, runs.log(folder)
+    same(folder, whole, "eval/accuracy")
+
+
+@pytest.mark.parametrize("call", [2, 4])
+def test_a_signal_within_the_validation_of_fine_tuning(
+    runs: Runs, tmp_path: Path, call: int
+) -> None:
+    """4 traces in 2 batches, after steps 3 and 6, the last."""
+    args = (*SFT, "stage.val_every=3", "stage.val_limit=4", "stage.train_batch_size=2")
+    args = (*args, "logger=[csv,tensorboard]", "stage.eval_after=false", "stage.batch_size=2")
+    assert runs.start(tmp_path / "whole", *args) == 0, runs.log(tmp_path / "whole")
+    fault = {"target": VALIDATE, "call": call, "action": "terminate"}
+    folder = tmp_path / "run"
+    assert runs.start(folder, *args, faults=[fault]) == 143, runs.log(folder)
+    assert runs.start(folder, *args) == 0, runs.log(folder)
+    same(folder, tmp_path / "whole", "sft/val_loss")
+    assert [step for step, _ in points(folder, "sft/val_loss")] == [3, 6]

@@ -109,6 +109,19 @@ AREAS: dict[str, list[Attack]] = {
             "integration/test_slurm.py::test_submitit_runs_a_job_of_a_sweep",
         ),
     ],
+    "Metrics": [
+        Attack(
+            "`sft_then_rl`, with evaluations on the last steps of both parts",
+            "each accuracy once in `metrics.csv` and once in TensorBoard",
+            "attacks/test_logged_once.py::test_sft_then_rl_logs_each_accuracy_once",
+        ),
+        Attack(
+            "a resume from a checkpoint that an evaluation preceded",
+            "TensorBoard keeps the evaluation",
+            "runs/test_tensorboard.py::"
+            "test_a_resumed_run_keeps_the_evaluation_before_its_checkpoint",
+        ),
+    ],
     "A damaged or foreign run folder": [
         Attack(
             "a bit of a checkpoint flips; its end is torn off",

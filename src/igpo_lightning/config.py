@@ -10,6 +10,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -81,6 +82,43 @@ def plain(settings: Any) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: no run writes any, and a few lines of them make 10^9 nodes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The next node.
+
+        Raises:
+            ConstructorError: It is an alias.
+        """
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(None, None, "it holds an alias", mark)
+        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+
+
+_LOADER = _PlainLoader
+
+
+def read_written(file: Path) -> dict[str, Any]:
+    """The mapping in a config.yaml that a run wrote.
+
+    Raises:
+        ConfigError: It is damaged, or of somebody who wants to do harm.
+    """
+    try:
+        written = yaml.load(file.read_text(encoding="utf-8"), _LOADER)
+        if not isinstance(written, dict):
+            raise ValueError(f"it holds a {type(written).__name__}")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ConfigError(
+            f"{file} is not as a run wrote it: {reason}; put it back as it was, or choose another "
+            "hydra.run.dir"
+        ) from error
+    return written
+
+
 def read_settings(file: Path) -> Settings:
     """The settings of the run that wrote a config.yaml.
 
@@ -88,8 +126,7 @@ def read_settings(file: Path) -> Settings:
         ConfigError: Another version wrote it, whose keys or values are no longer known.
     """
     try:
-        written = OmegaConf.load(file)
-        assert isinstance(written, DictConfig)
+        written = OmegaConf.create(read_written(file))
         whole = schema(Settings)
         whole.stage = schema(STAGES[written.stage.name])
         merged = OmegaConf.merge(whole, written)

@@ -4,7 +4,6 @@ Nothing here imports torch: a finished run is skipped at once.
 """
 
 import hashlib
-import json
 import logging
 import re
 import sys
@@ -25,7 +24,7 @@ from igpo_lightning.reporting.run_data import (
     write_overrides,
 )
 from igpo_lightning.runs.lock import FolderInUseError
-from igpo_lightning.runs.metrics_file import SUMMARY_FILE
+from igpo_lightning.runs.metrics_file import SUMMARY_FILE, read_summary
 
 log = logging.getLogger(__name__)
 SIGNALLED = 128  # exit statuses above it stand for a signal
@@ -84,7 +83,7 @@ def run_once(
     folder = Path(hydra.runtime.output_dir)
     if run_status(folder) == FINISHED:
         log.info("finished before, not run again: %s", folder)
-        return objective(json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8")))
+        return objective(read_summary(folder / SUMMARY_FILE))
     failure = folder / FAILURE_FILE
     failure.unlink(missing_ok=True)
     try:

@@ -96,11 +96,11 @@ LINES = [
     Command("a stage that is none", "stage=dance", "stage"),
     Command("a key that is none", "stage.stepz=3", "did you mean stage.steps"),
     Command("an override without a value", "stage.steps", "stage.steps"),
-    Command("a bracket that never closes", "data.levels=[1,2", "data.levels"),
+    Command("a bracket that never closes", "data.levels=[1,2", "data.levels=[1,2: no viable"),
     Command("a value that refers to itself", "seed=${seed}", "seed"),
     Command("a value that refers to nothing", "seed=${nothing.here}", "nothing"),
     Command("a seed of 2^64", "seed=18446744073709551616", "seed"),
-    Command("a negative seed", "seed=-1", "seed=-1"),
+    Command("a group of 10^30", "stage.group_size=" + "1" * 30, "stage.group_size=1"),
     Command("10^30 steps", "stage.steps=1000000000000000000000000000000", "stage.steps"),
     Command("no step", "stage.steps=0", "stage.steps=0"),
     Command("a group of one", "stage.group_size=1", "stage.group_size=1"),
@@ -208,7 +208,12 @@ FOLDERS = [
     ),
     Command("a config.yaml that is a folder", "", "config.yaml", 1, folder("config.yaml"), True),
     Command(
-        "a metrics.csv of noise", "", "metrics.csv", 0, text("metrics.csv", b"\xff\0,\n,,,\n"), True
+        "a metrics.csv of noise",
+        "",
+        "already finished",
+        0,
+        text("metrics.csv", b"\xff\0,\n,,,\n"),
+        True,
     ),
     Command(
         "a summary.json that is torn", "", "summary.json", 2, text("summary.json", '{"a'), True

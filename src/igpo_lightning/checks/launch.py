@@ -6,8 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from igpo_lightning.config import read_written
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import TrainerConfig
 from igpo_lightning.settings.rules import require
@@ -64,8 +63,8 @@ def check_stage_of_folder(own: str, folder: Path) -> None:
     file = folder / "config.yaml"
     if not file.exists():
         return
-    before = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("stage") or {}
-    there = before.get("name")
+    before = read_written(file).get("stage")
+    there = before.get("name") if isinstance(before, dict) else None
     if there is not None and there != own:
         raise ConfigError(
             f"hydra.run.dir={folder}: holds a run of stage={there}, and this is stage={own}; "

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from igpo_lightning.runs.dotted_keys import dotted
-from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics
+from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics, read_summary
 
 FAILURE_FILE = "failure.txt"  # a failed run of a sweep: the error in a line, and the traceback
 PLANNED_FILE = "planned.json"  # override lists of every run that a sweep was asked for
@@ -89,7 +89,7 @@ def read_run(folder: Path, name: str | None = None) -> RunData:
         overrides=parse_overrides(_overrides(folder)),
         error=lines[0] if lines else None,
         config=dotted(_yaml(config)) if config.exists() else {},
-        summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {},
+        summary=read_summary(summary) if summary.exists() else {},
         metrics=read_metrics(folder / METRICS_FILE),
     )
 

@@ -67,16 +67,13 @@ def _client_in_time(seconds: float) -> Any:
 
     The library's own limit is for each read.
     """
-    import httpx
     import openai
 
-    class InTime(openai.DefaultAsyncHttpxClient):
-        async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-            sent = super().send(request, **options)
-            try:
-                return await asyncio.wait_for(sent, seconds)
-            except asyncio.TimeoutError as error:
-                raise httpx.ReadTimeout("rewriter.timeout is over", request=request) from error
+    parent: Any = openai.DefaultAsyncHttpxClient
+
+    class InTime(parent):
+        async def send(self, request: Any, **options: Any) -> Any:
+            return await asyncio.wait_for(super().send(request, **options), seconds)
 
     return InTime()
 
@@ -174,6 +171,8 @@ class EndpointRewriter:
                 "rewriter.max_output_tokens"
             ) from None  # the cause would show the key, where the server repeats it
         except (self._openai.OpenAIError, *_NO_REPLY) as error:
+            if isinstance(error.__cause__, asyncio.TimeoutError):
+                raise RequestFailedError("no headers within rewriter.timeout") from error
             raise RequestFailedError(_first_line(error)) from error
 
     async def _ask(self, problem: Problem) -> bytes:

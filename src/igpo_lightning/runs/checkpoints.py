@@ -41,6 +41,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
                 sealed.seal()
 
         try:
+            Path(path).parent.mkdir(exist_ok=True)
             durable.write(Path(path), fill)
         except (OSError, RuntimeError) as error:  # torch reports what the stream raised in its own
             raise durable.write_refused(path, error) from error

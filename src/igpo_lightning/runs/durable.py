@@ -58,12 +58,13 @@ def write_refused(path: Path | str, error: Exception) -> RunError:
 def write(path: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a file, and give it its name when it is whole.
 
+    Its folder has to be there: a run folder that was removed is not made again without its files.
+
     Raises:
         OSError: It cannot be written; what stood under the name before is untouched.
     """
     partial = partial_name(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         fill(partial)
         _flush(partial)
     except BaseException:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -43,10 +44,10 @@ def is_first_rank(environment: Mapping[str, str]) -> bool:
 def start_time(pid: int) -> int | None:
     """When a process of this machine began, in clock ticks since boot; None if it is not there."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return int(stat.rpartition(")")[2].split()[19])  # field 22; the name before may hold blanks
+    return int(line.rpartition(")")[2].split()[19])  # field 22; the name before may hold blanks
 
 
 def _own_record(beat: int) -> dict[str, Any]:
@@ -82,6 +83,9 @@ def _opened(file: Path) -> tuple[int, bool]:
     """
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise RunError(f"{file} is no file, as a pipe or a device; remove it")
         knows_locks = True
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from igpo_lightning.config import plain
+from igpo_lightning.config import plain, read_written
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.runs import checkpoints, durable, json_lines
 from igpo_lightning.runs.dotted_keys import dotted
-from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics
+from igpo_lightning.runs.metrics_file import (
+    METRICS_FILE,
+    SUMMARY_FILE,
+    read_metrics,
+    read_summary,
+)
 from igpo_lightning.settings import Settings
 
 AUTO = "auto"
@@ -184,11 +187,10 @@ def finished(config: Settings, folder: Path, resume: Resume, steps: int) -> dict
         path.exists() for path in (summary, before, folder / EXPORT_FOLDER)
     ):
         return None
-    old = yaml.safe_load(before.read_text(encoding="utf-8"))
-    if _asked(old) != _asked(plain(config)):
+    if _asked(read_written(before)) != _asked(plain(config)):
         return None
+    numbers = read_summary(summary)
     log.info("already finished: %s; nothing was run again", folder)
-    numbers: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
     return numbers
 
 

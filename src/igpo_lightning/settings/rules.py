@@ -6,6 +6,8 @@ from dataclasses import fields, is_dataclass
 
 from igpo_lightning.errors import ConfigError
 
+_LARGEST = 2**53  # up to here, floating-point numbers count on in ones
+
 
 def require(holds: bool, key: str, value: object, fix: str) -> None:
     """Raise a ConfigError that names the key, the value and the fix, unless `holds`."""
@@ -46,7 +48,9 @@ def within(group: object, prefix: str, low: float, high: float, *names: str) -> 
 
 
 def finite(value: object, key: str) -> None:
-    """No number anywhere in a value is NaN or infinite: neither can be compared or computed with.
+    """No number anywhere in a value is NaN or infinite, or whole and beyond all counting.
+
+    The first two can neither be compared nor computed with; the last fits no machine's integers.
 
     Args:
         value: A group, a mapping, a list or a plain value.
@@ -64,6 +68,8 @@ def finite(value: object, key: str) -> None:
                 require(math.isfinite(part), key, value, "give finite numbers")
             else:
                 finite(part, key)
+    elif isinstance(value, int):
+        require(abs(value) <= _LARGEST, key, value, f"give a whole number of at most {_LARGEST}")
     elif isinstance(value, float):
         require(math.isfinite(value), key, value, "give a finite number")
 

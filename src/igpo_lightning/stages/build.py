@@ -13,6 +13,7 @@ import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import PyTorchProfiler
@@ -22,6 +23,7 @@ from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.config import plain
+from igpo_lightning.errors import ConfigError
 from igpo_lightning.models import (
     BackboneModule,
     check_vocabulary,
@@ -254,8 +256,24 @@ def build_trainer(
     callbacks: list[Callback] = [StepBar(leave=False), NameLostRanks()]
     if pace is not None:
         callbacks += _training_callbacks(config, pace)
-    evaluate_every = pace.evaluate_every or None if pace else None
     resume = resume or resuming.Resume()
+    try:
+        return _trainer(config, pace, resume, callbacks)
+    except MisconfigurationException as error:
+        reason = " ".join(str(error).split())
+        given = f"trainer.accelerator={config.trainer.accelerator}"
+        raise ConfigError(f"{given}, trainer.devices={config.trainer.devices}: {reason}") from error
+
+
+def _trainer(
+    config: Settings, pace: Pace | None, resume: resuming.Resume, callbacks: list[Callback]
+) -> lightning.Trainer:
+    """What `build_trainer` builds.
+
+    Raises:
+        MisconfigurationException: Lightning finds no such devices.
+    """
+    evaluate_every = pace.evaluate_every or None if pace else None
     return lightning.Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,

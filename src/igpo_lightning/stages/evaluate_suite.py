@@ -17,7 +17,7 @@ from igpo_lightning.models import BackboneModule
 from igpo_lightning.reporting.paper_table import print_suite, suite_numbers, write_suite
 from igpo_lightning.reporting.plots import CURVES_FILE
 from igpo_lightning.runs import durable
-from igpo_lightning.runs.metrics_file import MEASURED_FILE, SUMMARY_FILE
+from igpo_lightning.runs.metrics_file import MEASURED_FILE, SUMMARY_FILE, read_summary
 from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import Settings
 from igpo_lightning.stages import build
@@ -42,7 +42,7 @@ def recorded(folder: Path, part: Measurement) -> dict[str, Any] | None:
                 f"{key}={value}: {folder} was measured with {key}={before.get(key)}; choose "
                 "another hydra.run.dir, or measure all of it again with resume=null"
             )
-    summary: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+    summary: dict[str, Any] = read_summary(folder / SUMMARY_FILE)
     return summary
 
 

@@ -14,7 +14,7 @@ from igpo_lightning.checks import validate
 from igpo_lightning.config import CONF, config_folders, to_settings
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.runs.interruption import InterruptedRunError
-from igpo_lightning.runs.metrics_file import SUMMARY_FILE
+from igpo_lightning.runs.metrics_file import SUMMARY_FILE, read_summary
 from igpo_lightning.settings import Settings, SFTThenRLStage
 from igpo_lightning.stages import build
 
@@ -54,7 +54,7 @@ def run_part(name: str, overrides: list[str], folder: Path) -> dict[str, Any]:
         raise
     if code:
         raise ConfigError(f"stage.{name}: the run in {folder} ended with exit status {code}")
-    summary: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_text())
+    summary: dict[str, Any] = read_summary(folder / SUMMARY_FILE)
     return summary
 
 

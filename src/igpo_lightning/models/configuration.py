@@ -186,6 +186,21 @@ def number(raw: Mapping[str, Any], key: str, default: float | None = None) -> fl
     return float(value)
 
 
+def items(raw: Mapping[str, Any], key: str) -> list[str | int]:
+    """A list of config.json, empty where it is absent.
+
+    Raises:
+        ConfigError: It is no list of texts or whole numbers.
+    """
+    value = raw.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(each, str | int) for each in value):
+        raise ConfigError(
+            f"config.json of the {raw.get('model_type')} model has {key}={str(value)[:80]}; give a "
+            "list of texts or whole numbers"
+        )
+    return value
+
+
 def check_switches(raw: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuse a configuration that would silently be computed as another one.
 

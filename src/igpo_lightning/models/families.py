@@ -15,6 +15,7 @@ from igpo_lightning.models.configuration import (
     MOST_LAYERS,
     check_switches,
     entry,
+    items,
     number,
     size,
 )
@@ -79,8 +80,7 @@ LLADA2_NAMES = (
 def llama(raw: Raw) -> DecoderConfig:
     """Llama, and what the families after it share: sizes, norm, rotary positions."""
     check_switches(raw, FIXED)
-    kinds = set(raw.get("layer_types") or ["full_attention"])
-    if kinds != {"full_attention"}:
+    if set(items(raw, "layer_types")) - {"full_attention"}:
         raise ConfigError(
             f"config.json of the {raw['model_type']} model has layer_types={raw['layer_types']}; "
             "supported: full_attention alone (use_sliding_window: false)"
@@ -169,13 +169,13 @@ def sdar(raw: Raw) -> DecoderConfig:
 def sdar_moe(raw: Raw) -> DecoderConfig:
     """SDAR-30B-A3B: Qwen3-MoE with block-causal attention."""
     depth, step = size(raw, "num_hidden_layers"), size(raw, "decoder_sparse_step", 1)
-    dense = set(raw.get("mlp_only_layers") or ()) | {i for i in range(depth) if (i + 1) % step}
+    dense = set(items(raw, "mlp_only_layers")) | {i for i in range(depth) if (i + 1) % step}
     experts = ExpertsConfig(
         count=size(raw, "num_experts"),
         chosen=size(raw, "num_experts_per_tok"),
         width=size(raw, "moe_intermediate_size"),
         normalized=bool(entry(raw, "norm_topk_prob")),
-        dense_blocks=frozenset(dense),
+        dense_blocks=frozenset(block for block in dense if isinstance(block, int)),
     )
     return replace(sdar(raw), experts=experts)
 
@@ -196,10 +196,10 @@ def llada(raw: Raw) -> DecoderConfig:
     """LLaDA-8B and LLaDA-1.5 (arXiv 2502.09992): Llama with names of its own."""
     check_switches(raw, LLADA_FIXED)
     width, heads = size(raw, "d_model"), size(raw, "n_heads")
+    own_inner = raw.get("mlp_hidden_size") is not None
     return DecoderConfig(
         width=width,
-        inner=size(raw, "mlp_hidden_size" if raw.get("mlp_hidden_size") else "mlp_ratio")
-        * (1 if raw.get("mlp_hidden_size") else width),
+        inner=size(raw, "mlp_hidden_size") if own_inner else size(raw, "mlp_ratio") * width,
         depth=size(raw, "n_layers"),
         heads=Heads(heads, size(raw, "n_kv_heads", heads), width // heads),
         vocab_size=size(raw, "embedding_size" if raw.get("embedding_size") else "vocab_size"),
@@ -314,6 +314,7 @@ def _check_parts(model_type: str, config: DecoderConfig) -> None:
         f"a share {config.rotary_share} of channels that rotate": config.rotary_share <= 1,
         f"{heads.queries} heads of {heads.width} channels": heads.queries * heads.width
         <= LARGEST_SIZE,
+        f"{config.inner} channels inside its MLP": config.inner <= LARGEST_SIZE,
     }
     if experts is not None:
         rules |= {

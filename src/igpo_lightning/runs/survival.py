@@ -112,6 +112,8 @@ class SaveOnSignal(Callback):
         """Stop within an evaluation."""
         if isinstance(exception, EvaluationCutOffError):
             self.evaluating = False
+            for logger in trainer.loggers:  # as Lightning does where no hook raises
+                logger.finalize("failed")
             self._stop(trainer, pending=True)
 
     def _stop(self, trainer: lightning.Trainer, pending: bool) -> None:

@@ -118,6 +118,12 @@ LINES = [
     Command("a prompt with NUL", "stage=generate stage.prompt='a\x1b]0;b'", "", 0),
     Command("a checkpoint that is a device", "stage=export checkpoint=/dev/zero", "/dev/zero"),
     Command("a checkpoint that is a folder", "stage=export checkpoint={here}", "{here}"),
+    Command(
+        "a run folder named like markup", f"{NEW} hydra.run.dir='{{here}}/[/red]x'", "[/red]x", 0
+    ),
+    Command(
+        "a run folder that clears", f"{NEW} hydra.run.dir='{{here}}/\x1b[2Jx'", "\u241b[2Jx", 0
+    ),
     Command("a report of nothing", "stage=report path={here}", "{here}"),
     Command("a report of a file", "stage=report path=/etc/passwd", "/etc/passwd"),
 ]

@@ -199,4 +199,4 @@ class RunCheckpoints(Checkpoint):
         """Know the best of before."""
         best = state_dict["best"]
         self.best = None if best is None else (int(best[0]), float(best[1]))
-        self.pending = bool(state_dict["pending"])
+        self.pending = bool(state_dict.get("pending"))

@@ -113,8 +113,7 @@ def read_written(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise ConfigError(
-            f"{file} is not as a run wrote it: {reason}; put it back as it was, or choose another "
-            "hydra.run.dir"
+            f"{file} is not as a run wrote it: {reason}; put it back as it was, or use another folder"
         ) from error
     return written
 

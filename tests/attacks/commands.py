@@ -281,6 +281,22 @@ FOLDERS = [
         True,
     ),
     Command(
+        "a report of a config.yaml that is a list",
+        "stage=report path={run} hydra.run.dir={here}/r",
+        "config.yaml",
+        2,
+        text("config.yaml", "[1]"),
+        True,
+    ),
+    Command(
+        "a report of a config.yaml of 10^9 nodes",
+        "stage=report path={run} hydra.run.dir={here}/r",
+        "it holds an alias",
+        2,
+        text("config.yaml", YAML_BOMB),
+        True,
+    ),
+    Command(
         "a report of torn samples",
         "stage=report path={run} hydra.run.dir={here}/r",
         "",

@@ -1,6 +1,5 @@
 """Reading back run folders: what was asked, how far a run came, and what it measured."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from igpo_lightning.config import read_written
+from igpo_lightning.errors import ConfigError
 from igpo_lightning.runs.dotted_keys import dotted
 from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics, read_summary
 
@@ -59,14 +60,26 @@ def run_status(folder: Path) -> str:
     return FAILED if (folder / FAILURE_FILE).exists() else UNFINISHED
 
 
-def _yaml(path: Path) -> Any:
-    with path.open(encoding="utf-8") as file:
-        return yaml.load(file, _LOADER)
+def _list(path: Path) -> list[Any]:
+    """The list in a YAML or JSON file; empty where there is no file.
+
+    Raises:
+        ConfigError: It holds something else.
+    """
+    if not path.exists():
+        return []
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER) or []
+        if not isinstance(content, list):
+            raise ValueError(f"it holds a {type(content).__name__}")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{path} is not as a run wrote it: {reason}; put it back") from error
+    return content
 
 
 def _overrides(folder: Path) -> list[str]:
-    file = folder / OVERRIDES_FILE
-    return [str(item) for item in _yaml(file) or []] if file.exists() else []
+    return [str(item) for item in _list(folder / OVERRIDES_FILE)]
 
 
 def write_overrides(folder: Path, overrides: Sequence[str]) -> None:
@@ -81,14 +94,15 @@ def read_run(folder: Path, name: str | None = None) -> RunData:
     config, summary = folder / "config.yaml", folder / SUMMARY_FILE
     failure = folder / FAILURE_FILE
     status = run_status(folder)
-    lines = failure.read_text(encoding="utf-8").strip().splitlines() if status == FAILED else []
+    text = failure.read_text(encoding="utf-8", errors="replace") if status == FAILED else ""
+    lines = text.strip().splitlines()
     return RunData(
         name=name or folder.name,
         folder=folder,
         status=status,
         overrides=parse_overrides(_overrides(folder)),
         error=lines[0] if lines else None,
-        config=dotted(_yaml(config)) if config.exists() else {},
+        config=dotted(read_written(config)) if config.exists() else {},
         summary=read_summary(summary) if summary.exists() else {},
         metrics=read_metrics(folder / METRICS_FILE),
     )
@@ -111,9 +125,7 @@ def run_folders(folder: Path) -> list[Path]:
 
 def read_planned(folder: Path) -> list[list[str]]:
     """The override lists that a sweep was asked for; empty where nobody wrote them down."""
-    file = folder / PLANNED_FILE
-    planned: list[list[str]] = json.loads(file.read_text()) if file.exists() else []
-    return planned
+    return [[str(item) for item in items] for items in _list(folder / PLANNED_FILE)]
 
 
 def read_sweep(folder: Path) -> list[RunData]:

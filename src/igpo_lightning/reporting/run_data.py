@@ -17,7 +17,6 @@ FAILURE_FILE = "failure.txt"  # a failed run of a sweep: the error in a line, an
 PLANNED_FILE = "planned.json"  # override lists of every run that a sweep was asked for
 OVERRIDES_FILE = Path(".hydra") / "overrides.yaml"  # where Hydra itself would write it
 FINISHED, FAILED, UNFINISHED, MISSING = "finished", "failed", "unfinished", "missing"
-# The C loader reads a run's configuration ten times as fast, where PyYAML was built with it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

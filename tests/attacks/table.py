@@ -1,13 +1,13 @@
 """The attacks that were tried, and what holds: the tables of docs/faults.md are made from here.
 
 `python -m tests.attacks.table` writes the page again. Attacks on model folders, command lines and
-run folders stand beside their tests (folders.py, commands.py) and are counted in here.
+run folders stand beside their tests (folders.py, command_lines.py) and are counted in here.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.attacks.commands import DATA, FOLDERS, LINES, Command
+from tests.attacks.command_lines import DATA, FOLDERS, LINES, Command
 from tests.attacks.folders import FOLDERS as MODELS
 from tests.docs.commands import ROOT
 
@@ -381,7 +381,7 @@ AREAS: dict[str, list[Attack]] = {
 
 def _case(case: Command, test: str) -> Attack:
     told = {0: "passed over", 1: "one line, exit status 1", 2: "one line, exit status 2"}
-    return Attack(case.attack, told[case.status], f"attacks/test_commands.py::{test}")
+    return Attack(case.attack, told[case.status], f"attacks/test_hostile_commands.py::{test}")
 
 
 def areas() -> dict[str, list[Attack]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_runs import RL, SMALL, Runs
 
-from tests.attacks.commands import DATA, FOLDERS, LINES, Command
+from tests.attacks.command_lines import DATA, FOLDERS, LINES, Command
 
 SHORT = (*RL, "stage.steps=2", "stage.eval_every=0", "stage.eval_before=false")
 SECONDS = 60  # the process is ended by a signal after so many

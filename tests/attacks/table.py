@@ -164,9 +164,9 @@ AREAS: dict[str, list[Attack]] = {
             "runs/test_lock.py::test_a_record_of_another_machine_that_counts_on_is_respected",
         ),
         Attack(
-            "another stage in a run's folder",
-            REFUSED,
-            f"{RUN}::test_another_stage_in_a_runs_folder_is_refused",
+            "another stage, or other settings, in a run's folder",
+            "refused in one line; no file is changed",
+            f"{RUN}::test_a_refused_start_changes_no_file",
         ),
         Attack(
             "settings changed before a resume",
@@ -390,7 +390,19 @@ def areas() -> dict[str, list[Attack]]:
     run = "test_a_hostile_run_folder_ends_in_one_line_or_is_passed_over"
     model = "attacks/test_model_folders.py::test_a_hostile_folder_is_refused_in_one_line"
     return AREAS | {
-        "Model folders": [Attack(case.attack, f"refused: `{case.says}`", model) for case in MODELS],
+        "Model folders": [
+            Attack(
+                "any values in place of any three entries of config.json, for every family",
+                "a model, or one line",
+                f"{ANY}::test_any_entries_of_config_json_give_a_model_or_one_line",
+            ),
+            Attack(
+                "any bytes in a header of weights",
+                "entries within the file, or one line",
+                f"{ANY}::test_any_bytes_of_a_header_give_entries_within_the_file_or_one_line",
+            ),
+            *(Attack(case.attack, f"refused: `{case.says}`", model) for case in MODELS),
+        ],
         "Command lines": [_case(case, line) for case in LINES],
         "Data files": [_case(case, line) for case in DATA],
         "Files of a finished run, before it is started again": [_case(c, run) for c in FOLDERS],

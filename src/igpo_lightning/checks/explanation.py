@@ -42,7 +42,14 @@ def explain(error: BaseException) -> str:
         return f"{given}: {_unknown(key)}"
     if key:
         return f"{given}{f': {key}' if place else ''}: {first}"
+    if "interpolation" in text.lower() and (at := next(filter(_refers, sys.argv[1:]), "")):
+        return f"{at}: {first}"
     return text
+
+
+def _refers(argument: str) -> bool:
+    """Whether an argument takes a value from elsewhere."""
+    return "${" in argument
 
 
 def missing_sweep_package(error: BaseException) -> str | None:

@@ -32,7 +32,7 @@ STAGES = {
             "evaluation before": ("igpo_lightning.evaluation.evaluation:Evaluation.add", 2),
             "rollout": ("igpo_lightning.evaluation.answer:denoise", 9),
             "update": ("igpo_lightning.rl.module:clipped_step", 6),
-            "evaluation": ("igpo_lightning.evaluation.evaluation:Evaluation.add", 4),
+            "evaluation": ("igpo_lightning.evaluation.evaluation:Evaluation.add", 7),
             "checkpoint": ("igpo_lightning.runs.checkpoints:RunCheckpoints.save", 3),
             EXPORT: ("igpo_lightning.stages.reinforce:save_export", 1),
             "summary": ("igpo_lightning.stages.reinforce:write_summary", 1),

@@ -6,7 +6,8 @@ import pytest
 from small_runs import RL, SFT, Runs, results
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-# 4 problems in 2 batches: calls 1 and 2 before training, 3 and 4 after step 2, 5 and 6 after 4.
+# 4 problems in 2 batches, each greedy and sampled: calls 1 to 4 before training, 5 to 8 after step
+# 2, 9 to 12 after step 4.
 ARGS = (*RL, "stage.steps=4", "eval.batch_size=2", "logger=[csv,tensorboard]")
 ADD = "igpo_lightning.evaluation.evaluation:Evaluation.add"
 VALIDATE = "igpo_lightning.sft.module:SFTModule.validation_step"
@@ -33,7 +34,7 @@ def same(folder: Path, whole: Path, metric: str) -> None:
     assert (folder / link).readlink() == (whole / link).readlink()
 
 
-@pytest.mark.parametrize("call", [3, 4, 6])
+@pytest.mark.parametrize("call", [5, 7, 12])
 def test_a_signal_within_an_evaluation_is_obeyed_at_once(
     runs: Runs, whole: Path, tmp_path: Path, call: int
 ) -> None:
@@ -41,7 +42,7 @@ def test_a_signal_within_an_evaluation_is_obeyed_at_once(
     folder = tmp_path / "run"
     fault = {"target": ADD, "call": call, "action": "terminate"}
     assert runs.start(folder, *ARGS, faults=[fault]) == 143, runs.log(folder)
-    step = 2 if call < 5 else 4
+    step = 2 if call < 9 else 4
     assert f"step-{step}.ckpt. Resume with: python -m igpo_lightning " in runs.log(folder)
     assert "Traceback" not in runs.log(folder)
     assert runs.start(folder, *ARGS) == 0, runs.log(folder)
@@ -55,7 +56,7 @@ def test_a_signal_in_the_step_before_an_evaluation_does_not_wait_for_it(
     """A second one, and a kill, come in the evaluation that the resumed run begins with."""
     folder = tmp_path / "run"
     step = {"target": "igpo_lightning.rl.module:clipped_step", "call": 4, "action": "usr1"}
-    evaluated = {"target": ADD, "call": 3, "action": "kill"}
+    evaluated = {"target": ADD, "call": 5, "action": "kill"}
     assert runs.start(folder, *ARGS, faults=[step, evaluated]) == 138, runs.log(folder)
     again = {"target": ADD, "call": 2, "action": "terminate"}
     assert runs.start(folder, *ARGS, faults=[again]) == 143, runs.log(folder)

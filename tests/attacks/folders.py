@@ -230,7 +230,7 @@ FOLDERS = [
     ),
     Folder("a chat template of 10^8 characters a turn", "characters of a turn", template(LONG)),
     Folder(
-        "a chat template with a power of a power", "does not end", template("{{ 9 ** 9 ** 9 }}")
+        "a chat template with a power of a power", "does not end", template("{{ 9 ** (9 ** 9) }}")
     ),
     Folder(
         "a chat template that calls itself",

@@ -265,12 +265,12 @@ AREAS: dict[str, list[Attack]] = {
         ),
         Attack(
             "out of memory in a rollout (raised in its place on the CPU)",
-            "the micro-batch halves, same result",
+            "the pass is tried again with half of its rows, same result",
             f"{FAULTS}::test_a_rollout_without_memory_goes_on_in_halves",
         ),
         Attack(
             "out of memory in a rollout of one of two FSDP ranks (raised in its place on the CPU)",
-            "that rank's micro-batch halves, same result",
+            "that rank goes on with half of the pass's rows, same result",
             f"{WHOLE}::test_one_of_two_ranks_without_memory_goes_on_in_halves",
         ),
         Attack(
@@ -299,7 +299,7 @@ AREAS: dict[str, list[Attack]] = {
         ),
         Attack(
             "all groups of one FSDP rank all-wrong, none of the other's",
-            "both make the same passes",
+            "both sample them again, and make the same passes",
             f"{WHOLE}::test_ranks_with_and_without_all_wrong_groups_stay_in_step",
         ),
         Attack(

@@ -96,7 +96,7 @@ LINES = [
     Command("a stage that is none", "stage=dance", "stage"),
     Command("a key that is none", "stage.stepz=3", "did you mean stage.steps"),
     Command("an override without a value", "stage.steps", "stage.steps"),
-    Command("a bracket that never closes", "data.levels=[1,2", "data.levels=[1,2: no viable"),
+    Command("a bracket that never closes", "data.levels=[1,2", "data.levels=[1,2: cannot be read"),
     Command("a value that refers to itself", "seed=${seed}", "seed"),
     Command("a value that refers to nothing", "seed=${nothing.here}", "nothing"),
     Command("a seed of 2^64", "seed=18446744073709551616", "seed"),

@@ -27,9 +27,12 @@ def explain(error: BaseException) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: not YAML: {error.problem}; mend the line"
-    text, first = str(error).strip(), _first_line(_root_cause(error))
-    if override := getattr(error, "override", None):  # Hydra cannot parse it
-        return f"{override}: {first}; mend or quote it"
+    # Hydra's search path ends its text about a file that is missing, and helps nobody.
+    text = str(error).partition("Config search path:")[0].strip()
+    first = _first_line(_root_cause(error))
+    if (override := getattr(error, "override", None)) is not None:
+        said = text.splitlines()[1:2] or [text]
+        return f"{override}: cannot be read ({said[0]}); write KEY=VALUE, in quotes for the shell"
     if package := missing_sweep_package(error):
         return (
             f"Hydra's plugin for {package} is not installed, which this launcher or sweeper needs; "

@@ -37,6 +37,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 MASK = "<|mask|>"
 VOCABULARY = 49152
 PROBLEMS = 200  # of each data set
+# Of a norm: thirty float32 layers, summed in another order; 1.3e-5 was seen. bfloat16 has 4e-3.
+ROUNDING = 1e-4
 SMALL = (
     *("model=hf", f'model.mask_token="{MASK}"', "model.lora.enabled=true", "model.lora.rank=4"),
     *("trainer=cpu", "trainer.threads=1", "logger=[csv]", "optimizer.lr=1e-2", "eval.limit=1"),
@@ -91,7 +93,7 @@ def aligned(model: BackboneModule, ids: Tensor) -> Tensor:
 
 
 def deviation(ours: Tensor, theirs: Tensor) -> float:
-    """Norm of the difference over the norm: float32 rounds at 6e-8, thirty layers more."""
+    """Norm of the difference over the norm."""
     return float((ours - theirs).norm() / theirs.norm())
 
 
@@ -100,7 +102,7 @@ def test_full_attention_gives_the_logits_of_transformers(
 ) -> None:
     ids = some_ids()
     expected = logits_of_transformers(smollm2, ids, full=True)
-    assert deviation(aligned(backbone, ids), expected[:, :-1]) < 1e-5
+    assert deviation(aligned(backbone, ids), expected[:, :-1]) < ROUNDING
 
 
 def test_blocks_of_one_token_are_causal(
@@ -110,7 +112,7 @@ def test_blocks_of_one_token_are_causal(
     ids = some_ids()
     monkeypatch.setattr(backbone, "block_size", 1)
     expected = logits_of_transformers(smollm2, ids, full=False)
-    assert deviation(aligned(backbone, ids), expected[:, :-1]) < 1e-5
+    assert deviation(aligned(backbone, ids), expected[:, :-1]) < ROUNDING
     full = logits_of_transformers(smollm2, ids, full=True)
     assert (full - expected).abs().max() > 1
 
@@ -205,6 +207,6 @@ def test_adapters_train_and_the_export_is_read_by_transformers(
     expected = logits_of_transformers(export, ids, full=True)[..., :VOCABULARY]
     again = load_backbone(str(export))
     assert load_tokenizer(str(export)).mask_token_id == again.mask_token_id == VOCABULARY
-    assert deviation(aligned(again, ids), expected[:, :-1]) < 1e-5
+    assert deviation(aligned(again, ids), expected[:, :-1]) < ROUNDING
     before = logits_of_transformers(smollm2, ids, full=True)
     assert (expected - before).abs().max() > 1e-3

@@ -47,9 +47,9 @@ puzzle-checkpoints: $(INSTALLED)  ## train the starts of RL on puzzles again (un
 		stage.output=src/igpo_lightning/models/embedded_countdown
 	$(BIN)/python -m igpo_lightning stage=tokenizer data=sudoku stage.output=src/igpo_lightning/models/embedded_sudoku
 	for task in countdown sudoku; do \
-		$(BIN)/python -m igpo_lightning experiment=$${task}_sft hydra.run.dir=runs/$${task}_checkpoint || exit 1; \
+		$(BIN)/python -m igpo_lightning experiment=$${task}_sft hydra.run.dir=runs/$${task}_checkpoint && \
+		cp runs/$${task}_checkpoint/export/* src/igpo_lightning/models/embedded_$$task/ || exit 1; \
 	done
-	cp runs/countdown_checkpoint/export/* src/igpo_lightning/models/embedded_countdown/
 
 experiments: $(INSTALLED)  ## remake experiments/*/results (about 4 hours; finished runs are kept)
 	for run in experiments/*/run.sh; do PYTHON=$(BIN)/python sh $$run || exit 1; done

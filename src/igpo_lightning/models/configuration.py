@@ -12,8 +12,7 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.hub import hub_answers, unreachable
 
 # The embedded checkpoints: the shipped policy; the one that RL starts from, which has the habit of
-# answering at once (experiment=bare_answers); the start on countdown (make puzzle-checkpoints); and
-# sizes and tokenizer of the one on sudoku, without weights.
+# answering at once (experiment=bare_answers); and the starts on puzzles (make puzzle-checkpoints).
 EMBEDDED = {
     "tiny": "embedded",
     "tiny_terse": "embedded_terse",

@@ -27,13 +27,18 @@ async def _body(reply: Any) -> bytes:
     """All bytes of a reply.
 
     Raises:
-        RequestFailedError: There are too many.
+        RequestFailedError: There are too many, or they are no body.
     """
     body = bytearray()
-    async for part in reply.iter_bytes():
-        body += part
-        if len(body) > _LONGEST_REPLY:
-            raise RequestFailedError(f"a reply of over {_LONGEST_REPLY} bytes")
+    try:
+        async for part in reply.iter_bytes():
+            body += part
+            if len(body) > _LONGEST_REPLY:
+                raise RequestFailedError(f"a reply of over {_LONGEST_REPLY} bytes")
+    except (RequestFailedError, asyncio.TimeoutError):
+        raise
+    except Exception as error:  # of the library below the client: torn, or wrongly packed
+        raise RequestFailedError(_first_line(error)) from error
     return bytes(body)
 
 

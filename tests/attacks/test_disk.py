@@ -21,7 +21,7 @@ def test_a_disk_that_is_full_in_the_thread_of_tensorboard(runs: Runs, tmp_path: 
     assert runs.start(folder, *SHORT, "logger=[csv,tensorboard]", faults=[fault]) == 1
     text = runs.log(folder)
     assert "error: cannot write to the disk: No space left on device" in text
-    assert "the same command goes on from the last checkpoint" in text
+    assert "run the same command again to resume from the last checkpoint" in text
     assert "Traceback" not in text
 
 

@@ -47,6 +47,7 @@ NOT_RUN = {
     "python benchmarks/": "takes minutes; the script must exist and take the options",
     "python -m tests.docs.reference": "writes a page; test_pages.py compares it",
     "python -m tests.docs.methods": "writes a table; test_methods.py compares it",
+    "python -m tests.attacks.table": "writes a page; test_table.py compares it",
     "export": "sets the environment; the variable must be read somewhere",
 }
 FAST_PAGES = ("README.md",)

@@ -11,7 +11,9 @@ SMALL = ("data.train_size=64", "data.eval_size=8", "eval.split=validation", "eva
 RL = ("stage.steps=1", "stage.prompts_per_step=2", "stage.group_size=4", "stage.eval_every=0")
 
 
-@pytest.mark.parametrize(("name", "steps"), [("countdown", 2), ("sudoku", 8)])
+@pytest.mark.parametrize(
+    ("name", "steps"), [("countdown", 2), pytest.param("sudoku", 8, marks=pytest.mark.slow)]
+)
 def test_a_start_and_rl_from_it(igpo, tmp_path: Path, name: str, steps: int) -> None:
     sizes = ("stage.steps=3", "stage.batch_size=4", "stage.val_every=3", "stage.val_limit=4")
     igpo(f"experiment={name}_sft", *SMALL, *sizes, "hydra.run.dir=start")

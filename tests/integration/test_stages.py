@@ -182,6 +182,7 @@ def test_the_main_job_puts_grpo_and_igpo_side_by_side(igpo, tmp_path: Path) -> N
     assert (tmp_path / "pair" / "side_by_side.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_one_table(igpo, tmp_path: Path) -> None:
     done = igpo(
         "-m",

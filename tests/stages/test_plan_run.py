@@ -72,7 +72,7 @@ def test_a_cache_and_guidance_take_memory() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-@pytest.mark.parametrize("preset", ["igpo_paper", "tracerl"])
+@pytest.mark.parametrize("preset", ["igpo_paper", pytest.param("tracerl", marks=pytest.mark.slow)])
 def test_every_public_model_is_planned_with_the_papers_run(preset: str, name: str) -> None:
     """Its blocks fit the sampler as the files say, and no weights are needed."""
     config = settings(f"experiment={preset}", f"model={name}", "model.init=random", "dry_run=true")

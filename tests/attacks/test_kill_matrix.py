@@ -76,8 +76,8 @@ STAGES = {
         (
             *(key for key in SMALL if not key.startswith(("inpaint", "model.init"))),
             "stage=sft_then_rl",
-            "stage.sft=[stage=sft,stage.batch_size=2,stage.steps=2,model.init=random]",
-            "stage.rl=[stage=rl,stage.steps=1,stage.prompts_per_step=2,stage.group_size=2]",
+            "stage.sft=['stage=sft','stage.batch_size=2','stage.steps=2','model.init=random']",
+            "stage.rl=['stage=rl','stage.steps=1','stage.prompts_per_step=2','stage.group_size=2']",
         ),
         {
             START: ("igpo_lightning.stages.sft_then_rl:validate", 1),

@@ -19,7 +19,8 @@ def contents(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         str(file.relative_to(folder)): _content(file)
         for file in files
-        if "events.out" not in file.name
+        # cli.log is there where something was logged: that a run goes on, for one.
+        if "events.out" not in file.name and file.name != "cli.log"
     }
     for place in {file.parent for file in files if "events.out" in file.name}:
         found[f"{place.relative_to(folder)}/events"] = _events(place)

@@ -14,7 +14,6 @@ from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.sampler import DenoiseOutput
 from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.models import BackboneModule
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.settings import SamplerConfig
 from tests.small_backbones import build_native
 
@@ -33,21 +32,6 @@ BLOCK_CAUSAL = {
     ),
     "fast_dllm_v2": (SamplerConfig(16, 2, 16, confidence_threshold=0.1, cache="dual"),),
 }
-
-
-def tiny() -> TinyBackbone:
-    model = TinyBackbone(
-        TinyConfig(
-            vocab_size=40,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=24,
-            initializer_range=0.3,
-        )
-    )
-    model.initialize(torch.Generator().manual_seed(0))
-    return model.eval()
 
 
 def block_causal(name: str) -> BackboneModule:
@@ -77,14 +61,14 @@ def compare(rank: int, meeting: str) -> None:
     torch.set_num_threads(1)
     # Meeting in a file: a port that is free now may be taken when the ranks start.
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORLD)
-    sharded = tiny()
+    sharded = build_native("tiny")
     distributed.shard(sharded, dist.device_mesh.init_device_mesh("cpu", (WORLD,)))
     assert distributed.any_rank(rank == 1)
     assert not distributed.any_rank(False)
     # Rank 0 has two micro-batches, rank 1 one row, whose canvas is all hints.
     rows = [[0, 1, 2, 3], [4]][rank]
     for config in CONFIGS:
-        expected = sample(tiny(), config, rows)
+        expected = sample(build_native("tiny"), config, rows)
         output = sample(sharded, config, rows)
         assert torch.equal(output.completion_ids, expected.completion_ids)
         assert output.forward_passes == expected.forward_passes
@@ -104,7 +88,7 @@ def test_ranks_with_different_work_finish_together(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_whole_on_every_rank_needs_no_company() -> None:
-    ranks = distributed.lockstep_of(tiny())
+    ranks = distributed.lockstep_of(build_native("tiny"))
     assert not ranks.shared
     ranks.finish(lambda: pytest.fail("an empty pass was made"))
     assert distributed.any_rank(True)

@@ -16,7 +16,7 @@ from igpo_lightning.data.collate import PromptBatch, rank_positions
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.evaluation.answer import Answerer
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models import BackboneModule
 from igpo_lightning.rewards import Verdict
 from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.inpainter import Inpainter
@@ -24,6 +24,7 @@ from igpo_lightning.rl.rollout import Rollout
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.rl.sharing import deal
 from igpo_lightning.settings import InpaintConfig, RewardConfig, SamplerConfig
+from tests.small_backbones import build_native
 
 GROUP = 4
 SAMPLER = SamplerConfig(16, 8, 8, temperature=1.0, stop_after_eos=True)
@@ -54,21 +55,6 @@ class ByGold:
         return done
 
 
-def tiny() -> TinyBackbone:
-    model = TinyBackbone(
-        TinyConfig(
-            vocab_size=40,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=24,
-            initializer_range=0.3,
-        )
-    )
-    model.initialize(torch.Generator().manual_seed(0))
-    return model.eval()
-
-
 def problems(count: int) -> list[EncodedProblem]:
     return [
         EncodedProblem(
@@ -89,7 +75,7 @@ def batch(count: int, rank: int, world: int) -> PromptBatch:
 
 
 def rollout(
-    model: TinyBackbone, of: PromptBatch, rows: int
+    model: BackboneModule, of: PromptBatch, rows: int
 ) -> tuple[Rollout, Cost, dict[str, Any]]:
     """First and extra samples of a step."""
     tokenizer: Any = Digits()
@@ -102,12 +88,12 @@ def rollout(
     return after, cost, measures
 
 
-def whole(model: TinyBackbone) -> None:
+def whole(model: BackboneModule) -> None:
     pass
 
 
-def sharded(gathered: bool) -> Callable[[TinyBackbone], None]:
-    def shard(model: TinyBackbone) -> None:
+def sharded(gathered: bool) -> Callable[[BackboneModule], None]:
+    def shard(model: BackboneModule) -> None:
         mesh = dist.device_mesh.init_device_mesh("cpu", (distributed.world_size(),))
         distributed.shard(model, mesh, gather_rollouts=gathered)
 
@@ -117,7 +103,7 @@ def sharded(gathered: bool) -> Callable[[TinyBackbone], None]:
 STRATEGIES = {"whole": whole, "gathered": sharded(True), "per block": sharded(False)}
 
 
-def counted_calls(model: TinyBackbone) -> list[int]:
+def counted_calls(model: BackboneModule) -> list[int]:
     """Rows of each pass that the model makes from now on."""
     calls: list[int] = []
     encode = model.encode
@@ -134,7 +120,7 @@ def compare(rank: int, meeting: str, world: int, count: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
     for name, prepare in STRATEGIES.items():
-        model = tiny()
+        model = build_native("tiny")
         prepare(model)
         calls = counted_calls(model)
         own = batch(count, rank, world)
@@ -165,7 +151,7 @@ def test_ranks_share_rows_evenly_and_get_what_one_process_gets(
     tmp_path: Path, world: int, count: int
 ) -> None:
     """The first group alone is all-wrong; its extra rows are dealt out over all ranks."""
-    expected, _, measures = rollout(tiny(), batch(count, 0, 1), rows=64)
+    expected, _, measures = rollout(build_native("tiny"), batch(count, 0, 1), rows=64)
     assert measures["hint/replaced"].value == 2
     assert expected.replaced.tolist() == [True, True] + [False] * (count * GROUP - 2)
     fields = ("completion_ids", "hint_mask", "unmask_step", "correct", "rewards", "replaced")

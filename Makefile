@@ -54,7 +54,7 @@ puzzle-checkpoints: $(INSTALLED)  ## train the starts of RL on puzzles again (un
 experiments: $(INSTALLED)  ## remake experiments/*/results (about 4 hours; finished runs are kept)
 	for run in experiments/*/run.sh; do PYTHON=$(BIN)/python sh $$run || exit 1; done
 
-real-size: $(INSTALLED)  ## one RL step and the export of LLaDA-8B at random weights (24 GB, half an hour)
+real-size: $(INSTALLED)  ## one RL step and the export of LLaDA-8B at random weights (24 GB, ten minutes)
 	$(BIN)/python benchmarks/real_size.py
 
 docs: $(INSTALLED)  ## build the pages of docs/ as a site with search, in site/

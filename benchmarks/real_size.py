@@ -1,6 +1,6 @@
 """One RL step of LLaDA-8B at random weights on a CPU, then the export: memory against the plan.
 
-`make real-size` runs it: 24 GB, about half an hour on two cores. LoRA of rank 8 over bfloat16
+`make real-size` runs it: 24 GB, about ten minutes on two cores. LoRA of rank 8 over bfloat16
 weights; every group gets extra samples with the whole trace as hint, so that some are right and
 the gradient is not zero. Problems and tokenizer are the embedded ones, of which a random model
 answers nothing by itself. `--small` tries the same with a narrow model in a minute. `--device cuda`

@@ -54,6 +54,14 @@ def test_export_and_load_are_bitwise_equal(native, tokenizer, tmp_path, name, dt
         assert torch.equal(again.state_dict()[key], tensor), key
 
 
+def test_whoever_may_read_the_folder_may_read_all_its_files(native, tokenizer, tmp_path) -> None:
+    tmp_path.chmod(0o755)
+    save_export(native("llada"), tokenizer, tmp_path, max_shard_size=4_000)
+    modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.glob("*.safetensors")}
+    assert len(modes) > 1
+    assert set(modes.values()) == {"0o644"}, modes
+
+
 def test_given_weights_replace_the_models_own(native, tokenizer, tmp_path: Path) -> None:
     model = native("llada")
     doubled = {name: 2 * tensor for name, tensor in model.state_dict().items()}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.models.loading import ARCHITECTURES
+from igpo_lightning.rewards.worker_pool import GradingPool, Verdict
 from igpo_lightning.settings import DoctorStage, Settings, TrainerConfig
 from igpo_lightning.stages import doctor
 from igpo_lightning.stages.checkup import environment, numerics, processes, speed
@@ -219,6 +221,36 @@ def test_a_rank_that_fails_is_named_with_its_message(site: Site) -> None:
     assert "NCCL_DEBUG" in finding.fix
 
 
+def test_graders_start_and_tell_right_from_wrong(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = processes.grader(site)
+    assert finding.verdict == "ok", finding
+    assert finding.numbers["seconds"] > 0
+    monkeypatch.setattr(GradingPool, "grade", lambda *_: [Verdict(True), Verdict(True)])
+    wrong = processes.grader(site)
+    assert wrong.verdict == "failed"
+    assert "(x+1)^2 are right and right" in wrong.said
+
+
+def test_what_does_not_run_commands_goes_on_beside_them(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = threading.Event()
+
+    def step(_: Site) -> Finding:
+        return Finding("ok" if compiled.wait(60) else "failed", "ended after the other check")
+
+    def compile_(_: Site) -> Finding:
+        compiled.set()
+        return Finding("ok", "")
+
+    monkeypatch.setattr(doctor, "runs", lambda _: {"step": step})
+    found = doctor.look(site, {"step": step, "compile": compile_})
+    assert list(found) == ["step", "compile"]
+    assert found["step"][0].verdict == "ok"
+
+
 def test_processes_that_hang_are_ended() -> None:
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
     ((status, output),) = finish([sleeper], 0.2)
@@ -308,5 +340,5 @@ def test_the_stage_writes_a_table_and_a_file(
 def test_this_machine_passes(site: Site) -> None:
     config = composed("stage=doctor", "trainer.threads=1", "logger=[]")
     here = replace(site, config=config)
-    found = {name: doctor.looked_at(here, check)[0] for name, check in doctor.checks(here).items()}
-    assert {name: f for name, f in found.items() if f.verdict == "failed"} == {}
+    found = doctor.look(here, doctor.checks(here))
+    assert {name: f for name, (f, _) in found.items() if f.verdict == "failed"} == {}

@@ -199,6 +199,8 @@ def _write_on_first_rank(shard: dict[str, Tensor], file: Path) -> None:
     if distributed.rank() == 0:
         try:
             save_file(shard, file, metadata={"format": "pt"})
+            # safetensors keeps it from others; who may read the folder may read the weights.
+            file.chmod(file.parent.stat().st_mode & 0o666)
         except (OSError, SafetensorError) as caught:
             error = caught
     if distributed.any_rank(error is not None):

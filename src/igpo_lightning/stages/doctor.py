@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -43,10 +44,16 @@ def checks(site: Site) -> dict[str, Check]:
         "memory": speed.memory,
         "speed": speed.speed,
         "ranks": processes.connection,
-        **processes.steps(site.on_gpu, site.gpus),
+        "grader": processes.grader,
+        **runs(site),
         "compile": numerics.compiling,
         "CUDA graphs": numerics.graphs,
     }
+
+
+def runs(site: Site) -> dict[str, Check]:
+    """The checks that run this package's command line, which take most of the time."""
+    return processes.steps(site.on_gpu, site.gpus)
 
 
 def site_of(config: Settings) -> Site:
@@ -66,6 +73,28 @@ def looked_at(site: Site, check: Check) -> tuple[Finding, float]:
         fix = "look at the message; if it is no fault of the machine, report it with doctor.json"
         finding = Finding(FAILED, f"{type(error).__name__}: {text}", fix)
     return finding, time.perf_counter() - start
+
+
+def look(site: Site, todo: dict[str, Check]) -> dict[str, tuple[Finding, float]]:
+    """Findings and seconds of all checks; those that measure have the machine to themselves.
+
+    The runs of the command line compute in other processes: the checks behind them in the table
+    (compiling) go on beside them.
+    """
+    console, found = Console(), {}
+    commands = {name: check for name, check in todo.items() if name in runs(site)}
+    with ThreadPoolExecutor(1) as beside:
+        running = {}
+        for name, check in todo.items():
+            if name in commands:
+                running[name] = beside.submit(looked_at, site, check)
+                continue
+            with console.status(f"{name} ({len(found) + 1} of {len(todo)})"):
+                found[name] = looked_at(site, check)
+        for name, finding in running.items():
+            with console.status(f"{name} ({len(found) + 1} of {len(todo)})"):
+                found[name] = finding.result()
+    return {name: found[name] for name in todo}
 
 
 def chosen(stage: DoctorStage, known: dict[str, Check]) -> dict[str, Check]:
@@ -90,12 +119,9 @@ def run(config: Settings) -> dict[str, Any]:
     stage = config.stage
     assert isinstance(stage, DoctorStage)
     site, console = site_of(config), Console()
-    found: dict[str, tuple[Finding, float]] = {}
     todo = chosen(stage, checks(site))
     build.save_resolved(config, site.folder)
-    for name, check in todo.items():
-        with console.status(f"{name} ({len(found) + 1} of {len(todo)})"):
-            found[name] = looked_at(site, check)
+    found = look(site, todo)
     result = {name: asdict(f) | {"seconds": spent} for name, (f, spent) in found.items()}
     durable.write_text(site.folder / DOCTOR_FILE, json.dumps(result, indent=2) + "\n")
     console.print(table(found))

@@ -1,12 +1,14 @@
-"""Several processes that talk to each other, and one step of RL in each way to train."""
+"""Processes: ranks that talk to each other, graders, and one step of RL in each way to train."""
 
 import csv
 import functools
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 
+from igpo_lightning.rewards.worker_pool import GradingPool
 from igpo_lightning.stages.checkup.finding import FAILED, OK, Check, Finding, Site
 
 _CALL_SECONDS = 30.0
@@ -17,8 +19,10 @@ _STEP = (
     *("stage.inner_updates=1", "stage.eval_before=false", "stage.eval_after=false"),
     *("model.init=random", "inpaint.trigger=always", "inpaint.ratio=1"),
     *("inpaint.exclude_answer=false", "logger=[csv]", "resume=null"),
-    *("data.eval_size=8", "sampler.steps=6"),
+    # A grader that compares what things mean has a check of its own, and takes seconds to start.
+    *("data.eval_size=8", "sampler.steps=6", "reward.grading=string"),
 )
+_SQUARE = "(x+1)^2"
 LORA = ("model.lora.enabled=true", "model.lora.rank=4")
 
 
@@ -55,6 +59,23 @@ def connection(site: Site) -> Finding:
     speed = min(json.loads(output.strip().splitlines()[-1]) for _, output in done)
     said = f"{backend} between {world} ranks, sums at {speed / 1e9:.2f} GB/s"
     return Finding(OK, said, numbers={"bytes_per_second": speed, "ranks": float(world)})
+
+
+def grader(site: Site) -> Finding:
+    """Two grader processes start, and tell an equal answer from a wrong one."""
+    reward = site.config.reward
+    start = time.perf_counter()
+    with GradingPool(workers=2, timeout=reward.timeout) as pool:
+        verdicts = pool.grade(
+            [(_SQUARE, rf"\boxed{{{answer}}}") for answer in ("x(x+2)+1", "x^2+1")]
+        )
+    seconds = time.perf_counter() - start
+    said = f"two processes graded two answers {seconds:.1f} s after they were started"
+    if [verdict.reason for verdict in verdicts] == [None, "wrong"]:
+        return Finding(OK, said, numbers={"seconds": seconds})
+    reasons = " and ".join(verdict.reason or "right" for verdict in verdicts)
+    fix = "pip install 'math-verify[antlr4_9_3]'; leave 2 GiB of memory to every process"
+    return Finding(FAILED, f"a right and a wrong answer for {_SQUARE} are {reasons}", fix)
 
 
 def _logged(folder: Path, name: str) -> float:

@@ -81,7 +81,8 @@ def look(site: Site, todo: dict[str, Check]) -> dict[str, tuple[Finding, float]]
     The runs of the command line compute in other processes: the checks behind them in the table
     (compiling) go on beside them.
     """
-    console, found = Console(), {}
+    console = Console()
+    found: dict[str, tuple[Finding, float]] = {}
     commands = {name: check for name, check in todo.items() if name in runs(site)}
     with ThreadPoolExecutor(1) as beside:
         running = {}

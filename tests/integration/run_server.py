@@ -2,9 +2,9 @@
 
 Reads one JSON object a line: `args` of the command line, `log` for what it prints, `ranks`, the
 number of processes (started as torchrun does), `faults`: what happens at the n-th call of a
-function, and if need be `cwd`, `env`, `grades` (true: as users do) and `right_ranks` (whose
-answers are all right, where the others' are all wrong). Answers each with the exit status of
-every rank (negative: a signal).
+function, and if need be `cwd`, `env`, `grades` (true: as users do), `right_ranks` (whose answers
+are all right, where the others' are all wrong), and `grace` (seconds that a step may go on after a
+signal). Answers each with the exit status of every rank (negative: a signal).
 """
 
 import importlib
@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -25,6 +26,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from igpo_lightning import cli
 from igpo_lightning.rewards import Verdict
+from igpo_lightning.runs.leaving import Leave
 from igpo_lightning.stages import build, evaluate, finetune, reinforce  # noqa: F401
 
 
@@ -60,8 +62,16 @@ def _terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def _user_signal() -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def _pause() -> None:
+    time.sleep(2.0)
 
 
 def _fail_on_full_disk() -> None:
@@ -86,6 +96,8 @@ ACTIONS: dict[str, Callable[[], None]] = {
     "kill": _kill,
     "terminate": _terminate,
     "usr1": _user_signal,
+    "interrupt": _interrupt,
+    "pause": _pause,
     "remove": _remove_folder,
     "disk_full": _fail_on_full_disk,
     "out_of_memory": _out_of_memory,
@@ -144,6 +156,7 @@ def run(request: dict[str, Any], rank: int, port: int) -> None:
     rank_zero_only.rank = rank  # torchrun's processes read it when they import Lightning
     if not request.get("grades"):
         build.GradingPool = CoinPool  # type: ignore[misc]
+    Leave.GRACE = request.get("grace", Leave.GRACE)
     if "right_ranks" in request:
         fix_verdicts(rank in request["right_ranks"])
     for fault in request["faults"]:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -27,9 +28,18 @@ class Pulse:
     BEAT = 1.0  # seconds between signs of life
     PATIENCE = 10.0  # seconds without one, after which a rank is lost
     _ENDED = b"ended"
+    _TOLD = "igpo_lightning/told"
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        told: Callable[[], bool] = lambda: False,
+        tell: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start the thread.
+
+        Args:
+            told: Whether this rank knows that the run is to end.
+            tell: Called, from the thread, once another rank knows: a signal may reach one alone.
 
         Raises:
             RuntimeError: There is no process group, or its store cannot be reached.
@@ -42,7 +52,7 @@ class Pulse:
             timeout=timedelta(seconds=self.PATIENCE),
         )
         self._others = [other for other in range(world_size()) if other != rank()]
-        self._own = self._name(rank())
+        self._own, self._told, self._tell = self._name(rank()), told, tell
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
         self._thread.start()
@@ -58,6 +68,10 @@ class Pulse:
             while not self._stop.wait(self.BEAT):
                 count += 1
                 self._store.set(self._own, str(count))
+                if self._told():
+                    self._store.set(self._TOLD, self._TOLD)
+                elif self._store.check([self._TOLD]):
+                    self._tell()
 
     def stop(self) -> None:
         """Give no more signs of life; a rank that ends first may take the store with it."""

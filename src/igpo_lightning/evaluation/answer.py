@@ -29,6 +29,7 @@ from igpo_lightning.diffusion.sampler import (
 )
 from igpo_lightning.errors import RunError
 from igpo_lightning.models import BackboneModule
+from igpo_lightning.runs.leaving import Leave
 from igpo_lightning.runs.signs import Signs
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Answerer:
         config: Of the sampler; its `token_budget`, where set, takes the place of `rows`.
         rows: Of a denoising pass; those that are done make place for others (slots.py).
         signs: Told of every pass.
+        leave: Asked ahead of every pass.
     """
 
     model: BackboneModule
@@ -102,6 +104,7 @@ class Answerer:
     config: SamplerConfig
     rows: int
     signs: Signs = field(default_factory=Signs)
+    leave: Leave = field(default_factory=Leave)
 
     def answer(
         self,
@@ -138,7 +141,8 @@ class Answerer:
         outputs: list[DenoiseOutput] = []
         order: list[int] = []
         with without_dropout(model), distributed.gathered(model):
-            ranks = distributed.lockstep_of(model)
+            ranks = self.leave.between_passes(distributed.lockstep_of(model))
+            apart = together and not ranks.shared
             # A pass that runs out of memory must leave ranks that share the weights in step.
             splits = not ranks.shared or (model.finishes_passes and config.compile == "none")
 
@@ -156,31 +160,34 @@ class Answerer:
                     slots=slots,
                 )
 
-            if mixes_blocks(model, config) and problems:
-                order = list(range(len(problems)))
-                slots = Slots(self.rows, config.token_budget, on_rows, _halve if splits else None)
-                self.signs.expect(config.steps * math.ceil(len(order) / self.rows))
-                with _out_of_memory_named():
-                    outputs.append(run(order, slots))
-            else:
-                lengths = [len(p.prompt_ids) + config.completion_length for p in problems]
-                queue = micro_batches(lengths, self.rows, config.token_budget)
-                self.signs.expect(config.steps * len(queue))
-                while queue:
-                    rows = queue.pop(0)
-                    done = _unless_out_of_memory(run, rows, splits)
-                    if done is None:
-                        queue[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-                        continue
-                    outputs.append(done)
-                    order += rows
-                    if on_rows is not None:
-                        on_rows(rows, done.completion_ids)
+            with self.leave.meeting(apart):
+                if mixes_blocks(model, config) and problems:
+                    order = list(range(len(problems)))
+                    slots = Slots(
+                        self.rows, config.token_budget, on_rows, _halve if splits else None
+                    )
+                    self.signs.expect(config.steps * math.ceil(len(order) / self.rows))
+                    with _out_of_memory_named():
+                        outputs.append(run(order, slots))
+                else:
+                    lengths = [len(p.prompt_ids) + config.completion_length for p in problems]
+                    queue = micro_batches(lengths, self.rows, config.token_budget)
+                    self.signs.expect(config.steps * len(queue))
+                    while queue:
+                        rows = queue.pop(0)
+                        done = _unless_out_of_memory(run, rows, splits)
+                        if done is None:
+                            queue[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+                            continue
+                        outputs.append(done)
+                        order += rows
+                        if on_rows is not None:
+                            on_rows(rows, done.completion_ids)
             company = functools.partial(empty_pass, model, prompt_ids[:1])
             ranks.finish(company)
             made = sum(output.forward_passes for output in outputs)
             missing = 0
-            if together and not ranks.shared:
+            if apart:
                 missing = distributed.max_over_ranks(made) - made
             for _ in range(missing):
                 company()

@@ -13,6 +13,7 @@ from igpo_lightning.evaluation.grade import Grading, Pool
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
 from igpo_lightning.evaluation.records import evaluation_record, replays
 from igpo_lightning.models import BackboneModule
+from igpo_lightning.runs.leaving import Leave
 from igpo_lightning.runs.signs import Signs
 from igpo_lightning.settings import Settings
 
@@ -33,10 +34,11 @@ class Evaluation:
         pool: Pool,
         settings: Settings,
         signs: Signs | None = None,
+        leave: Leave | None = None,
     ) -> None:
         sampler, rows = settings.evaluation_sampler, settings.eval.batch_size
         self.signs = signs or Signs()
-        self.answerer = Answerer(backbone, tokenizer, sampler, rows, self.signs)
+        self.answerer = Answerer(backbone, tokenizer, sampler, rows, self.signs, leave or Leave())
         self.pool, self.seed = pool, settings.seed
         self.accuracy: Accuracy | None = None
         self.samples: list[dict[str, Any]] = []

@@ -180,6 +180,7 @@ class Inpainter:
             return None
         entropies = []
         for number in range(passes):
+            answerer.leave.together()
             part = groups[number * limit : (number + 1) * limit] or [0]
             prompts = [batch.problems[q].prompt_ids for q in part]
             prompt_ids, prompt_mask = (

@@ -34,6 +34,7 @@ from igpo_lightning.rl.objectives import policy_loss
 from igpo_lightning.rl.records import rollout_records
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.rl.scorer import Experience, Scorer
+from igpo_lightning.runs.leaving import Leave
 from igpo_lightning.runs.sharded_strategy import shard_models
 from igpo_lightning.runs.signs import Signs
 from igpo_lightning.settings import RLStage, Settings
@@ -74,9 +75,9 @@ class RLModule(lightning.LightningModule):
         self.backbone, self.tokenizer = backbone, tokenizer
         # None where there is no penalty, and where adapters can be switched off instead.
         self.reference = build_reference(backbone) if settings.objective.needs_reference else None
-        self.cost, self.signs = Cost(), Signs()
+        self.cost, self.signs, self.leave = Cost(), Signs(), Leave()
         rows = stage.rollout_batch_size
-        policy = Answerer(backbone, tokenizer, settings.sampler, rows, self.signs)
+        policy = Answerer(backbone, tokenizer, settings.sampler, rows, self.signs, self.leave)
         self.sampler = GroupSampler(
             policy, pool, stage.group_size, settings.reward, settings.seed, self.cost
         )
@@ -92,11 +93,12 @@ class RLModule(lightning.LightningModule):
             keep=stage.surplus == "keep",
             record=None if prompts is None or prompts.skip_accuracy is None else prompts.record,
         )
-        self.scorer = Scorer(backbone, self.reference, settings, stage.train_batch_size, self.cost)
-        self.evaluation = Evaluation(backbone, tokenizer, pool, settings, self.signs)
+        size = stage.train_batch_size
+        self.scorer = Scorer(backbone, self.reference, settings, size, self.cost, self.leave)
+        self.evaluation = Evaluation(backbone, tokenizer, pool, settings, self.signs, self.leave)
         as_rollouts = replace(settings.eval, temperature=settings.sampler.temperature)
         sampled = Evaluation(
-            backbone, tokenizer, pool, replace(settings, eval=as_rollouts), self.signs
+            backbone, tokenizer, pool, replace(settings, eval=as_rollouts), self.signs, self.leave
         )
         self.sampled = sampled if stage.eval_sampled else None
         self.evaluated_step: int | None = None  # rollout steps before the last evaluation

@@ -29,6 +29,7 @@ from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.filters import filter_tokens
 from igpo_lightning.rl.objectives import token_weights
 from igpo_lightning.rl.rollout import Rollout, repeated, row_seeds
+from igpo_lightning.runs.leaving import Leave
 from igpo_lightning.settings import Settings
 
 
@@ -85,6 +86,7 @@ class Scorer:
         settings: Likelihood, filter, objective and seed.
         rows_per_pass: Rows of a forward and backward pass.
         cost: Where passes and seconds are counted.
+        leave: Asked ahead of every pass.
     """
 
     def __init__(
@@ -94,9 +96,10 @@ class Scorer:
         settings: Settings,
         rows_per_pass: int,
         cost: Cost,
+        leave: Leave | None = None,
     ) -> None:
         self.policy, self.reference, self.settings = policy, reference, settings
-        self.rows_per_pass, self.cost = rows_per_pass, cost
+        self.rows_per_pass, self.cost, self.leave = rows_per_pass, cost, leave or Leave()
 
     def advantages(self, batch: PromptBatch, rollout: Rollout) -> Tensor:
         """[N], relative to each group, or to the groups of all ranks where the kind asks for it."""
@@ -310,6 +313,7 @@ class Scorer:
             rows: Which of the R.
             with_entropy: Whether entropies are needed too.
         """
+        self.leave.together()
         at = row_of[rows]
         prompts, completions = rollout.prompt_mask[at], rollout.completion_ids[at]
         passes = inputs.masks.shape[1]

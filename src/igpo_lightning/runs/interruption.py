@@ -1,6 +1,6 @@
 """Signals outside of training steps, and the command that resumes a run.
 
-`survival.SaveOnSignal` waits for the end of a step and saves. In every other phase (start-up,
+`signals.SaveOnSignal` leaves a step and saves. In every other phase (start-up,
 evaluation before and after training, export) nothing is worth waiting for: the run ends at once.
 """
 

@@ -1,9 +1,7 @@
 """Lightning callbacks that keep a run alive, exact, or at least explain its end."""
 
 import logging
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning
@@ -13,9 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from igpo_lightning import distributed
 from igpo_lightning.diffusion.noise import stable_seed
 from igpo_lightning.errors import RunError
-from igpo_lightning.runs import durable, interruption
-from igpo_lightning.runs.checkpoints import RunCheckpoints
-from igpo_lightning.runs.requeueing import requeue
+from igpo_lightning.runs import durable
 
 log = logging.getLogger(__name__)
 
@@ -36,117 +32,6 @@ class SeedSteps(Callback):
         )
 
 
-class EvaluationCutOffError(BaseException):
-    """A signal within an evaluation; no `except Exception` of a library may swallow it."""
-
-
-class SaveOnSignal(Callback):
-    """On SIGTERM, Ctrl-C, SIGUSR1 or SIGUSR2 save after the current step, and stop.
-
-    Lightning's own handler saves in the middle of a step, where the inner updates of a rollout are
-    not all done; this one waits for the step's end, and puts a SLURM job back into the queue. An
-    evaluation is not waited for: it changes nothing, and the resumed run makes it again. It is left
-    at once, or after its batch where there are several ranks. A second Ctrl-C waits for nothing.
-    What handled a signal before (submitit, which requeues its own jobs) is called after the
-    checkpoint is on the disk.
-    """
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-
-    def __init__(self, checkpoints: RunCheckpoints) -> None:
-        self.checkpoints = checkpoints
-        self.received: int | None = None
-        self.before: dict[int, Any] = {}
-        self.evaluating = False
-
-    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
-        """Remember who handled the signals, before Lightning adds itself."""
-        if stage == "fit":
-            self.before = {number: signal.getsignal(number) for number in self.SIGNALS}
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Take the signals over, and make the evaluation that one of them cut off."""
-        for number in self.SIGNALS:
-            signal.signal(number, self._note)
-        if self.checkpoints.pending:
-            trainer.validating = True  # as Lightning's loop does after a batch
-            trainer.fit_loop.epoch_loop.val_loop.restarting = False
-            trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True
-
-    def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
-        """Give them back."""
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT == self.received:
-            interruption.interrupt(number, frame)  # asked twice: do not wait for the step
-        self.received = number
-        if self.evaluating and distributed.world_size() == 1:
-            raise EvaluationCutOffError
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop after the step."""
-        self._stop(trainer, pending=self.checkpoints.evaluation_due(trainer))
-
-    def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """An evaluation in training may be left."""
-        self.evaluating = trainer.state.fn == "fit"
-
-    def on_validation_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop within an evaluation that several ranks make together."""
-        if self.evaluating and distributed.world_size() > 1:
-            self._stop(trainer, pending=True)
-
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Stop after an evaluation in training."""
-        if self.evaluating:
-            self.evaluating = False
-            self._stop(trainer, pending=False)
-
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
-    ) -> None:
-        """Stop within an evaluation."""
-        if isinstance(exception, EvaluationCutOffError):
-            self.evaluating = False
-            for logger in trainer.loggers:  # as Lightning does where no hook raises
-                logger.finalize("failed")
-            self._stop(trainer, pending=True)
-
-    def _stop(self, trainer: lightning.Trainer, pending: bool) -> None:
-        """Save and end, if any rank was told to.
-
-        Args:
-            trainer: Of the run.
-            pending: The resumed run begins with the evaluation after this step.
-
-        Raises:
-            RunError: The checkpoint is written.
-        """
-        numbers = [n for n in distributed.gather_objects(self.received) if n is not None]
-        if not numbers:
-            return
-        if pending:
-            self.checkpoints.pending = True
-            trainer.fit_loop.epoch_loop.val_loop.batch_progress.reset()  # as if not begun
-        self.checkpoints.save(trainer)
-        name = signal.Signals(numbers[0]).name
-        requeued = requeue() if trainer.is_global_zero else None
-        handler = self.before.get(self.received or 0)
-        own = (interruption.interrupt, signal.default_int_handler)
-        if callable(handler) and handler not in own and self.received != signal.SIGTERM:
-            handler(self.received, None)
-        raise RunError(
-            f"{name}: saved {self.checkpoints.path(trainer.global_step)}"
-            + (f", requeued SLURM job {requeued}" if requeued else "")
-            + f". Resume with: {interruption.own_resume_command()}",
-            status=128 + numbers[0],
-        )
-
-
 class NameLostRanks(Callback):
     """Where ranks cannot reach each other, say which of them is gone instead of an address."""
 
@@ -156,7 +41,9 @@ class NameLostRanks(Callback):
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Give signs of life from now on."""
         if distributed.world_size() > 1:
-            self.pulse = distributed.Pulse()
+            leave = getattr(pl_module, "leave", None)  # of modules that train
+            relay = () if leave is None else (leave.told, leave.tell)
+            self.pulse = distributed.Pulse(*relay)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Ranks may end at different times from here on."""

@@ -16,6 +16,7 @@ from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.optimization import build_optimizer, clipped_step
+from igpo_lightning.runs.leaving import Leave
 from igpo_lightning.runs.sharded_strategy import shard_models
 from igpo_lightning.settings import Settings, SFTStage
 from igpo_lightning.sft.loss import nelbo
@@ -37,6 +38,7 @@ class SFTModule(lightning.LightningModule):
         self.backbone, self.tokenizer = backbone, tokenizer
         assert isinstance(settings.stage, SFTStage)
         self.settings, self.stage = settings, settings.stage
+        self.leave = Leave()
         self.validation_losses: list[tuple[float, int]] = []
         self.skipped_in_row = 0  # steps, because of NaN or inf
         save_trained_only(self)
@@ -109,11 +111,13 @@ class SFTModule(lightning.LightningModule):
         if isinstance(batch, PackedBatch):
             own = batch.step_rows / distributed.world_size()
             for canvases in self.micro_batches(len(batch.canvas_ids)):
+                self.leave.together()
                 part = batch.canvases(canvases)
                 yield self.packed_loss(part), len(part.row_indices) / own
             return
         count = len(batch.row_indices)
         for rows in self.micro_batches(count):
+            self.leave.together()
             yield self.loss(batch, rows, "sft"), len(batch.row_indices[rows]) / count
 
     def training_step(self, batch: TraceBatch | PackedBatch, batch_idx: int) -> None:

@@ -40,9 +40,9 @@ from igpo_lightning.runs import checkpoints, durable, resuming, tensorboard
 from igpo_lightning.runs.progress import StepBar
 from igpo_lightning.runs.provenance import save_provenance
 from igpo_lightning.runs.sharded_strategy import ShardedStrategy
+from igpo_lightning.runs.signals import SaveOnSignal
 from igpo_lightning.runs.survival import (
     NameLostRanks,
-    SaveOnSignal,
     SeedSteps,
     StopOnNonFinite,
     name_killed_children,

@@ -34,6 +34,7 @@ SAME = "same metrics, samples and weights as a run to which nothing happened"
 REFUSED = "refused in one line that names it"
 KILL, FAULTS = "integration/test_survival_kill.py", "integration/test_survival_faults.py"
 RUN, EVALUATION = "integration/test_run_folders.py", "integration/test_survival_evaluation.py"
+STEPS = "integration/test_survival_steps.py"
 WHOLE = "distributed/test_whole_runs.py"
 POOL, TEXT = "rewards/test_worker_pool.py", "rewards/test_hostile_text.py"
 ENDPOINT = "rewriting/test_rewriting_endpoint.py"
@@ -63,9 +64,20 @@ AREAS: dict[str, list[Attack]] = {
             f"{KILL}::test_an_evaluation_that_a_kill_cut_off_is_made_again",
         ),
         Attack(
-            "SIGTERM, SIGUSR1 within a step",
+            "SIGTERM, SIGUSR1 within a short step",
             "saved after the step, exit status 143 or 138, the printed command resumes",
             f"{FAULTS}::test_a_signal_saves_after_the_step_and_the_same_command_goes_on",
+        ),
+        Attack(
+            "SIGTERM, Ctrl-C, SIGUSR1 within the rollout or an update of a long step",
+            f"left within seconds, made again by the resumed run; {SAME}",
+            f"{STEPS}::test_a_long_step_is_left_and_made_again",
+        ),
+        Attack(
+            "SIGTERM to one of two ranks (DDP, FSDP) within the rollout or an update of a long "
+            "step",
+            f"both leave it and save together; {SAME}",
+            "distributed/test_leaving_ranks.py::test_both_ranks_leave_where_one_is_told",
         ),
         Attack(
             "SIGTERM within an evaluation in training, also the one after the last step",

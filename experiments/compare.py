@@ -42,6 +42,7 @@ BUDGETS = {
     "tokens": (GENERATED, "generated tokens"),
     "compute": (COMPUTED, "tokens through the model"),
 }
+_SHARES = ("mean", "at ", "all-wrong", "pass@")  # what headings of shares start with
 Measure = Callable[[RunData], float | None]
 
 
@@ -60,6 +61,9 @@ def read_arguments() -> argparse.Namespace:
         "--measure", action="append", default=[], help="METRIC=TEXT, a mean over steps to show too"
     )
     parser.add_argument("--title", default="", help="of the picture")
+    parser.add_argument(
+        "--accuracy", type=float, nargs=2, default=(-0.02, 1.02), help="ends of the accuracy axes"
+    )
     return parser.parse_args()
 
 
@@ -80,11 +84,11 @@ def measures_of(
 ) -> tuple[dict[str, Measure], float | None]:
     """The measured numbers by heading, and the budget: the least that any run spent in all.
 
-    Evaluations have a final accuracy alone, and no budget.
+    Evaluations have a final accuracy alone, pass@k where they took several samples, and no budget.
     """
     chosen: dict[str, Measure] = {"final accuracy": lambda run: run.summary["after"]["mean"]}
     if not has_curves(settings):
-        return chosen, None
+        return chosen | pass_at_k(settings), None
     metrics, unit = BUDGETS[arguments.budget]
     budget = min(spent(run, metrics)[-1] for s in settings for run in s.finished.values())
     chosen = {
@@ -100,6 +104,14 @@ def measures_of(
         metric, _, heading = item.partition("=")
         chosen[heading or metric] = lambda run, metric=metric: mean_of(run, metric)
     return chosen, budget
+
+
+def pass_at_k(settings: Sequence[Setting]) -> dict[str, Measure]:
+    """pass@k by heading, for the k that every evaluation has."""
+    runs = [run for setting in settings for run in setting.finished.values()]
+    found = [run.summary["after"].get("pass_at_k") or {} for run in runs]
+    common = [k for k in found[0] if all(k in curve for curve in found)]
+    return {f"pass@{k}": lambda run, k=k: run.summary["after"]["pass_at_k"][k][0] for k in common}
 
 
 def has_curves(settings: Sequence[Setting]) -> bool:
@@ -156,7 +168,9 @@ def table_of(results: Mapping[str, Any]) -> str:
     for row in rows:
         cells = [row["name"], str(len(row["curves"]))]
         for heading in headings:
-            share = "accuracy" in heading or heading.startswith(("mean", "at ", "all-wrong"))
+            share = "accuracy" in heading or heading.startswith(
+                ("mean", "at ", "all-wrong", "pass@")
+            )
             cells.append(_percent(row[heading]) if share else _small(row[heading]))
             if heading == "final accuracy":
                 cells.append(_percent(row[heading].get("difference", {}), signed=True) or "-")
@@ -235,9 +249,10 @@ def draw(file: Path, settings: Mapping[str, Setting], arguments: argparse.Namesp
             axes.set_title(title, fontsize=10, loc="left")
             axes.set_xlabel(label)
             axes.grid(alpha=0.25)
-        for axes in (grid[0, 0], grid[0, 1], grid[1, 0]):
-            axes.set_ylim(-0.02, 1.02)
-        grid[1, 1].set_xlim(-0.02, 1.02)
+        for axes in (grid[0, 0], grid[0, 1]):
+            axes.set_ylim(arguments.accuracy)
+        grid[1, 0].set_ylim(-0.02, 1.02)
+        grid[1, 1].set_xlim(arguments.accuracy)
         grid[1, 1].set_yticks(range(len(settings)), list(settings))
         grid[1, 1].invert_yaxis()
         for axes in (grid[0, 0], grid[1, 0]):

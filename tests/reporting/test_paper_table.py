@@ -89,6 +89,17 @@ def test_files_and_terminal_say_the_same(tmp_path: Path) -> None:
     assert "no result to cite" in shown.getvalue()  # 50 of 1319
 
 
+def test_puzzles_stand_without_the_papers_numbers(tmp_path: Path) -> None:
+    """The paper measures neither countdown nor sudoku: its rows would hold nothing but dashes."""
+    puzzles = [entry("countdown_d1", 128, 0.2), entry("sudoku_d1", 128, 0.1)]
+    assert [row["model"] for row in table_rows("mine", puzzles)] == ["mine"]
+    write_suite(tmp_path, "mine", puzzles)
+    page = (tmp_path / "table.md").read_text()
+    assert page.startswith("| model | countdown_d1 | sudoku_d1 | mean |")
+    assert "GSM8K" not in page
+    assert "Ours are one run" in page
+
+
 def test_reports_and_sweeps_show_a_suite(tmp_path: Path) -> None:
     folder = tmp_path / "seed=0"
     (folder / "amc_256").mkdir(parents=True)

@@ -31,9 +31,15 @@ _EMPTY = "-"
 Entry = Mapping[str, Any]  # see stages/evaluate_suite.py: a measurement and its result
 
 
+def beside_paper(entries: Sequence[Entry]) -> bool:
+    """Whether a benchmark of the paper was measured, so that its numbers stand above ours."""
+    return any(entry["benchmark"] in TITLES for entry in entries)
+
+
 def benchmarks_of(entries: Sequence[Entry]) -> list[str]:
-    """The paper's benchmarks in its order, and then the others that were measured."""
-    return list(dict.fromkeys([*TITLES, *(entry["benchmark"] for entry in entries)]))
+    """The paper's benchmarks in its order, if any was measured, and then the others that were."""
+    titles = list(TITLES) if beside_paper(entries) else []
+    return list(dict.fromkeys([*titles, *(entry["benchmark"] for entry in entries)]))
 
 
 def by_length(entries: Sequence[Entry]) -> dict[int, dict[str, Entry]]:
@@ -61,10 +67,11 @@ def suite_numbers(entries: Sequence[Entry]) -> dict[str, float]:
 def table_rows(model: str, entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """A row for each of the paper's models, and one for ours at each length; numbers in percent.
 
+    The paper's rows are left out where none of its benchmarks was measured.
     Ours have `BENCHMARK_low` and `BENCHMARK_high`, the 95 % interval over problems.
     """
     rows: list[dict[str, Any]] = []
-    for name, numbers in PAPER.items():
+    for name, numbers in PAPER.items() if beside_paper(entries) else ():
         columns = dict(zip([*TITLES, "mean"], numbers, strict=True))
         rows.append({"model": name, "source": SOURCE, "length": None, **columns})
     for length, results in by_length(entries).items():
@@ -113,10 +120,9 @@ _HOW = ["benchmark", "tokens", "metric, temperature", "problems", "result [95 % 
 
 def _notes(entries: Sequence[Entry]) -> list[str]:
     """What a reader has to know before comparing rows."""
-    notes = [
-        f"The upper rows are the paper's ({SOURCE}), means over three seeds; ours are one run, "
-        "with 95 % intervals over problems."
-    ]
+    ours = "ours are one run, with 95 % intervals over problems."
+    paper = f"The upper rows are the paper's ({SOURCE}), means over three seeds; "
+    notes = [paper + ours if beside_paper(entries) else ours.capitalize()]
     part = [entry for entry in entries if entry["accuracy"]["problems"] < entry["available"]]
     if part:
         notes.append(

@@ -4,10 +4,12 @@
 on the embedded model at the defaults of `stage=rl`, with clocks around its phases. The first step
 is left out: it starts the graders and the allocator. *Model* is the backbone's body and head,
 forward and backward; everything else is overhead. Other runs by overrides:
-`python benchmarks/rl_step.py data=gsm8k inpaint=none`. Writes JSON.
+`python benchmarks/rl_step.py data=gsm8k inpaint=none`; `--width` and `--layers` take a model of
+random weights in place of the embedded one. Writes JSON.
 """
 
 import argparse
+import csv
 import functools
 import json
 import sys
@@ -19,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from igpo_lightning import cli
 from igpo_lightning.diffusion import likelihood
 from igpo_lightning.evaluation.grade import Grading
+from igpo_lightning.models import load_tokenizer, save_export
+from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.transformer import NativeBackbone
 from igpo_lightning.rl import sampler
 from igpo_lightning.rl.inpainter import Inpainter
@@ -34,6 +39,8 @@ from igpo_lightning.runs.checkpoints import RunCheckpoints
 OUTPUT = Path("runs/benchmarks/rl_step.json")
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 REST = "rest: data, Lightning"
+# Of a step: forward passes of the body, and tokens that went through it (a backward pass is two).
+COUNTS = ("passes/rollout", "passes/update", "compute/rollout", "compute/update")
 PHASES = (
     *("sampling", "rewards", "hint selection", "inpainting", "likelihoods", "update"),
     *("metrics and samples", "checkpoints", REST),
@@ -108,8 +115,33 @@ def watch_all(phases: Phases) -> None:
     phases.watch(RLModule, "manual_backward")
 
 
-def measure(overrides: list[str], steps: int, clock: str) -> dict[str, dict[str, float]]:
-    """Seconds a step of each phase, in the model and outside of it."""
+def save_random(folder: str, width: int, layers: int) -> str:
+    """A model of random weights with the embedded tokenizer."""
+    tokenizer = load_tokenizer("tiny")
+    sizes = TinyConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, width // 64),
+        intermediate_size=4 * width,
+    )
+    model = TinyBackbone(sizes)
+    model.initialize(torch.Generator().manual_seed(0))
+    save_export(model, tokenizer, Path(folder))
+    return folder
+
+
+def counted(metrics: Path, steps: int) -> dict[str, float]:
+    """Means of `COUNTS` over the measured steps."""
+    with metrics.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row[COUNTS[0]]][1 : steps + 1]
+    return {name: sum(float(row[name]) for row in rows) / len(rows) for name in COUNTS}
+
+
+def measure(
+    overrides: list[str], steps: int, clock: str, size: tuple[int, int] | None = None
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Seconds a step of each phase, in the model and outside of it; and `COUNTS`."""
     phases = Phases(CLOCKS[clock])
     watch_all(phases)
     begun, graders = 0, 0.0
@@ -136,13 +168,15 @@ def measure(overrides: list[str], steps: int, clock: str) -> dict[str, dict[str,
 
     RLModule.training_step = training_step  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
+        if size is not None:
+            overrides = [*overrides, f"model.path={save_random(f'{folder}/model', *size)}"]
         sys.argv = [
             "igpo-lightning",
             *("stage=rl", "stage.eval_before=false", "stage.eval_after=false"),
             *(f"stage.steps={steps + 2}", f"hydra.run.dir={folder}/run", *overrides),
         ]
         cli.main()
-    return result
+        return result, counted(Path(folder) / "run" / "metrics.csv", steps)
 
 
 def main() -> None:
@@ -154,10 +188,13 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=CLOCKS, default="wall", help="processor: on a machine shared with others"
     )
+    parser.add_argument("--width", type=int, help="channels of a model of random weights")
+    parser.add_argument("--layers", type=int, default=4, help="its layers")
     parser.add_argument("--json", type=Path, default=OUTPUT, help="file to write")
     arguments = parser.parse_args()
     overrides = [*arguments.overrides, f"trainer.threads={arguments.threads}"]
-    phases = measure(overrides, arguments.steps, arguments.clock)
+    size = None if arguments.width is None else (arguments.width, arguments.layers)
+    phases, counts = measure(overrides, arguments.steps, arguments.clock, size)
     total = sum(sum(spent.values()) for spent in phases.values())
     print(f"{arguments.steps} steps of {total:.2f} s ({arguments.clock} time)")
     print("| phase | s a step | share | of which outside the model |")
@@ -167,8 +204,16 @@ def main() -> None:
         print(f"| {phase} | {both:.3f} | {both / total:.1%} | {spent['other'] / total:.1%} |")
     overhead = sum(spent["other"] for spent in phases.values()) / total
     print(f"| all | {total:.3f} | 100 % | {overhead:.1%} |")
+    for name, count in counts.items():
+        print(f"{name}: {count:,.0f} a step")
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    report = {**vars(arguments), "json": None, "phases": phases, "overhead": overhead}
+    report = {
+        **vars(arguments),
+        "json": None,
+        "phases": phases,
+        "counts": counts,
+        "overhead": overhead,
+    }
     arguments.json.write_text(json.dumps(report, indent=2) + "\n")
 
 

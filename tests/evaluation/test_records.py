@@ -22,7 +22,7 @@ def test_tokens_end_with_the_first_eos_and_keep_their_steps() -> None:
     hints[1, 2] = True
     steps = torch.arange(columns).flip(0).expand(2, -1).clone()
     steps[1, 2] = -1
-    output = DenoiseOutput(ids, hints, steps, forward_passes=columns)
+    output = DenoiseOutput(ids, hints, steps, torch.ones(ids.shape), forward_passes=columns)
     ended, open_end = replays(output, tokenizer, eos)
     assert len(ended["tokens"]) == len(words) + 1
     assert "".join(ended["tokens"][:-1]) == "A+3=15"

@@ -7,28 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from small_runs import Runs
-
-from igpo_lightning.models import save_export
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
-from igpo_lightning.models.tokenizer import train_tokenizer
+from small_runs import Runs, save_tiny
 
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     model = tmp_path_factory.mktemp("model")
-    texts = ["Start 12; A+5; B-3", "12+34=46; 46-5=41"]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        sizes = TinyConfig(
-            vocab_size=300,
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-        )
-        save_export(TinyBackbone(sizes), train_tokenizer(texts, 300), model)
+    save_tiny(model)
     source = Path(__file__).resolve().parents[2] / "src"
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("run_server.py"))],

@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from igpo_lightning.models import save_export
+from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
 from tests.small_backbones import BLOCK_CAUSAL, build_native
 
@@ -60,6 +63,17 @@ class Runs:
     def log(self, folder: Path) -> str:
         """What the runs in a folder printed."""
         return folder.with_suffix(".log").read_text()
+
+
+def save_tiny(folder: Path, **sizes: Any) -> Path:
+    """An embedded model of one layer, or of other sizes, with its tokenizer."""
+    texts = ["Start 12; A+5; B-3", "12+34=46; 46-5=41"]
+    one_layer = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = TinyConfig(vocab_size=300, intermediate_size=32, **{**one_layer, **sizes})
+        save_export(TinyBackbone(config), train_tokenizer(texts, 300), folder)
+    return folder
 
 
 def decoder(runs: Runs, name: str, folder: Path) -> Runs:

@@ -1,10 +1,11 @@
 """A run that is killed at any moment and started again computes what it would have anyway."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_runs import RL, SFT, Runs, results
+from small_runs import RL, SFT, Runs, results, save_tiny
 
 # Function and how often a run of RL or SFT calls it, about: in rollout, injection, update,
 # evaluation, metrics, and at every stage of writing a checkpoint.
@@ -62,6 +63,25 @@ def test_a_kill_in_an_update_changes_nothing(runs: Runs, tmp_path: Path) -> None
     norms = [float(r["policy/grad_norm"]) for r in expected["metrics"] if "policy/grad_norm" in r]
     assert len(norms) == 4
     assert any(norm > 0 for norm in norms)
+
+
+def test_a_sampler_that_was_changed_stays_so_after_a_kill(runs: Runs, tmp_path: Path) -> None:
+    """The cache drifts in the first step, and is renewed more often from the second on.
+
+    Of two layers: within one, what a cache keeps is not stale.
+    """
+    model = save_tiny(tmp_path / "model", num_hidden_layers=2, initializer_range=0.3)
+    runs = replace(runs, model=model)
+    cache = "sampler.cache=dual sampler.drift_action=refresh"
+    limit = "sampler.drift_share=0.99 sampler.drift_limit=1e-6"
+    args = (*RL, "stage.steps=4", *cache.split(), *limit.split())
+    assert runs.start(tmp_path / "whole", *args) == 0, runs.log(tmp_path / "whole")
+    told = "step 0: the rollouts' log-probabilities are"
+    assert told in runs.log(tmp_path / "whole")
+    fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 4, "action": "kill"}
+    assert runs.start(tmp_path / "killed", *args, faults=[fault]) == -9
+    assert runs.start(tmp_path / "killed", *args) == 0, runs.log(tmp_path / "killed")
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def test_what_is_shown() -> None:
 def test_generate(name: str, in_colour: bool) -> None:
     tokenizer = train_tokenizer(["abc " + "".join(ATTACKS.values())] * 4, 400)
     ids = torch.tensor([tokenizer(ATTACKS[name], add_special_tokens=False)["input_ids"]])
-    output = DenoiseOutput(ids, torch.zeros_like(ids).bool(), torch.zeros_like(ids), 1)
+    output = DenoiseOutput(
+        ids, torch.zeros_like(ids).bool(), torch.zeros_like(ids), torch.ones(ids.shape), 1
+    )
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=200)
     plain = print_unmasking(output, tokenizer, -1, in_colour, console)

@@ -25,6 +25,7 @@ def rollout(correct: Tensor, first: int = 0) -> Rollout:
         completion_ids=ids,
         hint_mask=torch.full((rows, 2), first > 0),
         unmask_step=ids.clone(),
+        unmask_score=ids / 100,
         correct=right,
         rewards=right.float(),
         reward_parts=right.float()[:, None],
@@ -129,6 +130,7 @@ def test_injection_keeps_its_promises(pairs, fraction):
         source = int(after.completion_ids[row, 0])
         assert (source >= 1000) == moved
         assert source == int(after.unmask_step[row, 1])
+        assert after.unmask_score[row, 1] == source / 100
         assert after.texts[row] == str(source)
         assert bool(after.hint_mask[row].all()) == moved
         assert float(after.rewards[row]) == float(after.correct[row])

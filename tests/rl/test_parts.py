@@ -31,6 +31,7 @@ def rollout(right: list[int], rows: int = 8) -> Rollout:
         completion_ids=completions,
         hint_mask=torch.zeros(rows, 16, dtype=torch.bool),
         unmask_step=torch.zeros(rows, 16, dtype=torch.long),
+        unmask_score=torch.ones(rows, 16),
         correct=correct,
         rewards=correct.float(),
         reward_parts=correct.float()[:, None],

@@ -4,6 +4,9 @@ from igpo_lightning.plugins import known_names
 from igpo_lightning.settings import Settings
 from igpo_lightning.settings.rules import require
 
+# Strategy and EOS rule whose scores are the probabilities of the tokens.
+SCORED_BY_PROBABILITY = {("low_confidence", "free"), ("low_confidence", "never")}
+
 
 def check_sampler(settings: Settings) -> None:
     """What a run asks of the sampler, which by itself may do more."""
@@ -60,6 +63,21 @@ def check_likelihood(settings: Settings) -> None:
         likelihood.shrink,
         f"merges a fixed number of sampler steps; leave sampler.{' and '.join(free)} null, or take "
         "likelihood=trajectory",
+    )
+    weighted = settings.objective.rollout_is
+    require(
+        weighted is None or likelihood.kind == "trajectory",
+        "objective.rollout_is",
+        weighted,
+        f"compares policy and sampler on the sampler's canvases, which likelihood.kind="
+        f"{likelihood.kind} does not score; set likelihood=trajectory, or leave it null",
+    )
+    require(
+        weighted is None or (sampler.remasking, sampler.eos) in SCORED_BY_PROBABILITY,
+        "objective.rollout_is",
+        weighted,
+        "needs the sampler's probabilities as scores; set sampler.remasking=low_confidence and "
+        "sampler.eos=free or never",
     )
     require(
         likelihood.positions is None or settings.objective.normalization in ("constant", "sum"),

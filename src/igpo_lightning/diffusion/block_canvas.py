@@ -28,6 +28,7 @@ class BlockCanvas:
         real: [B, L], True but at padding, which fills whole blocks on the left.
         free: [B, L], True where the token is still masked.
         unmask_step: [B, L], the row's own number of the step that committed the token.
+        unmask_score: [B, L] float32, its score then; 1 where no step chose the token.
         starts: [B], first column of the completion.
         keys: [B] int64, or None where nothing is random.
         steps_taken: [B], steps of each row so far.
@@ -41,6 +42,7 @@ class BlockCanvas:
     real: Tensor
     free: Tensor
     unmask_step: Tensor
+    unmask_score: Tensor
     starts: Tensor
     keys: Tensor | None
     steps_taken: Tensor
@@ -163,6 +165,7 @@ def lay_out(
         real=of_prompt | inside,
         free=masked,
         unmask_step=torch.full_like(ids, GIVEN),
+        unmask_score=torch.ones_like(ids, dtype=torch.float32),
         starts=starts,
         keys=keys,
         steps_taken=torch.zeros_like(starts),

@@ -113,7 +113,7 @@ def _step(
     edit = editable & (tokens != old)
     if config.edit_threshold is not None:
         edit &= scores > config.edit_threshold
-    _commit(canvas, rows, part.start, tokens, commit | edit)
+    _commit(canvas, rows, part.start, tokens, scores, commit | edit)
     canvas.steps_taken[rows] += 1
     return edit.any(dim=1)
 
@@ -132,8 +132,8 @@ def _write_clean(canvas: BlockCanvas, start: int, stop: int, rows: Tensor) -> No
     hidden = _encode(canvas, start, stop, rows, behind if shifted else behind - 1, keep=True)
     if shifted:
         free = canvas.free[rows, stop : stop + 1] & canvas.real[rows, stop - 1 : stop]
-        tokens, _ = _draw(canvas, hidden, free, rows, stop)
-        _commit(canvas, rows, stop, tokens, free)
+        tokens, scores = _draw(canvas, hidden, free, rows, stop)
+        _commit(canvas, rows, stop, tokens, scores, free)
 
 
 def _encode(
@@ -202,13 +202,16 @@ def _draw(
     return tokens, drawn_scores.new_zeros(free.shape).masked_scatter(free, drawn_scores)
 
 
-def _commit(canvas: BlockCanvas, rows: Tensor, start: int, tokens: Tensor, commit: Tensor) -> None:
-    """Put tokens [A, m] into the canvas where `commit` says so."""
+def _commit(
+    canvas: BlockCanvas, rows: Tensor, start: int, tokens: Tensor, scores: Tensor, commit: Tensor
+) -> None:
+    """Put tokens with their scores, both [A, m], into the canvas where `commit` says so."""
     part = slice(start, start + tokens.shape[1])
     canvas.ids[rows, part] = torch.where(commit, tokens, canvas.ids[rows, part])
     canvas.free[rows, part] &= ~commit
     numbers = canvas.steps_taken[rows, None]
     canvas.unmask_step[rows, part] = torch.where(commit, numbers, canvas.unmask_step[rows, part])
+    canvas.unmask_score[rows, part] = torch.where(commit, scores, canvas.unmask_score[rows, part])
 
 
 def _leave_finished(canvas: BlockCanvas, stop: int, rows: Tensor, eos_token_id: int) -> Tensor:

@@ -26,6 +26,8 @@ class DenoiseOutput:
         unmask_step: [B, C], the denoising step (counted over all blocks) that committed the token,
             the last one where it was masked again; -1 for hints. A parallel rule counts the row's
             own steps. Positions filled by `stop_after_eos` bear the step that ended the row.
+        unmask_score: [B, C] float32, the score that the token was committed with: its probability,
+            as the sampler saw it, where `remasking` is "low_confidence". 1 where no step chose it.
         forward_passes: Calls of the model's body, whatever the number of rows in them.
         head_positions: Positions that went through the output head, over all passes.
         body_tokens: Rows times positions that went through the body, over all passes.
@@ -38,6 +40,7 @@ class DenoiseOutput:
     completion_ids: Tensor
     hint_mask: Tensor
     unmask_step: Tensor
+    unmask_score: Tensor
     forward_passes: int
     head_positions: int = 0
     body_tokens: int = 0
@@ -61,6 +64,7 @@ class Canvas:
         hint_mask: [B, C].
         free: [B, C], True where the token is still masked.
         unmask_step: [B, C].
+        unmask_score: [B, C] float32.
         keys: [B] int64, or None where nothing is random.
         ranks: See `denoise`.
         paddings: [B], padding of each row, on the left.
@@ -73,6 +77,7 @@ class Canvas:
     hint_mask: Tensor
     free: Tensor
     unmask_step: Tensor
+    unmask_score: Tensor
     keys: Tensor | None
     passes: Passes
     rules: TokenRules

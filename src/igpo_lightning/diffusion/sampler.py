@@ -18,7 +18,7 @@ from torch import Tensor
 
 from igpo_lightning.diffusion.block_canvas import check_attention, lay_out
 from igpo_lightning.diffusion.block_causal import fill as fill_blocks
-from igpo_lightning.diffusion.cache import Passes, Work
+from igpo_lightning.diffusion.cache import Passes
 from igpo_lightning.diffusion.canvas import (
     HINTED,
     Canvas,
@@ -27,7 +27,7 @@ from igpo_lightning.diffusion.canvas import (
     hinted,
 )
 from igpo_lightning.diffusion.compilation import compiled_encode
-from igpo_lightning.diffusion.drift import NO_DRIFT, Drift, drift_meter
+from igpo_lightning.diffusion.drift import Drift, drift_meter
 from igpo_lightning.diffusion.growing import Growth
 from igpo_lightning.diffusion.slots import Slots, fill_slots
 from igpo_lightning.diffusion.step import Step, refreshes, run_step
@@ -123,6 +123,7 @@ def denoise(
         hint_mask=~free,
         free=free,
         unmask_step=torch.full_like(completion, HINTED),
+        unmask_score=torch.ones_like(completion, dtype=torch.float32),
         keys=keys if config.random else None,
         passes=Passes(
             model,
@@ -150,8 +151,14 @@ def denoise(
     if canvas.drift is not None:
         work.forward_passes += canvas.drift.forward_passes
         work.body_tokens += canvas.drift.body_tokens
-    drift = Drift.read(canvas.drift)
-    return _output(completion, canvas.hint_mask, canvas.unmask_step, work, drift)
+    return DenoiseOutput(
+        completion,
+        canvas.hint_mask,
+        canvas.unmask_step,
+        canvas.unmask_score,
+        **vars(work),
+        drift=Drift.read(canvas.drift),
+    )
 
 
 def mixes_blocks(model: Backbone, config: SamplerConfig) -> bool:
@@ -163,16 +170,6 @@ def mixes_blocks(model: Backbone, config: SamplerConfig) -> bool:
     block_causal = getattr(model, "block_size", None) is not None
     whole = config.cache == "none" and config.canvas == "whole" and not block_causal
     return whole and not config.think_ids
-
-
-def _output(
-    completion_ids: Tensor,
-    hint_mask: Tensor,
-    unmask_step: Tensor,
-    work: Work,
-    drift: Drift = NO_DRIFT,
-) -> DenoiseOutput:
-    return DenoiseOutput(completion_ids, hint_mask, unmask_step, **vars(work), drift=drift)
 
 
 def _growth(
@@ -216,8 +213,12 @@ def _denoise_blocks(
     )
     fill_blocks(canvas, first, model.eos_token_id)
     columns = canvas.columns(config.completion_length)
-    return _output(
-        canvas.ids.gather(1, columns), ~free, canvas.unmask_step.gather(1, columns), canvas.work
+    return DenoiseOutput(
+        canvas.ids.gather(1, columns),
+        ~free,
+        canvas.unmask_step.gather(1, columns),
+        canvas.unmask_score.gather(1, columns),
+        **vars(canvas.work),
     )
 
 

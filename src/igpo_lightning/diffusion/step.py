@@ -123,6 +123,7 @@ def run_step(canvas: Canvas, step: Step) -> None:
     canvas.unmask_step[row, inside] = torch.where(
         commit, numbers[:, None], canvas.unmask_step[row, inside]
     )
+    canvas.unmask_score[row, inside] = torch.where(commit, scores, canvas.unmask_score[row, inside])
     if before_commit is None or canvas.drift is None:
         return
     attention = canvas.passes.attention_mask

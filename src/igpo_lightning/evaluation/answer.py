@@ -198,7 +198,7 @@ class Answerer:
     def _nothing(self, device: torch.device, passes: int) -> DenoiseOutput:
         """What no rows become."""
         ids = torch.zeros(0, self.config.completion_length, dtype=torch.long, device=device)
-        return DenoiseOutput(ids, ids.bool(), ids, passes)
+        return DenoiseOutput(ids, ids.bool(), ids, ids.float(), passes)
 
     def texts(self, completion_ids: Tensor) -> list[str]:
         """Texts of completions [N, C], each up to its first EOS."""
@@ -271,6 +271,7 @@ def _joined(outputs: list[DenoiseOutput], order: list[int], company: int) -> Den
         completion_ids=torch.cat([o.completion_ids for o in outputs])[back],
         hint_mask=torch.cat([o.hint_mask for o in outputs])[back],
         unmask_step=torch.cat([o.unmask_step for o in outputs])[back],
+        unmask_score=torch.cat([o.unmask_score for o in outputs])[back],
         **work,
         drift=sum((o.drift for o in outputs), NO_DRIFT),
     )

@@ -112,6 +112,21 @@ def rollout_measures(experience: Experience, eos_token_id: int) -> Measures:
     }
 
 
+def sampler_ratio_measures(experience: Experience, threshold: float) -> Measures:
+    """Weights of the drawn tokens that count, after the threshold, and the largest before it."""
+    if experience.sampler_ratio is None:
+        return {}
+    ratio = experience.sampler_ratio[experience.kept & ~experience.rollout.hint_mask]
+    if not ratio.numel():
+        return {}
+    weights = ratio.clamp(max=threshold)
+    return {
+        "policy/sampler_weight_mean": mean(float(weights.double().sum()), ratio.numel()),
+        "policy/sampler_ratio_max": Measure("max", float(ratio.max())),
+        "policy/sampler_ratio_truncated": share(ratio > threshold),
+    }
+
+
 def advantage_measures(advantages: Tensor, loss_mask: Tensor, hint_mask: Tensor) -> Measures:
     """Size of the advantages [N], and their mean at the counted hint and generated tokens."""
     spread = advantages[:, None].expand(loss_mask.shape)

@@ -88,8 +88,9 @@ def inject(
     texts, reasons = list(rollout.texts), list(rollout.reasons)
     for target, source in zip(target_rows, source_rows, strict=True):
         texts[target], reasons[target] = extra.texts[source], extra.reasons[source]
-    names = ("completion_ids", "hint_mask", "unmask_step", "correct", "rewards", "reward_parts")
-    tensors: dict[str, Any] = {name: merged(name) for name in names}
+    of_tokens = ("completion_ids", "hint_mask", "unmask_step", "unmask_score")
+    of_rows = ("correct", "rewards", "reward_parts")
+    tensors: dict[str, Any] = {name: merged(name) for name in (*of_tokens, *of_rows)}
     replaced = rollout.replaced.clone()
     replaced[target_rows] = True
     merged_rollout = replace(rollout, texts=texts, reasons=reasons, replaced=replaced, **tensors)

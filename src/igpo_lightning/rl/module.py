@@ -25,7 +25,12 @@ from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.optimization import build_optimizer, clipped_step
 from igpo_lightning.reporting.rollout_samples import log_sample_table
 from igpo_lightning.rl.cost import Cost
-from igpo_lightning.rl.diagnostics import experience_measures, update_measures
+from igpo_lightning.rl.diagnostics import (
+    experience_measures,
+    sampler_ratio_measures,
+    update_measures,
+)
+from igpo_lightning.rl.drift_limit import DriftLimit
 from igpo_lightning.rl.dynamic import Collected, GroupCollector
 from igpo_lightning.rl.faults import objective_faults, reward_faults
 from igpo_lightning.rl.inpainter import Inpainter
@@ -40,7 +45,6 @@ from igpo_lightning.runs.signs import Signs
 from igpo_lightning.settings import RLStage, Settings
 
 ROLLOUTS = "igpo_lightning_rollouts"  # in a checkpoint
-FEWEST_MEASURED = 32  # tokens, before `sampler.drift_limit` is asked
 log = logging.getLogger(__name__)
 
 
@@ -102,7 +106,7 @@ class RLModule(lightning.LightningModule):
         )
         self.sampled = sampled if stage.eval_sampled else None
         self.evaluated_step: int | None = None  # rollout steps before the last evaluation
-        self.drift = mean(0.0, 0.0)  # of the rollouts from the policy, since the run began
+        self.drift_limit = DriftLimit(settings.sampler)
         self.skipped_in_row = 0  # updates, because of NaN or inf
         save_trained_only(self)
 
@@ -131,10 +135,11 @@ class RLModule(lightning.LightningModule):
         """
         optimizer, objective = self.optimizer, self.settings.objective
         reference, hint_mask = experience.reference, experience.rollout.hint_mask
-        row_of, covered, kl_weights = (
+        row_of, covered, kl_weights, weighted = (
             experience.row_of,
             experience.ratio_mask,
             experience.kl_weights,
+            experience.sampler_ratio,
         )
         parts: list[Measures] = []
         own: list[TokenScores] = []
@@ -158,6 +163,7 @@ class RLModule(lightning.LightningModule):
                     weights=experience.weights[rows],
                     kl_weights=None if kl_weights is None else kl_weights[rows],
                     ratio_mask=None if covered is None else covered[rows],
+                    sampler_ratio=None if weighted is None else weighted[row_of[rows]],
                     settings=objective,
                 )
                 self.manual_backward(loss)
@@ -190,6 +196,7 @@ class RLModule(lightning.LightningModule):
             collected.measures,
             *updates,
             experience_measures(experience, self.backbone.eos_token_id),
+            sampler_ratio_measures(experience, self.settings.objective.rollout_is_threshold),
             self.cost.measures(),
             self.skipped_prompts(),
             {"policy/lr": mean(self.optimizer.param_groups[0]["lr"], 1)},
@@ -220,26 +227,10 @@ class RLModule(lightning.LightningModule):
         return {"data/skipped": Measure("max", data.skipped)}
 
     def limit_drift(self, step: int, measures: Measures) -> None:
-        """Make the sampler exact once rollouts are too far from the policy.
-
-        Judged by all tokens measured since the run began: those of one step are few.
-        """
-        name, limit = "rollout/drift_mean", self.settings.sampler.drift_limit
-        if limit is None or self.sampler.is_exact or name not in measures:
-            return
-        self.drift = self.drift.join(measures[name])
-        drift = self.drift.value / self.drift.weight
-        if self.drift.weight < FEWEST_MEASURED or drift <= limit:
-            return
-        self.sampler.become_exact()
-        if distributed.rank() == 0:
-            log.warning(
-                "step %d: the rollouts' log-probabilities are %.3g nats a token from the policy's, "
-                "above sampler.drift_limit=%g; the sampler is exact from the next step on",
-                step,
-                drift,
-                limit,
-            )
+        """Go on with another sampler once rollouts are too far from the policy."""
+        self.sampler.config, why = self.drift_limit.judge(self.sampler.config, measures)
+        if why and distributed.rank() == 0:
+            log.warning("step %d: %s", step, why)
 
     def name_faults(self, batch: PromptBatch, experience: Experience) -> None:
         """End the run where a reward or the objective is why a step made no update at all.
@@ -283,16 +274,14 @@ class RLModule(lightning.LightningModule):
         """What the next step needs beside weights: groups that wait for it, and how it samples."""
         checkpoint[ROLLOUTS] = {
             "kept": self.collector.state(),
-            "exact": self.sampler.is_exact,
-            "drift": [self.drift.value, self.drift.weight],
+            "drift": self.drift_limit.state(self.sampler.config),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them up again."""
         state = checkpoint.get(ROLLOUTS, {})
-        if state.get("exact", False):
-            self.sampler.become_exact()
-        self.drift = mean(*state.get("drift", [0.0, 0.0]))
+        if "drift" in state:
+            self.sampler.config = self.drift_limit.resume(state["drift"])
         if self.prompt_data is not None:
             self.collector.resume(state.get("kept", []), self.prompt_data.example)
 

@@ -220,6 +220,29 @@ def weighted_log_likelihood(
     return TokenTerms(gain, ratio, torch.zeros_like(loss_mask))
 
 
+_MOST_NATS = 20.0  # of a row's log ratio, above which its exponential says nothing (verl's bound)
+
+
+@torch.no_grad()
+def sampler_ratio(old_logp: Tensor, sampler_logp: Tensor, sampled: Tensor, level: str) -> Tensor:
+    """Importance ratio [B, C] of the policy that sampled to its approximate sampler.
+
+    `policy_loss` truncates it (truncated importance sampling: `rollout_is` in verl,
+    `vllm_importance_sampling_correction` in TRL, modes token_truncate and sequence_truncate).
+
+    Args:
+        old_logp: [B, C], the exact policy's, at the canvas that each token was committed on.
+        sampler_logp: [B, C], what the sampler took it for.
+        sampled: [B, C], True at tokens that the sampler drew: hints have no such ratio.
+        level: "token": each token's own, 1 where none was drawn. "sequence": the product over a
+            row's drawn tokens, the same at every token.
+    """
+    log_ratio = torch.where(sampled, old_logp - sampler_logp, 0.0)
+    if level == "sequence":
+        log_ratio = log_ratio.sum(dim=1, keepdim=True).expand_as(log_ratio)
+    return log_ratio.clamp(-_MOST_NATS, _MOST_NATS).exp()
+
+
 def near_policy(
     logp: Tensor, old_logp: Tensor, advantages: Tensor, loss_mask: Tensor, limit: float
 ) -> Tensor:
@@ -264,6 +287,7 @@ def policy_loss(
     weights: Tensor | None = None,
     kl_weights: Tensor | None = None,
     ratio_mask: Tensor | None = None,
+    sampler_ratio: Tensor | None = None,
     settings: ObjectiveConfig = _TOKEN_RATIO,
     **options: Any,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -279,6 +303,7 @@ def policy_loss(
             `normalized_weights` of these rows alone, by the settings.
         kl_weights: Likewise for the penalty; None for those of the loss, or by the settings' own.
         ratio_mask: [B, C], tokens that the sequence ratio covers; None for `loss_mask`.
+        sampler_ratio: [B, C], see the function of that name; truncated, it weighs the gain.
         settings: What is maximised; by default one clipped ratio a token and no penalty.
         options: Single fields of the settings: clip_low, clip_high, ratio, beta, kl, ...
 
@@ -299,6 +324,9 @@ def policy_loss(
     if settings.off_policy_limit is not None:
         near = near_policy(logp, old_logp, advantages, covered, settings.off_policy_limit)
         terms = replace(terms, gain=terms.gain * near[:, None])
+    if sampler_ratio is not None:
+        truncated = sampler_ratio.clamp(max=settings.rollout_is_threshold)
+        terms = replace(terms, gain=terms.gain * truncated)
     if weights is None:
         weights = token_weights(settings, loss_mask)
     value = -(terms.gain * weights).sum()

@@ -19,6 +19,7 @@ class Rollout:
         completion_ids: [N, C].
         hint_mask: [N, C], True at tokens that were given.
         unmask_step: [N, C], the denoising step that committed each token; -1 for hints.
+        unmask_score: [N, C], the sampler's score of the token then, see `DenoiseOutput`.
         correct: [N], True where the final answer is right: this alone decides "wrong".
         rewards: [N], what advantages are computed from.
         reward_parts: [N, R], the unweighted rewards that `rewards` adds up, in the order of the
@@ -35,6 +36,7 @@ class Rollout:
     completion_ids: Tensor
     hint_mask: Tensor
     unmask_step: Tensor
+    unmask_score: Tensor
     correct: Tensor
     rewards: Tensor
     reward_parts: Tensor

@@ -21,7 +21,7 @@ from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.diagnostics import sampling_measures
 from igpo_lightning.rl.rollout import Rollout, repeated, row_seeds
 from igpo_lightning.rl.sharing import Request, Samples, share_out
-from igpo_lightning.settings import RewardConfig
+from igpo_lightning.settings import RewardConfig, SamplerConfig
 
 ANSWER_WAS_GIVEN = "answer_was_given"  # the reason of a verdict
 
@@ -51,13 +51,13 @@ class GroupSampler:
         self.reward, self.seed, self.cost = reward, seed, cost
 
     @property
-    def is_exact(self) -> bool:
-        """Whether `become_exact` would change nothing."""
-        return self.answerer.config == self.answerer.config.exact
+    def config(self) -> SamplerConfig:
+        """How rows are denoised."""
+        return self.answerer.config
 
-    def become_exact(self) -> None:
-        """Sample without a cache and without parallel commits from now on."""
-        self.answerer = replace(self.answerer, config=self.answerer.config.exact)
+    @config.setter
+    def config(self, config: SamplerConfig) -> None:
+        self.answerer = replace(self.answerer, config=config)
 
     def groups(self, batch: PromptBatch) -> Rollout:
         """G graded completions for each prompt of the batch."""
@@ -137,6 +137,7 @@ class GroupSampler:
             completion_ids=output.completion_ids,
             hint_mask=output.hint_mask,
             unmask_step=output.unmask_step,
+            unmask_score=output.unmask_score,
             correct=correct,
             rewards=torch.tensor(rewards, device=device),
             reward_parts=torch.tensor(parts, device=device).view(len(graded), -1),

@@ -27,7 +27,7 @@ from igpo_lightning.rl.advantages import (
 )
 from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.filters import filter_tokens
-from igpo_lightning.rl.objectives import token_weights
+from igpo_lightning.rl.objectives import sampler_ratio, token_weights
 from igpo_lightning.rl.rollout import Rollout, repeated, row_seeds
 from igpo_lightning.runs.leaving import Leave
 from igpo_lightning.settings import Settings
@@ -58,6 +58,8 @@ class Experience:
         ratio_mask: [R, C], tokens that the sequence ratio covers; None for `loss_mask`.
         weights: [R, C], of each token in the loss, so that the mean over ranks is over all rows.
         kl_weights: [R, C], likewise for a penalty with its own normalisation; None without one.
+        sampler_ratio: [N, C], of the policy to its sampler, 1 where nothing was drawn; None where
+            tokens are not weighted by it.
     """
 
     rollout: Rollout
@@ -75,6 +77,7 @@ class Experience:
     ratio_mask: Tensor | None
     weights: Tensor
     kl_weights: Tensor | None
+    sampler_ratio: Tensor | None = None
 
 
 class Scorer:
@@ -179,7 +182,20 @@ class Scorer:
             ratio_mask=scored if objective.ratio_tokens == "live" else None,
             weights=weights,
             kl_weights=kl_weights,
+            sampler_ratio=self.sampler_ratio(rollout, live, old),
         )
+
+    def sampler_ratio(
+        self, rollout: Rollout, live: Tensor, old: TokenScores | None
+    ) -> Tensor | None:
+        """[N, C], where the objective asks for it; every token is scored in one of its rows."""
+        level = self.settings.objective.rollout_is
+        if level is None:
+            return None
+        assert old is not None
+        exact = old.logp.view(len(live), -1, live.shape[1]).sum(dim=1)
+        sampled = live & ~rollout.hint_mask
+        return sampler_ratio(exact, rollout.unmask_score.log(), sampled, level)
 
     def with_old_scores(self, experience: Experience, own: list[TokenScores]) -> Experience:
         """With the scores that the only update made of its micro-batches, of the same policy."""

@@ -43,6 +43,7 @@ class Samples:
     completion_ids: Tensor
     hint_mask: Tensor
     unmask_step: Tensor
+    unmask_score: Tensor
     correct: Tensor
     rewards: Tensor
     reward_parts: Tensor

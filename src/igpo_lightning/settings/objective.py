@@ -16,6 +16,7 @@ ADVANTAGES = (
     "normalize_then_sum",
 )
 RATIOS = ("sequence", "token")
+ROLLOUT_IS = ("token", "sequence")
 RATIO_LENGTHS = ("counted", "full", "one")
 TOKENS = ("counted", "live")
 KL_ESTIMATES = ("k1", "k2", "k3", "none")
@@ -42,6 +43,9 @@ class ObjectiveConfig:
     clip_dual: float | None = None  # least gain over a negative advantage (DARE: 3; TRL's delta)
     # rows of negative advantage whose mean log(old / new) in nats is larger gain nothing; null: all
     off_policy_limit: float | None = None
+    # weights of min(policy / sampler, threshold) for each: token | sequence; null: none
+    rollout_is: str | None = None
+    rollout_is_threshold: float = 2.0  # C, above 0 (verl: 2; TRL's cap: 3)
     sapo_positive: float = 1.0  # sapo: temperature where the advantage is positive (TRL: 1)
     sapo_negative: float = 1.05  # sapo: temperature elsewhere (TRL: 1.05)
     beta: float = 0.01  # weight of the KL penalty; 0 keeps no reference (the paper: 0.01)
@@ -76,12 +80,14 @@ class ObjectiveConfig:
             kl_target=KL_TARGETS,
             normalization=NORMALIZATIONS,
         )
+        if self.rollout_is is not None:
+            choice(self, "objective", rollout_is=ROLLOUT_IS)
         if self.kl_normalization is not None:
             choice(self, "objective", kl_normalization=NORMALIZATIONS)
         within(self, "objective", 0, 1, "clip_low", "accuracy_low", "accuracy_high")
         at_least(self, "objective", 0, "clip_high", "beta", "advantage_epsilon", "off_policy_limit")
         at_least(self, "objective", 1, "normalization_length", "normalization_rows", "clip_dual")
-        above_zero(self, "objective", "sapo_positive", "sapo_negative")
+        above_zero(self, "objective", "sapo_positive", "sapo_negative", "rollout_is_threshold")
         require(
             self.ratio_length == "counted" or self.ratio == "sequence",
             "objective.ratio_length",

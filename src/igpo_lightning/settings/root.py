@@ -56,16 +56,18 @@ class Settings:
     def evaluation_sampler(self) -> SamplerConfig:
         """The sampler at the evaluation's temperature; its drift is not measured."""
         temperature = self.eval.temperature
-        return replace(self.sampler, temperature=temperature, drift_share=0.0, drift_limit=None)
+        return replace(self.sampler.unmeasured, temperature=temperature)
 
     @property
     def scores_old_policy(self) -> bool:
         """Whether the policy that sampled is scored in passes of its own, before the updates.
 
         The only update of a step starts from that policy, so that its own scores are the old ones
-        too, unless dropout thins them, or the filter needs entropies before the update.
+        too, unless dropout thins them, or the filter or the weights of `objective.rollout_is` are
+        needed before the update.
         """
         stage, lora = self.stage, self.model.lora
         one_update = isinstance(stage, RLStage) and stage.inner_updates == 1
         thinned = lora.enabled and lora.dropout > 0
-        return not one_update or thinned or self.filter.kind != "none"
+        weighted = self.objective.rollout_is is not None
+        return not one_update or thinned or weighted or self.filter.kind != "none"

@@ -13,6 +13,7 @@ CANVASES = ("whole", "growing")
 HINTS_AHEAD = ("visible", "waiting")
 CACHES = ("none", "prefix", "dual")
 COMPILE_MODES = ("none", "default", "cuda_graphs")
+DRIFT_ACTIONS = ("exact", "refresh")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class SamplerConfig:
     stop_after_eos: bool = False  # fill a row's blocks behind EOS with EOS; its live part is equal
     compile: str = "none"  # none | default: torch.compile | cuda_graphs: with CUDA graphs
     drift_share: float = 0.0  # in [0, 1): of a rollout's computation, to compare it with the policy
-    drift_limit: float | None = None  # nats a token, above 0: a run that drifts more becomes exact
+    drift_limit: float | None = None  # nats a token, above 0: of the cache's drift (drift_mean)
+    drift_action: str = "exact"  # above it: exact | refresh: a cache renewed more often first
+    drift_joint_limit: float | None = None  # nats a token, above 0: above it no parallel commits
     token_budget: int | None = None  # canvas positions a micro-batch; null: so many rows as set
 
     def __post_init__(self) -> None:
@@ -59,7 +62,8 @@ class SamplerConfig:
         within(self, "sampler", 0, 1, "remask", "confidence_threshold", "edit_threshold", "top_p")
         within(self, "sampler", 0, 1, "drift_share")
         require(self.remask < 1, "sampler.remask", self.remask, "must be below 1")
-        above_zero(self, "sampler", "top_p", "factor", "entropy_bound", "drift_limit")
+        above_zero(self, "sampler", "top_p", "factor", "entropy_bound")
+        above_zero(self, "sampler", "drift_limit", "drift_joint_limit")
         choice(
             self,
             "sampler",
@@ -70,6 +74,7 @@ class SamplerConfig:
             hints_ahead=HINTS_AHEAD,
             cache=CACHES,
             compile=COMPILE_MODES,
+            drift_action=DRIFT_ACTIONS,
         )
         self._check_blocks()
         self._check_parallel()
@@ -149,22 +154,56 @@ class SamplerConfig:
         fits = self.drift_share == 0 or self.canvas == "whole"
         require(fits, "sampler.drift_share", self.drift_share, fix)
         fix = "needs a measurement; set sampler.drift_share, for example to 0.03"
-        fits = self.drift_limit is None or self.drift_share > 0
-        require(fits, "sampler.drift_limit", self.drift_limit, fix)
+        for name in ("drift_limit", "drift_joint_limit"):
+            limit = getattr(self, name)
+            require(limit is None or self.drift_share > 0, f"sampler.{name}", limit, fix)
+        fits = self.drift_joint_limit is None or self.parallel
+        fix = "limits parallel commits; set sampler.confidence_threshold, or leave it null"
+        require(fits, "sampler.drift_joint_limit", self.drift_joint_limit, fix)
+        fits = self.drift_action == "exact" or self.cache != "none"
+        fix = "there is no cache to refresh; set sampler.cache=prefix or dual, or leave it exact"
+        require(fits, "sampler.drift_action", self.drift_action, fix)
 
     @property
     def exact(self) -> "SamplerConfig":
         """The same without what makes it approximate: the cache and parallel commits."""
         return replace(
-            self,
+            self.unmeasured.by_schedule,
             cache="none",
             cache_refresh=None,
             cache_blocks=1,
+        )
+
+    @property
+    def by_schedule(self) -> "SamplerConfig":
+        """The same without parallel commits."""
+        return replace(
+            self,
             confidence_threshold=None,
             factor=None,
             entropy_bound=None,
+            drift_joint_limit=None,
+        )
+
+    @property
+    def fresher(self) -> "SamplerConfig":
+        """The same with a cache that is renewed more often, up to every step; exact after that."""
+        if self.cache_blocks > 1:
+            return replace(self, cache_blocks=1)
+        every = self.steps_per_block if self.cache_refresh is None else self.cache_refresh
+        if self.cache == "none" or every == 1:
+            return self.exact
+        return replace(self, cache_refresh=every // 2)
+
+    @property
+    def unmeasured(self) -> "SamplerConfig":
+        """The same, its drift neither measured nor limited."""
+        return replace(
+            self,
             drift_share=0.0,
             drift_limit=None,
+            drift_action="exact",
+            drift_joint_limit=None,
         )
 
     @property

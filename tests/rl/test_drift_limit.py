@@ -10,7 +10,7 @@ from tiny_training import SAMPLER, TOKENIZER, train
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
-from igpo_lightning.rl.drift_limit import FEWEST_MEASURED, DriftLimit
+from igpo_lightning.rl.drift_limit import FEWEST_STEPS, FEWEST_TOKENS, DriftLimit
 from igpo_lightning.rl.measures import Measures, mean
 from igpo_lightning.settings import SamplerConfig
 
@@ -40,8 +40,8 @@ def never(row: int, text: str) -> bool:
     return False
 
 
-def measured(cache: float, joint: float = 0.0, weight: int = FEWEST_MEASURED) -> Measures:
-    """Of a step that compared so many tokens, and as many steps."""
+def measured(cache: float, joint: float = 0.0, weight: int = FEWEST_TOKENS) -> Measures:
+    """Of a step that compared so many tokens, and as many commits."""
     return {
         "rollout/drift_mean": mean(cache * weight, weight),
         "rollout/drift_joint": mean(joint * weight, weight),
@@ -123,7 +123,10 @@ def test_tokens_committed_together_that_drift_are_committed_by_schedule() -> Non
 
 def test_few_tokens_decide_nothing_and_many_steps_decide_together() -> None:
     limit = DriftLimit(LONG)
-    half = FEWEST_MEASURED // 2
+    parallel = replace(LONG, confidence_threshold=0.5, drift_joint_limit=3.0)
+    few = measured(0.0, joint=5.0, weight=FEWEST_STEPS - 1)
+    assert DriftLimit(parallel).judge(parallel, few) == (parallel, "")
+    half = FEWEST_TOKENS // 2
     assert limit.judge(LONG, measured(0.5, weight=half)) == (LONG, "")
     # (0.5 + 0.1) / 2 is not above 0.3, (0.5 + 0.1 + 0.4) / 3 is.
     assert limit.judge(LONG, measured(0.1, weight=half)) == (LONG, "")

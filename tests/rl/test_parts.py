@@ -9,6 +9,7 @@ from tiny_training import SAMPLER, SETTINGS, TOKENIZER, PlannedPool, backbone, p
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
+from igpo_lightning.diffusion.likelihood import TokenScores
 from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.inpainter import Inpainter
@@ -215,3 +216,17 @@ def test_the_reference_is_not_scored_without_a_penalty(change):
     _, experience, cost = score([0, 4], **change)
     assert experience.reference is None
     assert cost.work["passes/update"] == 1
+
+
+def test_rows_with_hints_are_not_weighed_by_policy_and_sampler():
+    """p = 0.5 and q = 0.25 at every token of two rows, of which the second has a hint."""
+    settings = replace(SETTINGS, objective=replace(SETTINGS.objective, rollout_is="token"))
+    scorer = Scorer(backbone(), None, settings, rows_per_pass=4, cost=Cost())
+    hints = torch.zeros(2, 16, dtype=torch.bool)
+    hints[1, 3] = True
+    given = replace(
+        rollout([], rows=2), hint_mask=hints, unmask_score=torch.full(hints.shape, 0.25)
+    )
+    old = TokenScores(torch.full(hints.shape, 0.5).log(), None)
+    ratio = scorer.sampler_ratio(given, torch.ones_like(hints), old)
+    torch.testing.assert_close(ratio, torch.tensor([[2.0], [1.0]]).expand(2, 16))

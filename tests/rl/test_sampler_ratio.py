@@ -40,10 +40,10 @@ def two_layers() -> TinyBackbone:
 
 
 def test_ratios_by_hand() -> None:
-    """p / q of two rows of three tokens: 0.5/0.25, 0.1/0.2, a hint; and 0.9/0.3, 0.2/0.1, 0.4/0.2.
+    """p / q of two rows: 0.5/0.25, 0.1/0.2, one not drawn; and 0.9/0.3, 0.2/0.1, 0.4/0.2.
 
-    A token's own: 2, 0.5, 1 (nobody drew the hint); 3, 2, 2. A row's product: 2 * 0.5 = 1 and
-    3 * 2 * 2 = 12, at every token of the row, the hint too.
+    A token's own: 2, 0.5, 1; 3, 2, 2. A row's product: 2 * 0.5 = 1 and
+    3 * 2 * 2 = 12, at every token of the row, the other too.
     """
     policy = torch.tensor([[0.5, 0.1, 0.7], [0.9, 0.2, 0.4]]).log()
     sampler = torch.tensor([[0.25, 0.2, 1.0], [0.3, 0.1, 0.2]]).log()

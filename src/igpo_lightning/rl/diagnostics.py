@@ -113,10 +113,11 @@ def rollout_measures(experience: Experience, eos_token_id: int) -> Measures:
 
 
 def sampler_ratio_measures(experience: Experience, threshold: float) -> Measures:
-    """Weights of the drawn tokens that count, after the threshold, and the largest before it."""
+    """Weights of counted tokens of rows without hints, and the largest before the threshold."""
     if experience.sampler_ratio is None:
         return {}
-    ratio = experience.sampler_ratio[experience.kept & ~experience.rollout.hint_mask]
+    drawn = ~experience.rollout.hint_mask.any(dim=1, keepdim=True)
+    ratio = experience.sampler_ratio[experience.kept & drawn]
     if not ratio.numel():
         return {}
     weights = ratio.clamp(max=threshold)

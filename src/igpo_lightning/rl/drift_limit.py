@@ -6,7 +6,8 @@ from typing import Any
 from igpo_lightning.rl.measures import Measure, Measures, mean
 from igpo_lightning.settings import SamplerConfig
 
-FEWEST_MEASURED = 32  # tokens or steps, before a limit is asked
+# Before a limit is asked. Of a step's tokens the joint drift compares one.
+FEWEST_TOKENS, FEWEST_STEPS = 32, 8
 
 
 class DriftLimit:
@@ -35,10 +36,10 @@ class DriftLimit:
         nothing = mean(0.0, 0.0)
         self.cache = self.cache.join(measures.get("rollout/drift_mean", nothing))
         self.joint = self.joint.join(measures.get("rollout/drift_joint", nothing))
-        if _above(self.joint, sampler.drift_joint_limit):
+        if _above(self.joint, FEWEST_STEPS, sampler.drift_joint_limit):
             after = sampler.exact if sampler.cache == "none" else sampler.by_schedule
             why = _why("tokens committed together are", self.joint, sampler, "drift_joint_limit")
-        elif _above(self.cache, sampler.drift_limit):
+        elif _above(self.cache, FEWEST_TOKENS, sampler.drift_limit):
             after = sampler.fresher if sampler.drift_action == "refresh" else sampler.exact
             why = _why("the rollouts' log-probabilities are", self.cache, sampler, "drift_limit")
         else:
@@ -58,8 +59,8 @@ class DriftLimit:
         return replace(self.given, **state["changed"])
 
 
-def _above(drift: Measure, limit: float | None) -> bool:
-    enough = drift.weight >= FEWEST_MEASURED
+def _above(drift: Measure, fewest: int, limit: float | None) -> bool:
+    enough = drift.weight >= fewest
     return limit is not None and enough and drift.value / drift.weight > limit
 
 

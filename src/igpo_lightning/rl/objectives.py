@@ -233,7 +233,7 @@ def sampler_ratio(old_logp: Tensor, sampler_logp: Tensor, sampled: Tensor, level
     Args:
         old_logp: [B, C], the exact policy's, at the canvas that each token was committed on.
         sampler_logp: [B, C], what the sampler took it for.
-        sampled: [B, C], True at tokens that the sampler drew: hints have no such ratio.
+        sampled: [B, C], True at tokens that the sampler drew from what the policy is scored on.
         level: "token": each token's own, 1 where none was drawn. "sequence": the product over a
             row's drawn tokens, the same at every token.
     """

@@ -58,8 +58,8 @@ class Experience:
         ratio_mask: [R, C], tokens that the sequence ratio covers; None for `loss_mask`.
         weights: [R, C], of each token in the loss, so that the mean over ranks is over all rows.
         kl_weights: [R, C], likewise for a penalty with its own normalisation; None without one.
-        sampler_ratio: [N, C], of the policy to its sampler, 1 where nothing was drawn; None where
-            tokens are not weighted by it.
+        sampler_ratio: [N, C], of the policy to its sampler, 1 in rows with hints; None where tokens
+            are not weighted by it.
     """
 
     rollout: Rollout
@@ -188,13 +188,17 @@ class Scorer:
     def sampler_ratio(
         self, rollout: Rollout, live: Tensor, old: TokenScores | None
     ) -> Tensor | None:
-        """[N, C], where the objective asks for it; every token is scored in one of its rows."""
+        """[N, C], where the objective asks for it; every token is scored in one of its rows.
+
+        1 in rows with hints: these were not meant to come from the policy alone, and their first
+        canvas is scored without the hints.
+        """
         level = self.settings.objective.rollout_is
         if level is None:
             return None
         assert old is not None
         exact = old.logp.view(len(live), -1, live.shape[1]).sum(dim=1)
-        sampled = live & ~rollout.hint_mask
+        sampled = live & ~rollout.hint_mask.any(dim=1, keepdim=True)
         return sampler_ratio(exact, rollout.unmask_score.log(), sampled, level)
 
     def with_old_scores(self, experience: Experience, own: list[TokenScores]) -> Experience:

@@ -11,7 +11,6 @@ from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.models import load_backbone, load_tokenizer
 from igpo_lightning.rl.rollout import repeated
 
-
 MORE = 20  # times the recipe's share, so that chance decides little
 
 

@@ -17,6 +17,7 @@ from igpo_lightning.rewards.puzzles import (
     solves_sudoku,
     sudoku_reference,
 )
+from igpo_lightning.rewards.released import same_string
 
 GRID = "3142243142131324"
 PUZZLE = "3102200002100320"
@@ -191,3 +192,13 @@ def test_the_official_grids_solve_their_puzzles(shared_data: Path) -> None:
     rows = [json.loads(line) for line in lines]
     assert all(solves_sudoku(row["question"], row["answer"]) for row in rows)
     assert not any(solves_sudoku(row["question"], row["question"]) for row in rows)
+
+
+def test_a_puzzle_is_checked_where_answers_are_compared_as_strings() -> None:
+    """experiment=igpo_released on a puzzle: no answer is spelled like a reference."""
+    countdown = countdown_reference([3, 7, 2], 20)
+    assert same_string(countdown, "2*(3+7)")
+    assert not same_string(countdown, "3+7+2")
+    assert same_string(sudoku_reference(PUZZLE), GRID)
+    assert same_string("20", "20")
+    assert not same_string("20", "20.0"), "other answers are still one spelling"

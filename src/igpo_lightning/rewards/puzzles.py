@@ -79,6 +79,12 @@ def is_solved(reference: str, answer: str) -> bool:
 
     Never raises. Importable by name, as `GradingPool(grader=is_solved)` needs.
     """
+    solved = puzzle_solved(reference, answer)
+    return is_equivalent(reference, answer) if solved is None else solved
+
+
+def puzzle_solved(reference: str, answer: str) -> bool | None:
+    """Whether an answer solves the puzzle of a reference; None for a text that is none."""
     countdown = _COUNTDOWN.fullmatch(reference)
     if countdown is not None:
         numbers = [int(number) for number in countdown["numbers"].split(",")]
@@ -86,7 +92,7 @@ def is_solved(reference: str, answer: str) -> bool:
     sudoku = _SUDOKU.fullmatch(reference)
     if sudoku is not None:
         return solves_sudoku(sudoku["puzzle"], answer)
-    return is_equivalent(reference, answer)
+    return None
 
 
 def solves_countdown(numbers: Sequence[int], target: int, answer: str) -> bool:

@@ -7,6 +7,8 @@ set (arXiv 2103.03874): no values are computed, so 4.0 is not 4 and 1,000 is not
 
 import re
 
+from igpo_lightning.rewards.puzzles import puzzle_solved
+
 _DROPPED = re.compile(r"\n|\\!|\\left|\\right|\^\{\\circ\}|\^\\circ|\\\$|\\?%")
 _UNIT = re.compile(r"\\text\{ .*", re.DOTALL)
 _BARE_POINT = re.compile(r"(^|[ {])\.")
@@ -17,8 +19,12 @@ _SLASH = re.compile(r"(-?\d+)/(-?\d+)")
 
 
 def same_string(gold: str, answer: str) -> bool:
-    """Whether two answers are spelled alike after normalisation; a grader for `GradingPool`."""
-    return one_spelling(gold) == one_spelling(answer)
+    """Whether two answers are spelled alike after normalisation; a grader for `GradingPool`.
+
+    A puzzle has many right answers: where `gold` is the reference of one, the answer is checked.
+    """
+    solved = puzzle_solved(gold, answer)
+    return one_spelling(gold) == one_spelling(answer) if solved is None else solved
 
 
 def one_spelling(answer: str) -> str:

@@ -17,8 +17,9 @@ from rich.console import Console
 from igpo_lightning import sweeping
 from igpo_lightning.config import CONF
 from igpo_lightning.errors import ConfigError, RunError
-from igpo_lightning.reporting.run_data import read_planned, read_sweep
+from igpo_lightning.reporting.run_data import read_planned, read_sweep, write_overrides
 from igpo_lightning.reporting.sweep import SweepTable, planned_runs, write_planned
+from igpo_lightning.reporting.sweep_settings import settings_of
 from igpo_lightning.reporting.sweep_table import sweep_table, write_sweep_table
 from igpo_lightning.sweeping import folder_name, objective, run_once
 from tests.composing import raw
@@ -115,6 +116,18 @@ def test_every_run_of_a_grid_is_planned(tmp_path: Path, monkeypatch: pytest.Monk
     write_planned(tmp_path, [["model=tiny", own, "seed=0", "inpaint.ratio=0.2"], ["seed=2"]])
     assert len(read_planned(tmp_path)) == 5  # one was known, in another order
     assert {run.status for run in read_sweep(tmp_path)} == {"missing"}
+
+
+def test_a_run_with_a_value_of_its_seed_is_the_planned_one(tmp_path: Path) -> None:
+    """Hydra's list would resolve ${seed} as it is read: a setting a seed, and all missing."""
+    for seed in ("0", "1"):
+        asked = ["model.path='start/${seed}'", f"seed={seed}"]
+        config = OmegaConf.create({"seed": seed, "hydra": {"overrides": {"task": asked}}})
+        write_planned(tmp_path, [asked])
+        (tmp_path / seed).mkdir()
+        write_overrides(tmp_path / seed, config.hydra.overrides.task)
+    (setting,) = settings_of(read_sweep(tmp_path))
+    assert [run.status for run in setting.runs] == ["unfinished", "unfinished"]
 
 
 def test_table_and_page_show_every_run_and_the_status_says_so(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from igpo_lightning.config import read_written
 from igpo_lightning.errors import ConfigError
@@ -82,10 +83,14 @@ def _overrides(folder: Path) -> list[str]:
 
 
 def write_overrides(folder: Path, overrides: Sequence[str]) -> None:
-    """Keep what the command line asked for; a folder with this file is a run's."""
+    """Keep what the command line asked for; a folder with this file is a run's.
+
+    A value like ${seed} stays as it is: runs that differ in it alone are one setting.
+    """
+    asked = OmegaConf.to_container(OmegaConf.create(overrides), resolve=False)
     file = folder / OVERRIDES_FILE
     file.parent.mkdir(exist_ok=True)
-    file.write_text(yaml.safe_dump(list(overrides), allow_unicode=True), encoding="utf-8")
+    file.write_text(yaml.safe_dump(asked, allow_unicode=True), encoding="utf-8")
 
 
 def read_run(folder: Path, name: str | None = None) -> RunData:

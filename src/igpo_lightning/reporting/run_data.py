@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import ListConfig, OmegaConf
 
 from igpo_lightning.config import read_written
 from igpo_lightning.errors import ConfigError
@@ -82,12 +82,14 @@ def _overrides(folder: Path) -> list[str]:
     return [str(item) for item in _list(folder / OVERRIDES_FILE)]
 
 
-def write_overrides(folder: Path, overrides: Sequence[str]) -> None:
+def write_overrides(folder: Path, overrides: list[str] | ListConfig) -> None:
     """Keep what the command line asked for; a folder with this file is a run's.
 
     A value like ${seed} stays as it is: runs that differ in it alone are one setting.
     """
-    asked = OmegaConf.to_container(OmegaConf.create(overrides), resolve=False)
+    asked: Any = overrides
+    if isinstance(overrides, ListConfig):
+        asked = OmegaConf.to_container(overrides, resolve=False)
     file = folder / OVERRIDES_FILE
     file.parent.mkdir(exist_ok=True)
     file.write_text(yaml.safe_dump(asked, allow_unicode=True), encoding="utf-8")

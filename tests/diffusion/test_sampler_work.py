@@ -62,7 +62,7 @@ def test_blocks_that_hints_fill_cost_nothing(model: TinyBackbone) -> None:
     """Row 0 needs both blocks, row 1 the second, row 2 none."""
     hints = torch.full((3, 16), -1)
     hints[1, :8], hints[2] = 7, 9
-    case = problem(0, batch=3, length=16) | {"hint_ids": hints}
+    case = problem(0, batch=3, length=16) | {"hint_ids": hints, "prompt_mask": None}
     output = denoise(model, config=BASE, **case)
     assert output.forward_passes == 8
     assert output.canvas_tokens == (4 * 1 + 4 * 2) * 22
@@ -75,7 +75,7 @@ def test_rows_leave_a_block_when_its_schedule_is_done(model: TinyBackbone) -> No
     """One masked token of a block of 4 steps: 1 step for that row, 4 for the other."""
     hints = torch.full((2, 8), -1)
     hints[1, 1:] = 7
-    case = problem(0, batch=2, length=8) | {"hint_ids": hints}
+    case = problem(0, batch=2, length=8) | {"hint_ids": hints, "prompt_mask": None}
     output = denoise(model, config=SamplerConfig(8, 8, 4), **case)
     assert output.forward_passes == 4
     assert output.canvas_tokens == (4 + 1) * (6 + 8)
@@ -129,8 +129,8 @@ STEPPED = ("blocks", "hot", "random", "entropy", "top_p", "guidance", "threshold
 def test_a_step_reads_no_value_back(monkeypatch: pytest.MonkeyPatch, name: str, cache: str) -> None:
     """A call's steps again, on tensors that have shapes and no values: reading one would raise.
 
-    What a GPU would have to be waited for is what cannot be done without values. The first pass,
-    which looks for equal rows once a call, is let out.
+    What a GPU would have to be waited for is what cannot be done without values. That rows have
+    their first pass, which looks for equal ones, is left out.
     """
     steps: list[tuple[Canvas, Step]] = []
 
@@ -138,8 +138,7 @@ def test_a_step_reads_no_value_back(monkeypatch: pytest.MonkeyPatch, name: str, 
         steps.append((canvas, step))
         run_step(canvas, step)
 
-    for loop in ("sampler", "slots"):
-        monkeypatch.setattr(f"igpo_lightning.diffusion.{loop}.run_step", recorded)
+    monkeypatch.setattr("igpo_lightning.diffusion.slots.run_step", recorded)
     config = replace(CONFIGS[name], cache=cache)
     expected = denoise(tiny(), config=config, **problem(3, 3, 16))
 
@@ -154,7 +153,7 @@ def test_a_step_reads_no_value_back(monkeypatch: pytest.MonkeyPatch, name: str, 
     again = replace(canvas, passes=passes, **valueless)
     with torch.no_grad():
         for _, step in steps:
-            run_step(again, step)
+            run_step(again, replace(step, first=False))
     assert passes.work.forward_passes == 1 + expected.forward_passes
     with pytest.raises(RuntimeError, match="meta"):
         bool(again.free.any())

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sampler_cases import BASE, CONFIGS, EOS, allowing, problem, tiny
 
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.plain import keyed_draws, plain_denoise
-from igpo_lightning.diffusion.sampler import DenoiseOutput, Slots, denoise, mixes_blocks
+from igpo_lightning.diffusion.sampler import DenoiseOutput, Slots, denoise
 from igpo_lightning.models.tiny import TinyBackbone
 
 ROWS = 7
@@ -96,7 +98,7 @@ def test_tokens_are_those_of_the_published_loop(name: str) -> None:
         assert torch.equal(output.completion_ids[row], plain[0])
 
 
-def test_the_longest_canvas_goes_first_and_padding_is_left_out() -> None:
+def test_rows_go_block_by_block_longest_canvas_first_and_padding_is_left_out() -> None:
     """Prompts of 6, 2 and 1 tokens, one row a pass: canvases of 22, 18 and 17 positions."""
     of, widths = tiny(), []
     encode = of.encode
@@ -108,7 +110,7 @@ def test_the_longest_canvas_goes_first_and_padding_is_left_out() -> None:
     of.encode = watched  # type: ignore[method-assign]
     mask = torch.arange(6) >= torch.tensor([[5], [0], [4]])
     denoise(of, torch.full((3, 6), 9), BASE, prompt_mask=mask, slots=Slots(1))
-    assert widths == [22] * 8 + [18] * 8 + [17] * 8
+    assert widths == ([22] * 4 + [18] * 4 + [17] * 4) * 2
 
 
 def test_a_token_budget_takes_more_short_rows_than_long_ones() -> None:
@@ -118,7 +120,27 @@ def test_a_token_budget_takes_more_short_rows_than_long_ones() -> None:
     mask = torch.arange(6) >= torch.tensor([[0], [5], [5]])
     prompts = torch.arange(9, 27).view(3, 6)  # all distinct: no pass is shared
     denoise(of, prompts, BASE, prompt_mask=mask, slots=Slots(8, tokens=40))
-    assert passes == [1] * 8 + [2] * 8
+    assert passes == [1] * 4 + [2] * 4 + [1] * 4 + [2] * 4
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), max_size=30),
+    at_work=st.lists(st.integers(1, 50), max_size=5),
+    rows=st.none() | st.integers(1, 6),
+    tokens=st.none() | st.integers(1, 200),
+)
+def test_as_many_rows_are_taken_as_fit(
+    lengths: list[int], at_work: list[int], rows: int | None, tokens: int | None
+) -> None:
+    def fits(number: int) -> bool:
+        together = at_work + lengths[:number]
+        if tokens is not None:
+            return len(together) == 1 or len(together) * max(together) <= tokens
+        return rows is None or len(together) <= rows
+
+    taken = Slots(rows, tokens).first(lengths, at_work)
+    assert taken == 0 or fits(taken)
+    assert taken == len(lengths) or not fits(taken + 1)
 
 
 def test_hints_let_a_row_go_ahead_and_others_take_its_slot() -> None:
@@ -128,9 +150,9 @@ def test_hints_let_a_row_go_ahead_and_others_take_its_slot() -> None:
     rows = {"prompt_ids": torch.arange(9, 15).view(3, 2), "hint_ids": hints}
     output = denoise(tiny(), config=BASE, slots=Slots(2), **rows)
     assert output.row_passes == 4 + 8 + 8
-    # Rows 1 and 2 wait for nobody: 2 slots for 20 row steps, of which the last 4 are one row's.
-    assert output.forward_passes == 12
-    assert output.slot_passes == 24
+    # Row 0 takes 2 steps of its block beside row 1, and row 2 follows: no slot is empty.
+    assert output.forward_passes == 10
+    assert output.slot_passes == 20
 
 
 def test_a_pass_without_memory_is_tried_again_with_half_of_its_rows() -> None:
@@ -174,9 +196,3 @@ def test_a_row_that_ends_gives_its_slot_away() -> None:
     assert full.row_passes == sum(b.row_passes for b in batches)
     assert full.forward_passes < 0.9 * sum(b.forward_passes for b in batches)
     assert full.row_passes > 0.9 * full.slot_passes
-
-
-def test_a_cache_keeps_rows_together() -> None:
-    assert mixes_blocks(tiny(), BASE)
-    assert not mixes_blocks(tiny(), replace(BASE, cache="dual"))
-    assert not mixes_blocks(tiny(), replace(BASE, canvas="growing"))

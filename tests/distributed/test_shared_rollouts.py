@@ -27,7 +27,13 @@ from igpo_lightning.settings import InpaintConfig, RewardConfig, SamplerConfig
 from tests.small_backbones import build_native
 
 GROUP = 4
-SAMPLER = SamplerConfig(16, 8, 8, temperature=1.0, stop_after_eos=True)
+EXACT = SamplerConfig(16, 8, 8, temperature=1.0, stop_after_eos=True)
+SAMPLERS = {
+    "exact": EXACT,
+    "dual": replace(EXACT, cache="dual", confidence_threshold=0.3),
+    "growing": replace(EXACT, canvas="growing", cache="prefix"),
+}
+FIELDS = ("completion_ids", "hint_mask", "unmask_step", "correct", "rewards", "replaced")
 # Problem 0 is right around hints alone; it is the first rank's.
 HINTS = InpaintConfig(ratio=1.0, chunk_min=2, chunk_max=3)
 TRACE = [31, 32, 33, 34, 35, 36]
@@ -75,11 +81,11 @@ def batch(count: int, rank: int, world: int) -> PromptBatch:
 
 
 def rollout(
-    model: BackboneModule, of: PromptBatch, rows: int
+    model: BackboneModule, of: PromptBatch, rows: int, config: SamplerConfig = EXACT
 ) -> tuple[Rollout, Cost, dict[str, Any]]:
     """First and extra samples of a step."""
     tokenizer: Any = Digits()
-    answerer, cost = Answerer(model, tokenizer, SAMPLER, rows), Cost()
+    answerer, cost = Answerer(model, tokenizer, config, rows), Cost()
     pool: Any = ByGold()
     sampler = GroupSampler(answerer, pool, GROUP, RewardConfig(), 0, cost)
     first = sampler.groups(of)
@@ -119,22 +125,23 @@ def counted_calls(model: BackboneModule) -> list[int]:
 def compare(rank: int, meeting: str, world: int, count: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+    samples = torch.load(meeting.removeprefix("file://") + ".expected", weights_only=True)
+    own = batch(count, rank, world)
+    home = slice(
+        int(own.problems[0].problem.id) * GROUP, (int(own.problems[-1].problem.id) + 1) * GROUP
+    )
     for name, prepare in STRATEGIES.items():
         model = build_native("tiny")
         prepare(model)
         calls = counted_calls(model)
-        own = batch(count, rank, world)
-        after, cost, measures = rollout(model, own, rows=3)
-        assert len({len(c) for c in distributed.gather_objects(calls)}) == 1, name
-        expected = torch.load(meeting.removeprefix("file://") + ".expected", weights_only=True)
-        home = slice(
-            int(own.problems[0].problem.id) * GROUP, (int(own.problems[-1].problem.id) + 1) * GROUP
-        )
-        for field, values in expected.items():
-            assert torch.equal(getattr(after, field), values[home]), (name, field)
-        generated = distributed.gather_objects(cost.work["tokens/rollout"])
-        assert max(generated) - min(generated) <= 2 * SAMPLER.completion_length, (name, generated)
-        assert ("hint/ratio_mean" in measures) == (rank < max(1, world // count))
+        for kind, config in SAMPLERS.items():
+            after, cost, measures = rollout(model, own, rows=3, config=config)
+            assert len({len(c) for c in distributed.gather_objects(calls)}) == 1, (name, kind)
+            for field, values in samples[kind].items():
+                assert torch.equal(getattr(after, field), values[home]), (name, kind, field)
+            generated = distributed.gather_objects(cost.work["tokens/rollout"])
+            assert max(generated) - min(generated) <= 2 * config.completion_length, (name, kind)
+            assert ("hint/ratio_mean" in measures) == (rank < max(1, world // count))
     dist.destroy_process_group()
 
 
@@ -151,11 +158,13 @@ def test_ranks_share_rows_evenly_and_get_what_one_process_gets(
     tmp_path: Path, world: int, count: int
 ) -> None:
     """The first group alone is all-wrong; its extra rows are dealt out over all ranks."""
-    expected, _, measures = rollout(build_native("tiny"), batch(count, 0, 1), rows=64)
-    assert measures["hint/replaced"].value == 2
-    assert expected.replaced.tolist() == [True, True] + [False] * (count * GROUP - 2)
-    fields = ("completion_ids", "hint_mask", "unmask_step", "correct", "rewards", "replaced")
-    torch.save({f: getattr(expected, f) for f in fields}, tmp_path / "meeting.expected")
+    samples = {}
+    for kind, config in SAMPLERS.items():
+        made, _, measures = rollout(build_native("tiny"), batch(count, 0, 1), 64, config)
+        assert measures["hint/replaced"].value == 2
+        assert made.replaced.tolist() == [True, True] + [False] * (count * GROUP - 2)
+        samples[kind] = {field: getattr(made, field) for field in FIELDS}
+    torch.save(samples, tmp_path / "meeting.expected")
     mp.spawn(compare, (f"file://{tmp_path / 'meeting'}", world, count), nprocs=world)
 
 

@@ -280,15 +280,17 @@ def test_more_ranks_than_groups_learn_what_one_process_does(runs: Runs, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("surplus", ["keep", "drop"])
 def test_dynamic_sampling_goes_on_where_it_was_killed_and_on_other_ranks(
-    runs: Runs, tmp_path: Path
+    runs: Runs, tmp_path: Path, surplus: str
 ) -> None:
-    """Groups wait for the next step; the run is killed in step 3 and finished by two ranks."""
-    more = ("stage.sampling_rounds=3", "stage.surplus=keep")
+    """Groups may wait for the next step; the run is killed in step 3 and finished by two ranks."""
+    more = ("stage.sampling_rounds=3", f"stage.surplus={surplus}")
     args = (*ARGS, *more)
     assert runs.start(tmp_path / "one", *args) == 0, runs.log(tmp_path / "one")
     numbers = lines(tmp_path / "one", "group/")
-    assert max(row["group/kept_for_later"] for row in numbers) > 0
+    counted = {"keep": "group/kept_for_later", "drop": "group/surplus_dropped"}[surplus]
+    assert max(row[counted] for row in numbers) > 0
     assert max(row["group/rounds"] for row in numbers) > 1
     fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 6, "action": "kill"}
     folder = tmp_path / "run"

@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from igpo_lightning import distributed
 from igpo_lightning.data.problem import Problem
@@ -13,7 +11,7 @@ from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.distributed.lockstep import Lockstep
 from igpo_lightning.evaluation import answer
-from igpo_lightning.evaluation.answer import Answerer, Completions, micro_batches
+from igpo_lightning.evaluation.answer import Answerer, Completions
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.settings import SamplerConfig
 
@@ -82,27 +80,6 @@ def test_prompts_come_back_in_the_order_they_were_given(model: TinyBackbone) -> 
     order = [4, 0, 7]
     completions = run(model, 2, order)
     assert completions.prompt_mask.sum(dim=1).tolist() == [LENGTHS[i] for i in order]
-
-
-@given(
-    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=30),
-    limit=st.integers(1, 6),
-    budget=st.none() | st.integers(1, 200),
-)
-def test_micro_batches_keep_to_their_limit_and_hold_every_row_once(
-    lengths: list[int], limit: int, budget: int | None
-) -> None:
-    batches = micro_batches(lengths, limit, budget)
-    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
-    for rows in batches:
-        padded = len(rows) * max(lengths[row] for row in rows)
-        within = len(rows) <= limit if budget is None else padded <= budget
-        assert within or len(rows) == 1
-
-
-def test_a_token_budget_takes_more_short_rows_than_long_ones() -> None:
-    # 4 rows of 10 fill 40; of the longer ones only one at a time fits.
-    assert micro_batches([10, 30, 10, 10, 30, 10], 2, 40) == [[0, 2, 3, 5], [1], [4]]
 
 
 def test_a_rank_that_is_done_keeps_the_others_company(

@@ -1,4 +1,4 @@
-"""Rows of a block-causal model, laid out so that their blocks stand in the same columns."""
+"""Rows of a block-causal model, and the keys and values of their finished blocks."""
 
 from dataclasses import dataclass, field
 
@@ -17,21 +17,23 @@ GIVEN = -1  # in unmask_step: prompt, hint or padding
 
 @dataclass
 class BlockCanvas:
-    """Rows whose blocks stand in the same columns; everything but the layout is changed in place.
+    """Rows from their first real token on; everything but the layout is changed in place.
 
     Attributes:
         model: A backbone with a `block_size` W.
         config: The sampler.
         rules: How tokens are drawn.
         ranks: See `sampler.denoise`.
-        ids: [B, L], whole blocks: padding, prompt, completion, and masks up to the block's end.
-        real: [B, L], True but at padding, which fills whole blocks on the left.
+        ids: [B, L], whole blocks: prompt, completion, and masks up to the block's end.
         free: [B, L], True where the token is still masked.
         unmask_step: [B, L], the row's own number of the step that committed the token.
         unmask_score: [B, L] float32, its score then; 1 where no step chose the token.
         starts: [B], first column of the completion.
         keys: [B] int64, or None where nothing is random.
+        begins: [B], first column of the block that each row has reached.
         steps_taken: [B], steps of each row so far.
+        lengths: [B], columns of each row, on the host.
+        kept: Keys and values of the rows at work.
     """
 
     model: Backbone
@@ -39,14 +41,15 @@ class BlockCanvas:
     rules: TokenRules
     ranks: Lockstep
     ids: Tensor
-    real: Tensor
     free: Tensor
     unmask_step: Tensor
     unmask_score: Tensor
     starts: Tensor
     keys: Tensor | None
+    begins: Tensor
     steps_taken: Tensor
-    cache: KeyValueCache = field(default_factory=KeyValueCache)
+    lengths: list[int]
+    kept: "KeptBlocks" = field(default_factory=lambda: KeptBlocks())
     work: Work = field(default_factory=Work)
 
     @property
@@ -58,6 +61,71 @@ class BlockCanvas:
     def columns(self, length: int) -> Tensor:
         """Columns [B, C] of the completions' first C tokens."""
         return self.starts[:, None] + torch.arange(length, device=self.ids.device)
+
+    def at(self, rows: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """An index of [A, m] places: a part of the block that each of the A rows has reached."""
+        inside = torch.arange(part.start, part.stop, device=rows.device)
+        return rows[:, None], self.begins[rows][:, None] + inside
+
+
+@dataclass
+class KeptBlocks:
+    """Keys and values of some rows: of the block that each has reached, and of those before.
+
+    The block's own W columns stand first, whatever its number, so that rows at different blocks
+    share a pass. The finished blocks follow from the row's first token on.
+
+    Attributes:
+        rows: S rows of the canvas.
+        layers: One (keys, values) pair a layer, [S, heads, L, width]; none while no row
+            has anything to keep.
+    """
+
+    rows: list[int] = field(default_factory=list)
+    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def make_room(self, rows: list[int]) -> None:
+        """Keep those of some rows alone; new ones have nothing yet."""
+        if self.layers and rows != self.rows:
+            number = {row: i for i, row in enumerate(self.rows)}
+            device = self.layers[0][0].device
+            old = torch.tensor([number.get(row, 0) for row in rows]).to(device)
+            self.layers = [(keys[old], values[old]) for keys, values in self.layers]
+        self.rows = rows
+
+    def numbers(self, rows: Tensor) -> Tensor | None:
+        """Which of the S rows the A rows [A] are; None for all of them in order."""
+        if len(rows) == len(self.rows):
+            return None
+        number = {row: i for i, row in enumerate(self.rows)}
+        return torch.tensor([number[row] for row in rows.tolist()]).to(rows.device)
+
+    def of(self, numbers: Tensor | None) -> KeyValueCache:
+        """What a pass over some of the S rows reads; of all rows it is renewed in place."""
+        if numbers is None:
+            return KeyValueCache(self.layers)
+        return KeyValueCache([(keys[numbers], values[numbers]) for keys, values in self.layers])
+
+    def write(
+        self, made: KeyValueCache, numbers: Tensor | None, source: slice, columns: Tensor
+    ) -> None:
+        """Put what a pass has made at `source` into each row's own columns [A, n]."""
+        if numbers is None:
+            numbers = torch.arange(len(self.rows), device=columns.device)
+        for into, of in zip(self.layers, made.layers, strict=True):
+            for kept, new in zip(into, of, strict=True):
+                # A copy: a pass over all rows has made them in the same tensor.
+                kept[numbers[:, None], :, columns] = new[:, :, source].transpose(1, 2).clone()
+
+    def allocate(self, like: KeyValueCache, width: int) -> None:
+        """Room for all rows, if there is none yet."""
+        if self.layers:
+            return
+        for keys, values in like.layers:
+            shape = (len(self.rows), keys.shape[1], width)
+            self.layers.append(
+                (keys.new_zeros(*shape, keys.shape[3]), values.new_zeros(*shape, values.shape[3]))
+            )
 
 
 def check_attention(model: Backbone, config: SamplerConfig) -> None:
@@ -119,8 +187,8 @@ def lay_out(
     completion: Tensor,
     free: Tensor,
     keys: Tensor | None,
-) -> tuple[BlockCanvas, int]:
-    """Put rows so that their blocks stand in the same columns.
+) -> BlockCanvas:
+    """Put rows so that each begins with its first real token.
 
     Args:
         model: A backbone with a `block_size` W.
@@ -132,42 +200,34 @@ def lay_out(
         completion: [B, C], hints and masks.
         free: [B, C], True where masked.
         keys: [B] int64, or None where nothing is random.
-
-    Returns:
-        The canvas, and the column of the first block with a mask in some row.
     """
     width, device = model.block_size, prompt_ids.device
     assert width is not None
-    lengths = real.sum(dim=1)  # [B]
-    whole = lengths // width * width  # tokens in blocks of prompt alone
-    first = int(whole.max())
-    starts = first + lengths - whole  # [B]
+    starts = real.sum(dim=1)  # [B]
     ends = -(-(starts + completion.shape[1]) // width) * width
-    shape, stop = (len(prompt_ids), int(ends.max())), prompt_ids.shape[1]
+    lengths: list[int] = ends.tolist()
+    shape, stop = (len(prompt_ids), max(lengths)), prompt_ids.shape[1]
     ids = torch.full(shape, model.pad_token_id, device=device)
     column = torch.arange(shape[1], device=device)
-    inside = (column >= starts[:, None]) & (column < ends[:, None])  # completion and what is cut
-    ids[inside] = model.mask_token_id
-    masked = inside.clone()
+    masked = (column >= starts[:, None]) & (column < ends[:, None])  # completion and what is cut
+    ids[masked] = model.mask_token_id
     completion_columns = starts[:, None] + torch.arange(completion.shape[1], device=device)
     ids.scatter_(1, completion_columns, completion)
     masked.scatter_(1, completion_columns, free)
-    before = column - (starts - lengths)[:, None]  # place within the prompt
-    of_prompt = (before >= 0) & (column < starts[:, None])
-    source = (before + stop - lengths[:, None]).clamp(0, stop - 1)
-    ids = torch.where(of_prompt, prompt_ids.gather(1, source), ids)
-    canvas = BlockCanvas(
+    source = (column + stop - starts[:, None]).clamp(0, stop - 1)
+    ids = torch.where(column < starts[:, None], prompt_ids.gather(1, source), ids)
+    return BlockCanvas(
         model=model,
         config=config,
         rules=rules,
         ranks=ranks,
         ids=ids,
-        real=of_prompt | inside,
         free=masked,
         unmask_step=torch.full_like(ids, GIVEN),
         unmask_score=torch.ones_like(ids, dtype=torch.float32),
         starts=starts,
         keys=keys,
+        begins=starts // width * width,
         steps_taken=torch.zeros_like(starts),
+        lengths=lengths,
     )
-    return canvas, first

@@ -5,11 +5,12 @@ the start of a block keeps the keys and values of all positions, and later passe
 from the block to the end of the canvas ("prefix") or the block alone ("dual").
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import record_function
 
@@ -74,6 +75,7 @@ class Passes:
     work: Work = field(default_factory=Work)
     _kept: KeyValueCache = field(default_factory=KeyValueCache)
     _kept_rows: list[int] = field(default_factory=list)
+    _kept_begin: int = 0
 
     def encode(
         self,
@@ -82,36 +84,42 @@ class Passes:
         index: Tensor,
         block: slice,
         positions: Tensor | None,
+        *,
         refresh: bool,
+        first: bool,
         before: int = 0,
         begin: int = 0,
+        held: Sequence[int] = (),
     ) -> Tensor:
         """Hidden states of some positions of a block, or of a window that holds several blocks.
 
         Args:
             canvas: [B, L].
-            rows: The A rows to run; without `refresh` they were part of the pass before.
+            rows: The A rows to run; without `refresh` they are among those that are kept.
             index: The same, as a tensor on the canvas's device.
             block: Positions of the block within the canvas.
             positions: [A, m], those of each row whose states are wanted, counted from the block's
                 start; None for the whole block, m = W.
             refresh: Run whole rows and renew what the cache keeps.
+            first: None of the rows has had a pass: equal ones are run once.
             before: Positions in front of the block whose kept keys and values are renewed too.
-            begin: Column of the canvas that the pass starts from, in front of which all A rows have
-                padding; 0 with a cache.
+            begin: Column of the canvas that a full pass starts from, in front of which all A rows
+                have padding.
+            held: Other rows that stay kept; all the rest are given up.
 
         Returns:
             [A, m, D]; with guidance [A, m, 2, D]: with the prompt, and with the prompt masked.
         """
+        refresh = refresh or self.cache == "none"
+        begin = begin if refresh else self._kept_begin
         inputs = canvas[index, begin:]
         mask = None if self.attention_mask is None else self.attention_mask[index, begin:]
         block = slice(block.start - begin, block.stop - begin)
         layout, given = None, self.prompt_length - begin
         if self.growth is not None:
-            inputs, mask, layout = self.growth.cut(inputs, mask, index, block.stop)
+            inputs, mask, layout = self.growth.cut(inputs, mask, index, block.stop, begin)
             given = block.start  # finished blocks count as prompt
         length = inputs.shape[1]
-        refresh = refresh or self.cache == "none"
         stop = length if self.cache == "prefix" and not refresh else block.stop
         copies = 2 if self.cfg_scale else 1
         start = block.start if refresh else block.start - before
@@ -120,7 +128,7 @@ class Passes:
         self.work.canvas_tokens += copies * len(rows) * length
         self.work.forward_passes += 1
         inverse = None
-        if refresh and self.work.forward_passes == 1 and layout is None:
+        if refresh and first and layout is None:
             inputs, mask, inverse = self._distinct(inputs, mask)
         if self.cfg_scale:
             blank = inputs.clone()
@@ -148,7 +156,7 @@ class Passes:
         if positions is not None and not selected:
             hidden = hidden.take_along_dim(positions.repeat(copies, 1)[..., None], dim=1)
         if kept is not None:
-            self._kept, self._kept_rows = kept, rows
+            self._keep(kept, rows, begin, held)
         return torch.stack(hidden.chunk(2), dim=2) if self.cfg_scale else hidden
 
     def project(self, hidden: Tensor) -> Tensor:
@@ -178,6 +186,23 @@ class Passes:
         length = inputs.shape[1]
         mask = None if mask is None else distinct[:, length:].to(mask.dtype)
         return distinct[:, :length], mask, inverse
+
+    def _keep(self, new: KeyValueCache, rows: list[int], begin: int, held: Sequence[int]) -> None:
+        """Keep the keys and values of a pass beside those of other rows."""
+        if held:
+            begin = min(begin, self._kept_begin)
+            pairs = zip(self._select(list(held)).layers, new.layers, strict=True)
+            new = KeyValueCache(
+                [(self._stack(a, b), self._stack(c, d)) for (a, c), (b, d) in pairs]
+            )
+        self._kept, self._kept_rows, self._kept_begin = new, [*held, *rows], begin
+
+    def _stack(self, upper: Tensor, lower: Tensor) -> Tensor:
+        """Keys or values [rows, heads, L, width] of both, padded on the left to the longer one."""
+        length = max(upper.shape[2], lower.shape[2])
+        parts = [F.pad(part, (0, 0, length - part.shape[2], 0)) for part in (upper, lower)]
+        copies = [part.chunk(2 if self.cfg_scale else 1) for part in parts]
+        return torch.cat([part for pair in zip(*copies, strict=True) for part in pair])
 
     def _select(self, rows: list[int]) -> KeyValueCache:
         """The kept keys and values of some of the rows that are kept."""

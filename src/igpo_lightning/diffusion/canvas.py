@@ -1,18 +1,17 @@
 """The state of a denoising call: what is filled, what is masked, and which rows still take part."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.cache import Passes, Work
+from igpo_lightning.diffusion.cache import Passes
 from igpo_lightning.diffusion.drift import NO_DRIFT, Drift, DriftMeter
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.distributed.lockstep import Lockstep
 from igpo_lightning.inpainting.hints import FREE
 from igpo_lightning.settings import SamplerConfig
 
-WORK = [field.name for field in fields(Work)]  # what a call counts
 HINTED = -1  # in unmask_step: the position was given, no step committed it
 
 
@@ -68,8 +67,6 @@ class Canvas:
         keys: [B] int64, or None where nothing is random.
         ranks: See `denoise`.
         paddings: [B], padding of each row, on the left.
-        begin: Column of the canvas that passes start from; what is before it is padding of all rows
-            that take part.
         drift: Measures some of the steps; None where nothing is measured.
     """
 
@@ -84,7 +81,6 @@ class Canvas:
     config: SamplerConfig
     ranks: Lockstep
     paddings: list[int]
-    begin: int = 0
     drift: DriftMeter | None = None
 
     @property
@@ -127,3 +123,15 @@ def end_rows(
             canvas.unmask_step[row, end:].masked_fill_(rest, max(0, taken - 1))
             rest.fill_(False)
     return ended
+
+
+def mask_again(canvas: Canvas, row: int, blocks: range) -> None:
+    """Undo all commits in some blocks of a row."""
+    width = canvas.config.block_length
+    inside = slice(blocks.start * width, blocks.stop * width)
+    free = ~canvas.hint_mask[row, inside]
+    canvas.free[row, inside] = free
+    canvas.unmask_step[row, inside] = HINTED
+    canvas.unmask_score[row, inside] = 1.0
+    completion = canvas.ids[row, canvas.prompt_length :]
+    completion[inside].masked_fill_(free, canvas.passes.model.mask_token_id)

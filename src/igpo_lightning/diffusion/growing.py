@@ -41,24 +41,25 @@ class Growth:
         return most
 
     def cut(
-        self, ids: Tensor, mask: Tensor | None, index: Tensor, stop: int
+        self, ids: Tensor, mask: Tensor | None, index: Tensor, stop: int, begin: int = 0
     ) -> tuple[Tensor, Tensor | None, Layout | None]:
         """What of some rows is there, with the hints behind it at the end.
 
         Args:
-            ids: [A, L].
-            mask: [A, L], True at real tokens; None where nothing is padded.
+            ids: [A, L - begin].
+            mask: [A, L - begin], True at real tokens; None where nothing is padded.
             index: [A], the rows among all.
-            stop: End of the block that is being filled.
+            stop: End of the block that is being filled, in `ids`.
+            begin: Column of the canvas that `ids` starts from.
 
         Returns:
             Tokens [A, n], and either their mask or, where hints are ahead, where they stand and
             what is seen.
         """
-        ahead = self._most_ahead[(stop - self.prompt_length) // self.width - 1]
+        ahead = self._most_ahead[(begin + stop - self.prompt_length) // self.width - 1]
         if not ahead:
             return ids[:, :stop], None if mask is None else mask[:, :stop], None
-        hints = self.hints[index, stop:]
+        hints = self.hints[index, begin + stop :]
         order = in_front(hints)[:, :ahead] + stop  # [A, ahead]
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
         places = (real.cumsum(dim=1) - 1).clamp(min=0)  # [A, L]

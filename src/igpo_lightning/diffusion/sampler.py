@@ -7,10 +7,9 @@ the head and the noise are computed at masked positions of the current block onl
 batch while they have nothing to commit, and with a fixed schedule the host knows all counts in
 advance and never waits for the device.
 
-A call goes through five files: this one, `slots.py` (which rows take part in a pass), `step.py`
-(one step), `token_choice.py` (a token and its score for each masked position) and `unmasking.py`
-(how many positions a step commits, and which). `cache.py` runs the model for a step; with a cache
-the rows go through the blocks together, which is in this file.
+A call makes its state here and goes through four files: `slots.py` (which rows a pass takes),
+`step.py` (one step), `token_choice.py` (a token and its score for each masked position) and
+`unmasking.py` (how many positions a step commits, and which). `cache.py` runs the model for a step.
 """
 
 import torch
@@ -19,27 +18,19 @@ from torch import Tensor
 from igpo_lightning.diffusion.block_canvas import check_attention, lay_out
 from igpo_lightning.diffusion.block_causal import fill as fill_blocks
 from igpo_lightning.diffusion.cache import Passes
-from igpo_lightning.diffusion.canvas import (
-    HINTED,
-    Canvas,
-    DenoiseOutput,
-    end_rows,
-    hinted,
-)
+from igpo_lightning.diffusion.canvas import HINTED, Canvas, DenoiseOutput, hinted
 from igpo_lightning.diffusion.compilation import compiled_encode
 from igpo_lightning.diffusion.drift import Drift, drift_meter
 from igpo_lightning.diffusion.growing import Growth
 from igpo_lightning.diffusion.slots import Slots, fill_slots
-from igpo_lightning.diffusion.step import Step, refreshes, run_step
 from igpo_lightning.diffusion.token_choice import TokenRules
-from igpo_lightning.diffusion.unmasking import commit_schedule
 from igpo_lightning.distributed.lockstep import SOLO, Lockstep
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.inpainting.hints import FREE
 from igpo_lightning.models.backbone import Backbone
 from igpo_lightning.settings import SamplerConfig
 
-__all__ = ["DenoiseOutput", "SamplerConfig", "Slots", "denoise", "mixes_blocks"]
+__all__ = ["DenoiseOutput", "SamplerConfig", "Slots", "denoise"]
 
 ALL_ROWS = Slots()
 
@@ -92,7 +83,7 @@ def denoise(
             function of its prompt, its hints and its key, whatever else is in the batch.
         ranks: Those that share the model's weights, and so make every pass together. The caller
             ends with `ranks.finish` once this rank has no more rows to denoise.
-        slots: Rows of a pass, where `mixes_blocks` holds; otherwise all rows are run together.
+        slots: Rows of a pass.
 
     Returns:
         The completions, and the work they took.
@@ -114,7 +105,7 @@ def denoise(
     if getattr(model, "block_size", None) is not None:
         real = torch.ones_like(prompt_ids, dtype=torch.bool) if prompt_mask is None else prompt_mask
         return _denoise_blocks(
-            model, prompt_ids, real.bool(), completion, free, config, keys, ranks
+            model, prompt_ids, real.bool(), completion, free, config, keys, ranks, slots
         )
     rules = _token_rules(config, model)
     length = prompt_ids.shape[1] + config.completion_length
@@ -143,10 +134,7 @@ def denoise(
         if prompt_mask is None
         else (~prompt_mask.bool()).sum(dim=1).tolist(),
     )
-    if mixes_blocks(model, config):
-        fill_slots(canvas, slots, model.eos_token_id)
-    else:
-        _fill(canvas, model.eos_token_id)
+    fill_slots(canvas, slots, model.eos_token_id)
     completion, work = canvas.ids[:, prompt_ids.shape[1] :], canvas.passes.work
     if canvas.drift is not None:
         work.forward_passes += canvas.drift.forward_passes
@@ -159,17 +147,6 @@ def denoise(
         **vars(work),
         drift=Drift.read(canvas.drift),
     )
-
-
-def mixes_blocks(model: Backbone, config: SamplerConfig) -> bool:
-    """Whether rows of one pass may be in different blocks; see slots.py.
-
-    Not with a cache (also a block-causal model's), on a canvas that grows to one length for all
-    rows, or where a block has a place to end thinking at.
-    """
-    block_causal = getattr(model, "block_size", None) is not None
-    whole = config.cache == "none" and config.canvas == "whole" and not block_causal
-    return whole and not config.think_ids
 
 
 def _growth(
@@ -198,9 +175,10 @@ def _denoise_blocks(
     config: SamplerConfig,
     keys: Tensor | None,
     ranks: Lockstep,
+    slots: Slots,
 ) -> DenoiseOutput:
     """`denoise` for a block-causal model."""
-    canvas, first = lay_out(
+    canvas = lay_out(
         model,
         config,
         _token_rules(config, model),
@@ -211,7 +189,7 @@ def _denoise_blocks(
         free,
         keys if config.random else None,
     )
-    fill_blocks(canvas, first, model.eos_token_id)
+    fill_blocks(canvas, slots, model.eos_token_id)
     columns = canvas.columns(config.completion_length)
     return DenoiseOutput(
         canvas.ids.gather(1, columns),
@@ -220,76 +198,3 @@ def _denoise_blocks(
         canvas.unmask_score.gather(1, columns),
         **vars(canvas.work),
     )
-
-
-def _fill(canvas: Canvas, eos_token_id: int) -> None:
-    """Fill all blocks from left to right, every block of all rows together: with a cache."""
-    config = canvas.config
-    # [B][blocks], masked positions: with a fixed schedule nothing else is read from the device.
-    counts = canvas.free.view(-1, config.blocks, config.block_length).sum(dim=2).tolist()
-    rows, steps_taken = list(range(len(counts))), [0] * len(counts)
-    for block in range(config.blocks):
-        # Rows that share a cache over several blocks stay until none of these is left to fill.
-        until = (block // config.cache_blocks + 1) * config.cache_blocks
-        busy = [row for row in rows if any(counts[row][block:until])]
-        masked = [counts[row][block] for row in busy]
-        if busy and config.parallel:
-            _fill_in_parallel(canvas, block, busy, masked, steps_taken)
-        elif busy:
-            _fill_by_schedule(canvas, block, busy, masked)
-            for row in busy:
-                steps_taken[row] = (block + 1) * config.steps_per_block
-        if (config.stop_after_eos or config.canvas == "growing") and block + 1 < config.blocks:
-            finished = [(block + 1) * config.block_length] * len(rows)
-            taken = [steps_taken[row] for row in rows]
-            ended = end_rows(canvas, rows, finished, taken, eos_token_id)
-            rows = [row for row, over in zip(rows, ended, strict=True) if not over]
-
-
-def _fill_by_schedule(canvas: Canvas, block: int, rows: list[int], masked: list[int]) -> None:
-    """Fill a block of some rows, so many positions a step as the schedule says."""
-    config, steps = canvas.config, canvas.config.steps_per_block
-    schedule = commit_schedule(torch.tensor(masked), steps, config.schedule)  # [A, steps]
-    masked_before = torch.tensor(masked)[:, None] - schedule.cumsum(dim=1) + schedule
-    for number in range(steps):
-        commits, left = schedule[:, number], masked_before[:, number] - schedule[:, number]
-        # A pass that commits nothing changes nothing, unless it masks again or renews the cache.
-        # The cache keeps the rows of the pass before alone: a row that goes on later stays in.
-        active = commits > 0
-        cached = config.cache != "none" and (refreshes(config, block, number) or bool(active.any()))
-        if config.remask > 0 or cached:
-            active |= left > 0
-        if config.cache_blocks > 1 and (number == 0 or bool(active.any())):
-            active[:] = True  # a window that is run twice is the same: no row need leave the cache
-        chosen = active.nonzero().flatten().tolist()
-        if chosen:
-            row_steps = [block * steps + number] * len(chosen)
-            counts = masked_before[active, number].tolist(), commits[active].tolist()
-            taking = [rows[i] for i in chosen]
-            _run(canvas, Step([block] * len(chosen), taking, row_steps, *counts, number=number))
-
-
-def _fill_in_parallel(
-    canvas: Canvas, block: int, rows: list[int], masked: list[int], steps_taken: list[int]
-) -> None:
-    """Fill a block of some rows, as many positions a step as the scores allow."""
-    config, width = canvas.config, canvas.config.block_length
-    inside = slice(block * width, (block + 1) * width)
-    number = 0
-    while number == 0 or any(masked):
-        taken = [steps_taken[row] for row in rows]
-        _run(canvas, Step([block] * len(rows), rows, taken, masked, number=number))
-        for row, count in zip(rows, masked, strict=True):
-            steps_taken[row] += count > 0
-        number += 1
-        masked = canvas.free[rows, inside].sum(dim=1).tolist()  # the host has to know who goes on
-        if config.cache_blocks == 1:
-            rows = [row for row, count in zip(rows, masked, strict=True) if count]
-            masked = [count for count in masked if count]
-
-
-def _run(canvas: Canvas, step: Step) -> None:
-    """Run a step, and count the rows that it took of those that there are."""
-    run_step(canvas, step)
-    canvas.passes.work.row_passes += len(step.rows)
-    canvas.passes.work.slot_passes += len(canvas.ids)

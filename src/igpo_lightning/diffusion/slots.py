@@ -1,21 +1,27 @@
-"""Full slots: rows that are done make place for waiting ones, each row at its own pace.
+"""Full slots: which rows a pass takes, each row at its own pace.
 
-A slot is a row of a forward pass. Every pass takes the next step of each row at work, whatever
-block the row has reached: a row whose block needs no more commits goes on to the next block, and a
-row that is done (all blocks, or EOS) gives its slot to the one that waits with the longest canvas.
-A row's tokens follow from its prompt, hints and key, so that its company changes nothing.
+A slot is a row of a forward pass. Each pass takes the rows that are furthest behind, whatever other
+rows there are: no row runs ahead, so that none is left to run on alone at the end, and rows that
+are done (all blocks, or EOS) leave their slots to others. A row's tokens follow from its prompt,
+hints and key; its company changes nothing.
 
-Only passes that run whole rows can be mixed like this. With a prefix or dual cache a pass renews
-the keys and values of one window, the same for all rows: there rows take part block by block.
+Which rows can share a pass:
+- passes that run whole rows: any, each at its own block;
+- on a canvas that grows, or where a block has a place to end thinking at: those in the same block;
+- with a prefix or dual cache: those in the same block that all run whole rows, or all run the
+  block's window over the keys and values that they keep. No more rows keep some than there are
+  slots; others join them once as many fit in as are still at work.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.canvas import Canvas, end_rows
+from igpo_lightning.diffusion.canvas import Canvas, end_rows, mask_again
+from igpo_lightning.diffusion.course import Course
 from igpo_lightning.diffusion.step import Step, run_step
 from igpo_lightning.diffusion.unmasking import commit_schedule
 from igpo_lightning.settings import SamplerConfig
@@ -33,8 +39,8 @@ class Slots:
             goes alone. None for no such limit.
         on_rows: Told row numbers and completions [n, C], on the host, of rows that are done, while
             the device runs the pass that follows.
-        on_memory: Told how many rows a pass had that ran out of memory; the call goes on with half
-            of them. None raises the error instead.
+        on_memory: Told how many rows were at work when a pass ran out of memory; the call goes on
+            with half of them. None raises the error instead.
     """
 
     rows: int | None = None
@@ -42,59 +48,39 @@ class Slots:
     on_rows: OnRows | None = None
     on_memory: Callable[[int], None] | None = None
 
-
-@dataclass
-class Course:
-    """A row's way through its blocks.
-
-    Attributes:
-        row: Number in the canvas.
-        length: Positions of its canvas, without padding.
-        counts: [blocks], masked positions at the start.
-        block: Where it stands.
-        step: Steps of the schedule that this block has had.
-        masked: Masked positions of the block.
-        taken: Number of the row's next step over all blocks, with a parallel rule; otherwise one
-            past the last step of the last block that it filled.
-    """
-
-    row: int
-    length: int
-    counts: list[int]
-    block: int = -1
-    step: int = 0
-    masked: int = 0
-    taken: int = 0
-
-    def advance(self, config: SamplerConfig, quotas: list[list[int]]) -> bool:
-        """Go to the next step that changes something.
+    def first(self, lengths: Sequence[int], at_work: Sequence[int] = ()) -> int:
+        """How many of some rows, taken in their order, fit in beside those at work.
 
         Args:
-            config: The sampler.
-            quotas: [W + 1][steps per block], commits of each step by the masked positions at the
-                start of the block.
-
-        Returns:
-            Whether it is in another block than before; `block` is their number once all are done.
+            lengths: Canvas positions of the rows, without padding.
+            at_work: The same of rows that are at work.
         """
-        before = self.block
-        while self.block < config.blocks:
-            if self.masked and config.parallel:
-                break
-            if self.block >= 0 and self.step < config.steps_per_block:
-                commits = quotas[self.counts[self.block]][self.step]
-                # A pass that commits nothing may mask again.
-                if commits or (self.masked and config.remask > 0):
-                    break
-                self.step += 1
-                continue
-            if not config.parallel and self.block >= 0 and self.counts[self.block]:
-                self.taken = (self.block + 1) * config.steps_per_block
-            self.block, self.step = self.block + 1, 0
-            self.masked = self.counts[self.block] if self.block < config.blocks else 0
-            if config.parallel:
-                self.step = config.steps_per_block  # has no schedule
-        return self.block != before
+        longest = max(at_work, default=0)
+        for number, length in enumerate(lengths):
+            rows, longest = len(at_work) + number + 1, max(longest, length)
+            if self.tokens is not None:
+                fits = rows == 1 or rows * longest <= self.tokens
+            else:
+                fits = self.rows is None or rows <= self.rows
+            if not fits:
+                return number
+        return len(lengths)
+
+    def attempt(self, run: Callable[[], None], at_work: int) -> "Slots | None":
+        """Run, for so many rows at work; returns half of the slots where it needed too much memory.
+
+        Raises:
+            torch.OutOfMemoryError: A single row needs too much, or fewer rows may not be tried.
+        """
+        try:
+            run()
+            return None
+        except torch.OutOfMemoryError:
+            if at_work == 1 or self.on_memory is None:
+                raise
+        # Only here the traceback, and with it the tensors of the attempt, are gone.
+        self.on_memory(at_work)
+        return Slots(at_work // 2, None, self.on_rows, self.on_memory)
 
 
 def fill_slots(canvas: Canvas, slots: Slots, eos_token_id: int) -> None:
@@ -109,108 +95,129 @@ def fill_slots(canvas: Canvas, slots: Slots, eos_token_id: int) -> None:
         Course(row, whole - padding, of_row)
         for row, (padding, of_row) in enumerate(zip(canvas.paddings, counts, strict=True))
     ]
-    for course in courses:
-        course.advance(config, quotas)
-    done = [course.row for course in courses if course.block == config.blocks]  # hints alone
-    waiting = sorted(
-        (course for course in courses if course.block < config.blocks),
-        key=lambda course: (course.length, course.row),
-    )
-    at_work: list[Course] = []
-    limit, tokens = slots.rows or len(courses), slots.tokens
     longest = max(course.length for course in courses)
+    moved = [course for course in courses if course.advance(config, quotas) and course.block > 0]
+    _end(canvas, moved, eos_token_id)
+    left, done = _split(courses, config)
     report = _report(canvas, slots.on_rows, done)
-    while waiting or at_work:
-        joining = _admit(waiting, at_work, limit, tokens)
-        if joining:
-            at_work = sorted(at_work + joining, key=lambda course: (course.length, course.row))
-            # Padding that all rows at work have is left out, but for that of the whole canvas.
-            canvas.begin = longest - at_work[-1].length
-        if not _stepped(canvas, _next_step(at_work, config, quotas), slots):
-            limit, tokens = len(at_work) // 2, None
-            waiting, at_work = waiting + at_work[limit:], at_work[:limit]
+    while left:
+        left.sort(key=lambda course: (course.block, -course.length, course.row))
+        taking, held = _next_rows(left, slots, config)
+        # Padding that all rows of the pass have is left out, but for that of the whole canvas.
+        begin = longest - max(course.length for course in taking)
+        step = _next_step(taking, held, begin, config, quotas)
+        at_work = len(taking) + len(held)
+        fewer = slots.attempt(partial(run_step, canvas, step), at_work)
+        if fewer is not None:
+            slots = fewer
+            _restart(canvas, [course for course in left if course.kept], quotas)
             continue
-        canvas.passes.work.row_passes += len(at_work)
-        canvas.passes.work.slot_passes += max(len(at_work), min(limit, len(courses)))
+        work = canvas.passes.work
+        work.row_passes += len(taking)
+        work.slot_passes += max(at_work, min(slots.rows or len(courses), len(courses)))
         report()
-        moved = _advance(canvas, at_work, quotas)
-        if config.stop_after_eos and moved:
-            _end(canvas, moved, eos_token_id)
-        done = [course.row for course in at_work if course.block == config.blocks]
-        at_work = [course for course in at_work if course.block < config.blocks]
+        moved = _advance(canvas, taking, quotas)
+        _end(canvas, moved, eos_token_id)
+        left, done = _split(left, config)
         report = _report(canvas, slots.on_rows, done)
     report()
 
 
-def _admit(
-    waiting: list[Course], at_work: Sequence[Course], limit: int, tokens: int | None
-) -> list[Course]:
-    """Take rows that fit from the end of those that wait, the longest first."""
-    joining: list[Course] = []
-    longest = max((course.length for course in at_work), default=0)
-    while waiting:
-        rows = len(at_work) + len(joining) + 1
-        longest = max(longest, waiting[-1].length)
-        if rows > limit if tokens is None else rows > 1 and rows * longest > tokens:
-            break
-        joining.append(waiting.pop())
-    return joining
+def _split(courses: Sequence[Course], config: SamplerConfig) -> tuple[list[Course], list[int]]:
+    """Those that go on, and the rows that are done."""
+    going_on = [course for course in courses if course.block < config.blocks]
+    return going_on, [course.row for course in courses if course.block == config.blocks]
 
 
-def _next_step(at_work: Sequence[Course], config: SamplerConfig, quotas: list[list[int]]) -> Step:
-    """The next step of every row at work."""
-    rows = [course.row for course in at_work]
-    blocks = [course.block for course in at_work]
-    masked = [course.masked for course in at_work]
-    if config.parallel:
-        return Step(blocks, rows, [course.taken for course in at_work], masked)
-    numbers = [course.block * config.steps_per_block + course.step for course in at_work]
-    commits = [quotas[course.counts[course.block]][course.step] for course in at_work]
-    return Step(blocks, rows, numbers, masked, commits)
+def _next_rows(
+    left: list[Course], slots: Slots, config: SamplerConfig
+) -> tuple[list[Course], list[Course]]:
+    """Rows of the next pass, and rows whose keys and values are kept meanwhile.
+
+    Args:
+        left: All that are not done, those that are furthest behind first.
+        slots: How many rows fit in.
+        config: The sampler.
+    """
+    kept = [course for course in left if course.kept]
+    whole = [course for course in left if not course.kept]
+    windows: list[Course] = []
+    if kept:
+        # With a cache over several blocks those ahead wait for the others.
+        place = min((course.block, course.step > 0) for course in kept)
+        windows = [course for course in kept if (course.block, course.step > 0) == place]
+        whole = [course for course in whole if course.block == place[0]]
+    elif config.cache != "none" or config.canvas == "growing" or config.think_ids:
+        whole = [course for course in whole if course.block == whole[0].block]
+    lengths = [course.length for course in whole]
+    joining = whole[: slots.first(lengths, [course.length for course in kept])]
+    if len(joining) >= len(windows):
+        return joining, kept
+    return windows, [course for course in kept if course not in windows]
 
 
-def _stepped(canvas: Canvas, step: Step, slots: Slots) -> bool:
-    """Run a step; False where it needed too much memory and fewer rows may be tried."""
-    try:
-        run_step(canvas, step)
-        return True
-    except torch.OutOfMemoryError:
-        if len(step.rows) == 1 or slots.on_memory is None:
-            raise
-    # Only here the traceback, and with it the tensors of the attempt, are gone.
-    slots.on_memory(len(step.rows))
-    return False
+def _next_step(
+    taking: Sequence[Course],
+    held: Sequence[Course],
+    begin: int,
+    config: SamplerConfig,
+    quotas: list[list[int]],
+) -> Step:
+    """The next step of every row of the pass."""
+    commits = None
+    numbers = [course.taken for course in taking]
+    if not config.parallel:
+        numbers = [course.block * config.steps_per_block + course.step for course in taking]
+        commits = [quotas[course.counts[course.block]][course.step] for course in taking]
+    return Step(
+        blocks=[course.block for course in taking],
+        rows=[course.row for course in taking],
+        row_steps=numbers,
+        masked=[course.masked for course in taking],
+        commits=commits,
+        refresh=not taking[0].kept,
+        renews_before=taking[0].kept and taking[0].step == 0,
+        first=not any(course.begun for course in taking),
+        begin=begin,
+        held=[course.row for course in held],
+    )
 
 
-def _advance(canvas: Canvas, at_work: Sequence[Course], quotas: list[list[int]]) -> list[Course]:
+def _restart(canvas: Canvas, courses: Sequence[Course], quotas: list[list[int]]) -> None:
+    """Give up kept keys and values: their rows fill again what they have filled with them."""
+    for course in courses:
+        blocks = course.restart(canvas.config)
+        mask_again(canvas, course.row, blocks)
+        course.advance(canvas.config, quotas)
+
+
+def _advance(canvas: Canvas, taking: Sequence[Course], quotas: list[list[int]]) -> list[Course]:
     """Note that a step was taken; returns the rows that have finished a block."""
     config, width = canvas.config, canvas.config.block_length
     if config.parallel:  # the host has to know who goes on
-        rows = torch.tensor([course.row for course in at_work], device=canvas.free.device)
-        starts = torch.tensor([course.block * width for course in at_work], device=rows.device)
+        rows = torch.tensor([course.row for course in taking], device=canvas.free.device)
+        starts = torch.tensor([course.block * width for course in taking], device=rows.device)
         inside = starts[:, None] + torch.arange(width, device=rows.device)
-        left = canvas.free[rows[:, None], inside].sum(dim=1).tolist()
-        for course, masked in zip(at_work, left, strict=True):
-            course.masked, course.taken = masked, course.taken + 1
+        masked = canvas.free[rows[:, None], inside].sum(dim=1).tolist()
     else:
-        for course in at_work:
-            course.masked -= quotas[course.counts[course.block]][course.step]
-            course.step += 1
-    return [course for course in at_work if course.advance(config, quotas)]
+        masked = [c.masked - quotas[c.counts[c.block]][c.step] for c in taking]
+    for course, count in zip(taking, masked, strict=True):
+        course.step_taken(config, count)
+    return [course for course in taking if course.advance(config, quotas)]
 
 
 def _end(canvas: Canvas, moved: Sequence[Course], eos_token_id: int) -> None:
     """End the rows whose finished blocks hold EOS."""
     config = canvas.config
     going_on = [course for course in moved if course.block < config.blocks]
-    if not going_on:
+    if not going_on or not (config.stop_after_eos or config.canvas == "growing"):
         return
     rows = [course.row for course in going_on]
     finished = [course.block * config.block_length for course in going_on]
     ended = end_rows(canvas, rows, finished, [course.taken for course in going_on], eos_token_id)
     for course, over in zip(going_on, ended, strict=True):
         if over:
-            course.block = config.blocks
+            course.block, course.kept = config.blocks, False
 
 
 def _report(canvas: Canvas, on_rows: OnRows | None, rows: list[int]) -> Callable[[], None]:

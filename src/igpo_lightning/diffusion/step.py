@@ -1,6 +1,6 @@
 """One denoising step: a pass of the model, a token for each masked position, and what to commit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from igpo_lightning.diffusion.unmasking import (
     within_entropy,
     within_factor,
 )
-from igpo_lightning.settings import SamplerConfig
 
 # States to ask a pass for at least: with fewer queries attention takes another kernel on CPUs, and
 # the last bit of a state would depend on how much of its block is masked.
@@ -31,13 +30,19 @@ class Step:
     """What the host decides about one step of A rows, before it is run.
 
     Attributes:
-        blocks: [A], number of the block that each row is in; one and the same with a cache.
+        blocks: [A], number of the block that each row is in; slots.py says when they may differ.
         rows: [A], the rows of the canvas that take part.
         row_steps: [A], the number of this step for each row, counted over all blocks.
         masked: [A], masked positions of the block in each row.
         commits: [A], by how many positions fewer are masked after the step; None where a parallel
             rule decides.
-        number: Of the step within the block, which a cache asks for.
+        refresh: Run whole rows, and renew what a cache keeps of them.
+        renews_before: Without `refresh`: run the block before, too, whose last commits the kept
+            keys and values do not know yet.
+        first: None of the rows has had a pass.
+        begin: Column of the canvas that a full pass starts from; what is before it is padding of
+            all its rows.
+        held: Other rows whose keys and values are kept for a later pass.
     """
 
     blocks: list[int]
@@ -45,14 +50,11 @@ class Step:
     row_steps: list[int]
     masked: list[int]
     commits: list[int] | None = None
-    number: int = 0
-
-
-def refreshes(config: SamplerConfig, block: int, number: int) -> bool:
-    """Whether a step of a block starts with a full pass that renews the cache."""
-    if number == 0:
-        return block % config.cache_blocks == 0
-    return config.cache_refresh is not None and number % config.cache_refresh == 0
+    refresh: bool = True
+    renews_before: bool = False
+    first: bool = False
+    begin: int = 0
+    held: list[int] = field(default_factory=list)
 
 
 def run_step(canvas: Canvas, step: Step) -> None:
@@ -71,9 +73,6 @@ def run_step(canvas: Canvas, step: Step) -> None:
     inside = begins[:, None] + torch.arange(width, device=plan.device)  # [A, W], completion's
     at = inside + prompt_length  # within the canvas
     canvas.ranks.before_pass()
-    refresh = refreshes(config, first, step.number)
-    # What the block before has committed last is not in the cache yet: its first successor runs it.
-    before = width if step.number == 0 and not refresh else 0
     free = canvas.free[row, inside]  # [A, W]
     most = max(_FEWEST, *step.masked)
     order = in_front(free)[:, :most] if most < width else None
@@ -82,7 +81,16 @@ def run_step(canvas: Canvas, step: Step) -> None:
         own = torch.arange(width, device=plan.device) if order is None else order
         wanted = own + begins[:, None] - first * width
     hidden = canvas.passes.encode(
-        canvas.ids, step.rows, index, window, wanted, refresh, before, canvas.begin
+        canvas.ids,
+        step.rows,
+        index,
+        window,
+        wanted,
+        refresh=step.refresh,
+        first=step.first,
+        before=width if step.renews_before else 0,
+        begin=step.begin,
+        held=step.held,
     )
     position_keys = None
     if canvas.keys is not None:

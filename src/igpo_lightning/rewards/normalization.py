@@ -108,6 +108,7 @@ def strip_choice(text: str) -> tuple[str | None, str]:
     return match["letter"], rest
 
 
+@lru_cache(maxsize=1024)  # each rule about two answers asks for both
 def normalize(text: str) -> str:
     """A plain answer in the spelling that a LaTeX parser understands best.
 

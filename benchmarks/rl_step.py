@@ -103,7 +103,6 @@ def watch_all(phases: Phases) -> None:
     phases.watch(Grading, "finish", "rewards")
     phases.watch(sampler, "reward_parts", "rewards")
     phases.watch(Inpainter, "draw_hints", "hint selection")
-    phases.watch(Inpainter, "uncertainty", "hint selection")
     phases.watch(Scorer, "experience", "likelihoods")
     phases.watch(RLModule, "update", "update")
     phases.watch(RLModule, "report", "metrics and samples")

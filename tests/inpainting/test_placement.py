@@ -1,27 +1,10 @@
 """Where chunks stand, by hand."""
 
-from igpo_lightning.inpainting.placement import (
-    compressed_positions,
-    own_positions,
-    stretched_positions,
-)
+from igpo_lightning.inpainting.placement import own_positions, stretched_positions
 
 
 def test_own_positions():
     assert own_positions([(0, 5), (12, 20)]) == [0, 12]
-
-
-def test_compressed_gaps_shrink_by_one_factor():
-    """Given 4 + 4 of 40 tokens, completion 24: 16 free places for 32 tokens, a factor of 1/2.
-
-    The first chunk has 8 tokens before it: place 4. The second has 8 + 20 before it: 14 places and
-    the first chunk's 4, place 18; it ends at 22 and 2 of the last 4 tokens' places follow.
-    """
-    assert compressed_positions([(8, 12), (32, 36)], 40, 24) == [4, 18]
-
-
-def test_compressed_chunks_that_fill_the_completion_leave_no_gaps():
-    assert compressed_positions([(3, 8), (20, 25)], 50, 10) == [0, 5]
 
 
 def test_gaps_are_stretched_up_to_the_limit():

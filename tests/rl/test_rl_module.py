@@ -36,15 +36,14 @@ def never(row: int, text: str) -> bool:
 
 
 @given(
-    choice=st.sampled_from(["random", "prefix", "uncertain"]),
     rounds=st.integers(1, 2),
     kind=st.sampled_from(["constant", "cosine", "adaptive"]),
     seed=st.integers(0, 3),
 )
 @settings(max_examples=6, deadline=None)
-def test_without_all_wrong_groups_igpo_is_grpo(choice, rounds, kind, seed):
+def test_without_all_wrong_groups_igpo_is_grpo(rounds, kind, seed):
     plain = InpaintConfig(trigger="never")
-    ready = InpaintConfig(rounds=rounds, choice=choice, schedule=kind)
+    ready = InpaintConfig(rounds=rounds, schedule=kind)
     grpo = train(first_of_each_group, steps=2, inpaint=plain, seed=seed)
     igpo = train(first_of_each_group, steps=2, inpaint=ready, seed=seed)
     assert torch.equal(grpo.parameters(), igpo.parameters())
@@ -102,16 +101,11 @@ def test_groups_without_a_trace_fall_back_to_grpo_and_are_counted():
     assert not any(s["replaced"] for s in run.samples if s["group"] == 0)
 
 
-def test_long_traces_are_counted_and_skipped_by_option():
+def test_long_traces_are_counted_and_cut():
     long_trace = problem("a", "xyz " * 20 + "= 7")
-    cut = train(shows_the_trace, problems=[long_trace], inpaint=HINTED).lines[0]
-    assert cut["hint/traces_too_long"] == 1.0
-    assert cut["hint/replaced"] == 2.0
-    skipping = replace(HINTED, overlong="skip")
-    skipped = train(shows_the_trace, problems=[long_trace], inpaint=skipping).lines[0]
-    assert skipped["hint/traces_too_long"] == 1.0
-    assert skipped["hint/replaced"] == 0.0
-    assert "hint/ratio_mean" not in skipped
+    (line,) = train(shows_the_trace, problems=[long_trace], inpaint=HINTED).lines
+    assert line["hint/traces_too_long"] == 1.0
+    assert line["hint/replaced"] == 2.0
 
 
 def test_the_control_samples_again_without_hints():
@@ -157,9 +151,8 @@ def test_rounds_go_on_until_a_group_has_a_right_sample():
         {"scope": "batch"},
         {"trigger": "always"},
         {"schedule": "adaptive"},
-        {"choice": "suffix"},
         {"placement": "stretched", "exclude_answer": False, "tail": 1},
-        {"overlong": "compress", "drop_short_chunk": True},
+        {"drop_short_chunk": True},
         {"noise": 0.1},
     ],
 )
@@ -170,18 +163,6 @@ def test_every_way_to_make_hints_rescues_these_groups(change):
     assert line["group/all_wrong_before"] == 1.0
     assert line["group/all_wrong_after"] < 1.0
     assert 0 < line["hint/replaced"] <= 4.0
-
-
-def test_uncertain_chunks_are_chosen_under_the_policy():
-    choosing = replace(
-        HINTED,
-        ratio=0.5,
-        choice="uncertain",
-    )
-    (line,) = train(shows_the_trace, inpaint=choosing).lines
-    # Half of the chunks, each of 2 or 3 tokens, of the trace without its answer.
-    trace = len(problem("a").trace_ids or [])
-    assert 0 < line["hint/tokens_per_sample"] <= 0.75 * trace
 
 
 # ---- work ---------------------------------------------------------------------------------------

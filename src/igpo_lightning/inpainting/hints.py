@@ -6,14 +6,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from igpo_lightning.inpainting.placement import (
-    Chunk,
-    compressed_positions,
-    own_positions,
-    stretched_positions,
-)
+from igpo_lightning.inpainting.placement import Chunk, own_positions, stretched_positions
 from igpo_lightning.settings import InpaintConfig
-from igpo_lightning.settings.inpaint import CHOICES, PLACEMENTS
 
 FREE = -1  # in hint_ids: the sampler fills this position
 PAPER = InpaintConfig()
@@ -57,32 +51,6 @@ def _outside(length: int, span: tuple[int, int] | None) -> list[tuple[int, int]]
     return [(0, min(span[0], length)), (min(span[1], length), length)]
 
 
-def _ranked(
-    chunks: list[Chunk],
-    choice: str,
-    uncertainty: Tensor | None,
-    trace_length: int,
-    generator: torch.Generator,
-) -> list[int]:
-    """Indices of all chunks, the ones to give first."""
-    if choice == "random":
-        order: list[int] = torch.randperm(len(chunks), generator=generator).tolist()
-        return order
-    if choice == "prefix":
-        return list(range(len(chunks)))
-    if choice == "suffix":
-        return list(range(len(chunks)))[::-1]
-    if choice == "uncertain":
-        if uncertainty is None:
-            raise ValueError("choice='uncertain' needs the policy's uncertainty")
-        # A longer trace is seen through the completion that it is compressed into.
-        scale = min(1.0, len(uncertainty) / max(1, trace_length))
-        spans = [(int(scale * a), max(int(scale * a) + 1, int(scale * b))) for a, b in chunks]
-        means = [float(uncertainty[a:b].mean()) for a, b in spans]
-        return sorted(range(len(chunks)), key=lambda i: (-means[i], i))
-    raise ValueError(f"choice {choice!r} is unknown; use one of {', '.join(CHOICES)}")
-
-
 def _corrupt(
     hint_ids: Tensor, vocabulary: list[int], noise: float, generator: torch.Generator
 ) -> Tensor:
@@ -107,9 +75,10 @@ def choose_hints(
     answer_span: tuple[int, int] | None = None,
     *,
     options: InpaintConfig = PAPER,
-    uncertainty: Tensor | None = None,
 ) -> Tensor:
     """Fix floor(ratio * N) of a trace's N chunks, chosen at random, at their own positions.
+
+    What does not fit into the completion is cut off before chunking.
 
     Args:
         trace_ids: The true trace.
@@ -122,26 +91,20 @@ def choose_hints(
             left out before chunking.
         options: Other choices than the paper's, each documented there. A chunk that reaches into
             the free tail of the stretched placement is cut there.
-        uncertainty: [C], the policy's entropy at each completion position; "uncertain" needs it.
 
     Returns:
         Hint ids [C], -1 where free.
     """
     trace = torch.as_tensor(trace_ids, dtype=torch.int64)
-    hint_ids = torch.full((completion_length,), FREE, dtype=torch.int64)
     span = answer_span if options.exclude_answer else None
-    if len(trace) > completion_length and options.overlong == "skip":
-        return hint_ids
-    whole = trace
-    if options.overlong != "compress":
-        trace = trace[: _room(completion_length, options)]
+    whole, trace = trace, trace[: _room(completion_length, options)]
     chunks = [
         (start + offset, end + offset)
         for offset, stop in _outside(len(trace), span)
         for start, end in chunk_trace(stop - offset, min_size, max_size, generator)
         if long_enough(start, end, min_size, options)
     ]
-    ranked = _ranked(chunks, options.choice, uncertainty, len(trace), generator)
+    ranked: list[int] = torch.randperm(len(chunks), generator=generator).tolist()
     chosen = [chunks[index] for index in given_chunks(ranked, ratio, options)]
     hint_ids = place_chunks(sorted(chosen), whole, completion_length, options)
     if options.noise:
@@ -192,9 +155,4 @@ def _positions(
 ) -> list[int]:
     if options.placement == "stretched":
         return stretched_positions(chosen, trace_length, room, options.stretch, options.gap_limit)
-    if options.placement != "own":
-        known = ", ".join(PLACEMENTS)
-        raise ValueError(f"placement {options.placement!r} is unknown; use one of {known}")
-    if trace_length > room and options.overlong == "compress":
-        return compressed_positions(chosen, trace_length, room)
     return own_positions(chosen)

@@ -10,27 +10,6 @@ def own_positions(chunks: list[Chunk]) -> list[int]:
     return [start for start, _ in chunks]
 
 
-def compressed_positions(chunks: list[Chunk], trace_length: int, length: int) -> list[int]:
-    """Chunks of a trace that is longer than the completion, its gaps shrunk by one common factor.
-
-    Args:
-        chunks: Chosen chunks in the order of the trace; together at most `length` tokens.
-        trace_length: T, tokens in the trace.
-        length: C < T, tokens in the completion.
-
-    Returns:
-        Start of each chunk in [0, C).
-    """
-    given = sum(end - start for start, end in chunks)
-    shrink = max(0, length - given) / max(1, trace_length - given)
-    positions, placed = [], 0
-    for start, end in chunks:
-        # start - placed: tokens before the chunk that are not given, its gaps so far.
-        positions.append(placed + math.floor(shrink * (start - placed)))
-        placed += end - start
-    return positions
-
-
 def stretched_positions(
     chunks: list[Chunk], trace_length: int, room: int, stretch: float, gap_limit: int
 ) -> list[int]:

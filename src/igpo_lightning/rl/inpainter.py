@@ -1,6 +1,5 @@
 """Extra samples around hints for the groups that need help (Algorithm 1, step 2)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,11 +8,8 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from igpo_lightning import distributed
-from igpo_lightning.data.collate import PromptBatch, pad_left
+from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.diffusion.likelihood import draw_masked_inputs, token_scores
-from igpo_lightning.diffusion.noise import row_keys
-from igpo_lightning.evaluation.answer import without_dropout
 from igpo_lightning.inpainting.hints import FREE, choose_hints, draw_ratio
 from igpo_lightning.inpainting.schedule import ratio_range
 from igpo_lightning.rl.cost import Cost
@@ -21,7 +17,7 @@ from igpo_lightning.rl.injection import inject, needs_help
 from igpo_lightning.rl.measures import Measure, Measures, join_measures, mean
 from igpo_lightning.rl.rollout import Rollout, all_wrong, repeated, row_seeds
 from igpo_lightning.rl.sampler import ANSWER_WAS_GIVEN, GroupSampler
-from igpo_lightning.settings import InpaintConfig, LikelihoodConfig
+from igpo_lightning.settings import InpaintConfig
 
 
 @dataclass(frozen=True)
@@ -32,13 +28,11 @@ class Round:
         groups: Which groups of the batch they are for.
         number: Counted from 0.
         all_wrong_share: Over all ranks, before injection.
-        uncertainty: [len(groups), C] entropy of the policy; None unless hints are chosen by it.
     """
 
     groups: list[int]
     number: int
     all_wrong_share: float
-    uncertainty: Tensor | None
 
 
 class Inpainter:
@@ -72,29 +66,22 @@ class Inpainter:
         pending = [q for q in triggered if self.can_help(batch.problems[q])]
         counts = self.count_triggered([batch.problems[q] for q in triggered])
         share = all_wrong_share(correct)
-        uncertainty = self.uncertainty(batch, pending)
         for number in range(settings.rounds):
             if not distributed.any_rank(bool(pending)):
                 break
-            this = Round(pending, number, share, uncertainty)
+            this = Round(pending, number, share)
             extra, measures = self.sample_extra(batch, this)
             if not pending:  # what was sampled here belongs to other ranks
                 continue
             rollout, replaced = inject(rollout, extra, pending, settings.replace_fraction)
             counts = join_measures([counts, measures, {"hint/replaced": Measure("sum", replaced)}])
             helped = extra.grouped(extra.correct).any(dim=1).tolist()
-            left = [i for i, done in enumerate(helped) if not done]
-            pending = [pending[i] for i in left]
-            uncertainty = None if uncertainty is None else uncertainty[left]
+            pending = [q for q, done in zip(pending, helped, strict=True) if not done]
         return rollout, counts
 
     def can_help(self, encoded: EncodedProblem) -> bool:
-        """Whether extra samples can be made for a problem; hints need a usable trace."""
-        if self.settings.extra_samples == "plain":
-            return True
-        if encoded.trace_ids is None:
-            return False
-        return not self.is_too_long(encoded) or self.settings.overlong != "skip"
+        """Whether extra samples can be made for a problem; hints need a trace."""
+        return self.settings.extra_samples == "plain" or encoded.trace_ids is not None
 
     def is_too_long(self, encoded: EncodedProblem) -> bool:
         """Whether a trace does not fit into a completion."""
@@ -145,7 +132,7 @@ class Inpainter:
         low, high = ratio_range(settings, step, self.total_steps, this.all_wrong_share, this.number)
         seeds = row_seeds(self.sampler.seed, step, problems, size, f"hints-{this.number}")
         hints, ratios = [], []
-        for row, (encoded, seed) in enumerate(zip(problems, seeds, strict=True)):
+        for encoded, seed in zip(problems, seeds, strict=True):
             generator = torch.Generator().manual_seed(seed)
             ratio = draw_ratio(low, high, generator)
             ratios.append(ratio)
@@ -160,49 +147,9 @@ class Inpainter:
                     generator,
                     encoded.answer_span,
                     options=settings,
-                    uncertainty=None if this.uncertainty is None else this.uncertainty[row // size],
                 )
             )
         return torch.stack(hints), ratios
-
-    @torch.no_grad()
-    def uncertainty(self, batch: PromptBatch, groups: list[int]) -> Tensor | None:
-        """The policy's entropy [len(groups), C] at each position of a fully masked completion.
-
-        None unless hints are chosen by it. All ranks make the same number of passes.
-        """
-        if self.settings.choice != "uncertain":
-            return None
-        answerer = self.sampler.answerer
-        model, limit, length = answerer.model, answerer.rows, answerer.config.completion_length
-        passes = distributed.max_over_ranks(math.ceil(len(groups) / limit))
-        if passes == 0:
-            return None
-        entropies = []
-        for number in range(passes):
-            answerer.leave.together()
-            part = groups[number * limit : (number + 1) * limit] or [0]
-            prompts = [batch.problems[q].prompt_ids for q in part]
-            prompt_ids, prompt_mask = (
-                t.to(batch.device) for t in pad_left(prompts, model.pad_token_id)
-            )
-            masked = prompt_ids.new_full((len(part), length), model.mask_token_id)
-            everywhere = torch.ones_like(masked, dtype=torch.bool)
-            inputs = draw_masked_inputs(
-                LikelihoodConfig(kind="mean_field"),
-                masked,
-                keys=row_keys([0] * len(part), batch.device),
-                live_mask=everywhere,
-                prompt_mask=prompt_mask,
-            )
-            with self.cost.phase("rollout"), without_dropout(model):
-                scores = token_scores(
-                    model, prompt_ids, masked, inputs, prompt_mask, with_entropy=True
-                )
-            self.cost.count("rollout", 1, 0, masked.numel() + prompt_ids.numel())
-            assert scores.entropy is not None
-            entropies.append(scores.entropy.cpu())
-        return torch.cat(entropies)[: len(groups)]  # the rest only kept the ranks in step
 
 
 def all_wrong_share(correct: Tensor) -> float:

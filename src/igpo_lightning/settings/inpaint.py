@@ -8,9 +8,7 @@ TRIGGERS = ("all_wrong", "always", "never")
 SCOPES = ("group", "batch")
 EXTRA_SAMPLES = ("hinted", "plain")
 RATIO_SCHEDULES = ("constant", "linear", "cosine", "adaptive")
-CHOICES = ("random", "prefix", "suffix", "uncertain")
 PLACEMENTS = ("own", "stretched")
-OVERLONG = ("cut", "skip", "compress")
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,12 @@ class InpaintConfig:
     drop_short_chunk: bool = False  # drop a last chunk below chunk_min (released)
     round_up: bool = False  # chunks given: floor(eta N) | true: N - floor((1 - eta) N) (released)
     always_last: bool = False  # give the last chunk whatever is drawn (released)
-    choice: str = "random"  # chunks given: random | prefix | suffix | uncertain (policy's entropy)
     placement: str = "own"  # own position in the trace | stretched gaps (released)
     stretch: float = 1.5  # stretched: largest factor on a gap
     gap_limit: int = 100  # stretched: largest gap in tokens
     tail: int = 30  # stretched: last positions of the completion that stay free, in tokens
     # hints leave out the final answer, and one that a hint holds all the same counts as wrong
     exclude_answer: bool = True  # (released: false)
-    overlong: str = "cut"  # traces longer than the completion: cut | skip | compress
     noise: float = 0.0  # share of hint tokens replaced by others of the trace, in [0, 1]
     replace_fraction: float = 0.5  # lambda: at most floor(lambda * G) samples replaced (paper: 0.5)
 
@@ -52,9 +48,7 @@ class InpaintConfig:
             scope=SCOPES,
             extra_samples=EXTRA_SAMPLES,
             schedule=RATIO_SCHEDULES,
-            choice=CHOICES,
             placement=PLACEMENTS,
-            overlong=OVERLONG,
         )
         within(self, "inpaint", 0, 1, "ratio", "ratio_low", "ratio_high", "schedule_final")
         within(self, "inpaint", 0, 1, "noise", "replace_fraction")
@@ -64,12 +58,6 @@ class InpaintConfig:
             least, most = getattr(self, low), getattr(self, high)
             fix = f"is above inpaint.{high}={most}; give the smaller one first"
             require(least <= most, f"inpaint.{low}", least, fix)
-        require(
-            self.placement != "stretched" or self.overlong != "compress",
-            "inpaint.overlong",
-            self.overlong,
-            "compresses own positions; with inpaint.placement=stretched use cut or skip",
-        )
 
     @property
     def ratio_bounds(self) -> tuple[float, float]:

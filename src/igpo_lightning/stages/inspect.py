@@ -133,7 +133,7 @@ def _table(config: Settings, numbers: dict[str, dict[str, Any]]) -> Table:
     row("with a trace", *(f"{n['with_trace']}" for n in columns))
     done = {
         "prompts": f"{config.prompt.long_prompts} (prompt.long_prompts)",
-        "traces": "cut in SFT, inpaint.overlong in RL",
+        "traces": "cut",
     }
     for what in done:
         summaries = [LengthSummary(**n[what]) if n[what] else None for n in columns]

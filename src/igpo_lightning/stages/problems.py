@@ -198,8 +198,7 @@ def encode(
         problems: To encode.
         tokenizer: The model's.
         max_trace: Tokens of a training completion; None for problems that are only asked.
-        cut: False only counts the traces that are too long: hints take what they need of a trace
-            (inpaint.overlong).
+        cut: False only counts the traces that are too long: hints are cut from whole traces.
 
     Raises:
         ConfigError: None is left.
@@ -222,7 +221,7 @@ def describe_lengths(
     """What was too long, and what was done about it; nothing where all fit."""
     lines = []
     done = {"drop": "dropped", "cut": "cut"}
-    traces = "see inpaint.overlong" if keep_long else "cut"
+    traces = "hints come from their beginning" if keep_long else "cut"
     if counts.long_prompts:
         lines.append(
             f"{counts.long_prompts} of {counts.problems} prompts longer than "

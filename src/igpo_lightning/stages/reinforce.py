@@ -32,7 +32,7 @@ def run(config: Settings) -> dict[str, Any]:
     if done is not None:
         return done
     tokenizer = build.build_tokenizer(config)
-    # Long traces are inpaint.overlong' business, unless their problems are not wanted at all.
+    # Long traces stay whole: where hints stand may follow from the length of the trace.
     length = config.sampler.completion_length
     train_problems = read_problems(config, "train")
     train = encode(config, train_problems, tokenizer, length, cut=False)

@@ -19,6 +19,7 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import STAGES, DataConfig, Settings
 
 _PACKAGED = Path(__file__).parent / "conf"
+DEFAULT_EXPERIMENT = "tiny"  # as the defaults of conf/config.yaml have it
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).resolve().parents[2] / "conf"
 
 

@@ -1,9 +1,11 @@
 """A method is not mixed with another one's file: its own values would win in silence."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from igpo_lightning import compose
 from igpo_lightning.checks.choices import check_choices
+from igpo_lightning.config import CONF, DEFAULT_EXPERIMENT
 from igpo_lightning.errors import ConfigError
 
 
@@ -36,3 +38,7 @@ def test_a_file_beside_an_experiments_own_values_is_refused(
 )
 def test_everything_else_is_allowed(overrides: list[str]) -> None:
     check_choices(overrides)
+
+
+def test_the_default_experiment_is_that_of_the_root() -> None:
+    assert {"experiment": DEFAULT_EXPERIMENT} in OmegaConf.load(CONF / "config.yaml").defaults

@@ -93,6 +93,19 @@ def test_several_seeds_have_their_mean_and_interval() -> None:
     assert rows["held-out greedy after training"] == ["60.0 % ± 0.0", "55.0 % ± 63.5"]
 
 
+def test_runs_without_an_override_of_their_own_bear_the_name_of_their_experiment() -> None:
+    """Two folders under one: `runs/a` of the plain command, `runs/b` with `inpaint=none`."""
+    plain, without_hints = run("partial"), run("none")
+    plain = replace(plain, overrides={"stage.steps": "9"})
+    without_hints = replace(without_hints, overrides={"stage.steps": "9", "inpaint": "none"})
+    labels = [setting.label for setting in comparable([plain, without_hints])]
+    assert labels == ["experiment=tiny", "inpaint=none"]
+    plain = replace(plain, overrides={"stage.steps": "9", "experiment": "espo"})
+    without_hints.overrides["experiment"] = "espo"
+    assert comparable([plain, without_hints])[0].label == "experiment=espo"
+    assert comparable([plain, plain]) == [], "seeds of one setting are all runs"
+
+
 def test_the_reason_names_the_groups_without_gradient() -> None:
     text = reason(comparable([run("none"), run("partial", wrong=0.1)]))
     assert "50.0 % with inpaint=none, 10.0 % with inpaint=partial" in text

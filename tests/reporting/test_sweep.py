@@ -1,8 +1,10 @@
 """Sweeps: names of folders, what is planned, what is run again, what the table says."""
 
+import contextlib
 import csv
 import io
 import json
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -128,6 +130,14 @@ def test_a_run_with_a_value_of_its_seed_is_the_planned_one(tmp_path: Path) -> No
         write_overrides(tmp_path / seed, config.hydra.overrides.task)
     (setting,) = settings_of(read_sweep(tmp_path))
     assert [run.status for run in setting.runs] == ["unfinished", "unfinished"]
+
+
+def test_a_sweep_without_its_launcher_is_not_planned(igpo, tmp_path: Path) -> None:
+    with contextlib.suppress(PackageNotFoundError):
+        pytest.skip(f"its launcher is installed: {version('hydra-joblib-launcher')}")
+    refused = igpo("-m", "seed=0,1", "hydra/launcher=joblib", "hydra.sweep.dir=sweep", code=2)
+    assert "pip install 'igpo-lightning[sweeps]'" in refused.stderr
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_table_and_page_show_every_run_and_the_status_says_so(

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from igpo_lightning.config import config_folders
+from igpo_lightning.config import DEFAULT_EXPERIMENT, config_folders
 from igpo_lightning.errors import ConfigError
 
 # What makes a method: half of one and half of another would bear a name that it does not earn.
@@ -23,7 +23,7 @@ def check_choices(overrides: Sequence[str]) -> None:
         ConfigError: An experiment sets values of a group, and another file of it was chosen.
     """
     chosen = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
-    experiment = chosen.get("experiment", "tiny")
+    experiment = chosen.get("experiment", DEFAULT_EXPERIMENT)
     own = _own_values(experiment)
     for group in METHOD_GROUPS:
         if group in chosen and group in own:

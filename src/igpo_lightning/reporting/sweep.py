@@ -12,6 +12,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -43,12 +44,20 @@ def write_planned(folder: Path, planned: Sequence[Sequence[str]]) -> None:
     (folder / PLANNED_FILE).write_text(json.dumps(list(runs.values()), indent=1) + "\n")
 
 
+def is_installed(target: str) -> bool:
+    """Whether Hydra knows a launcher or sweeper, by the name of its class."""
+    return target in Plugins.instance().class_name_to_class
+
+
 class SweepTable(Callback):  # type: ignore[misc]
     """Hydra callback: remembers what was asked for, and after the last run shows what came out."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write down the runs, so that one that never begins is missed."""
-        if not config.dry_run:
+        """Write down the runs, so that one that never begins is missed.
+
+        Without its launcher Hydra refuses the sweep in a moment, and nothing was asked for.
+        """
+        if not config.dry_run and is_installed(config.hydra.launcher._target_):
             write_planned(Path(config.hydra.sweep.dir), planned_runs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

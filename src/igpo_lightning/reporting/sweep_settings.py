@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from igpo_lightning.config import DEFAULT_EXPERIMENT
 from igpo_lightning.evaluation.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.run_data import FINISHED, RunData, varied_keys
 
@@ -14,17 +15,21 @@ class Setting:
 
     Attributes:
         told: The overrides ("key=value") that tell the setting from the others; () for a sweep over
-            seeds alone.
+            seeds alone, and for the runs that leave out what the others override.
         runs: Its runs, of whatever status.
+        others: Whether the sweep has other settings, too.
     """
 
     told: tuple[str, ...]
     runs: tuple[RunData, ...]
+    others: bool = False
 
     @property
     def label(self) -> str:
-        """For people."""
-        return ", ".join(self.told) or ("all runs" if len(self.runs) > 1 else "run")
+        """For people; beside others, what overrides nothing has the name of its experiment."""
+        if self.told or not self.others:
+            return ", ".join(self.told) or ("all runs" if len(self.runs) > 1 else "run")
+        return f"experiment={self.runs[0].overrides.get('experiment', DEFAULT_EXPERIMENT)}"
 
     @property
     def name(self) -> str:
@@ -66,4 +71,5 @@ def settings_of(runs: Sequence[RunData]) -> list[Setting]:
     for run in runs:
         told = tuple(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides)
         groups.setdefault(told, []).append(run)
-    return [Setting(told, tuple(members)) for told, members in groups.items()]
+    others = len(groups) > 1
+    return [Setting(told, tuple(members), others) for told, members in groups.items()]

@@ -1,13 +1,21 @@
 """Fixtures that every room's tests share."""
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.forked import CommandServer
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from tests.integration.small_runs import Runs
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 # One thread a process, here and in the processes that tests start: sums keep one order, and the
 # tests that run beside each other do not fight for cores. Set before torch is imported.
@@ -41,6 +49,40 @@ def tokenizer() -> "PreTrainedTokenizerFast":
     from igpo_lightning.models.tokenizer import train_tokenizer
 
     return train_tokenizer(["What is 2+3? It is \\boxed{5}. Put the answer here."] * 4, 300)
+
+
+@pytest.fixture(scope="session")
+def command_server() -> Iterator[CommandServer]:
+    """Starts command lines in forked processes: torch is imported once for all of them."""
+    with CommandServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def runs(command_server: CommandServer, tmp_path_factory: pytest.TempPathFactory) -> "Runs":
+    """Whole runs of a small random model, with faults at chosen places."""
+    from tests.integration.small_runs import Runs, save_tiny
+
+    return Runs(command_server, save_tiny(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture
+def igpo(command_server: CommandServer, tmp_path: Path) -> Command:
+    """`igpo("stage=eval", ...)`: the command line in an empty folder, and what it printed."""
+
+    def run(
+        *overrides: str, code: int = 0, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        printed, errors = tmp_path / "printed.log", tmp_path / "errors.log"
+        printed.unlink(missing_ok=True)
+        errors.unlink(missing_ok=True)
+        place = {"cwd": str(tmp_path), "env": {"COLUMNS": "140", **(env or {})}, "grades": True}
+        status = command_server.run(overrides, printed, errors=str(errors), **place)
+        out, err = printed.read_text(), errors.read_text()
+        assert status == code, f"{out[-3000:]}\n{err[-6000:]}"
+        return subprocess.CompletedProcess(overrides, status, out, err)
+
+    return run
 
 
 _skipped_beside_data: list[str] = []

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from small_runs import RL, SFT, SMALL, Runs
+
+from tests.integration.small_runs import RL, SFT, SMALL, Runs
 
 SHORT = (*RL, "stage.steps=2", "stage.eval_every=0", "stage.eval_before=false")
 REWRITE = (*SMALL[:-2], "stage=rewrite", "rewriter=extractive", "data=jsonl")

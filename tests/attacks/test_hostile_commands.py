@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_runs import RL, SMALL, Runs
 
 from tests.attacks.command_lines import DATA, FOLDERS, LINES, Command
+from tests.integration.small_runs import RL, SMALL, Runs
 
 SHORT = (*RL, "stage.steps=2", "stage.eval_every=0", "stage.eval_before=false")
 SECONDS = 60  # the process is ended by a signal after so many

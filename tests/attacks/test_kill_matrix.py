@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_runs import RL, SFT, SMALL, Runs
 
 from tests.attacks.run_files import contents
+from tests.integration.small_runs import RL, SFT, SMALL, Runs
 
 START, EXPORT = "start-up", "export"
 BOTH = ("kill", "terminate")

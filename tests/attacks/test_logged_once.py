@@ -4,8 +4,9 @@ import csv
 from pathlib import Path
 
 import pytest
-from small_runs import SMALL, Runs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.integration.small_runs import SMALL, Runs
 
 SFT_THEN_RL = (
     *(key for key in SMALL if not key.startswith(("inpaint", "model.init", "logger"))),

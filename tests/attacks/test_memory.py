@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import RL, Runs
+
+from tests.integration.small_runs import RL, Runs
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 # Resident bytes after each step, by the module's own report.

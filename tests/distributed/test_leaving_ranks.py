@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from small_runs import RL, Runs, results
+
+from tests.integration.small_runs import RL, Runs, results
 
 QUIET = ("stage.eval_every=0", "stage.eval_before=false", "stage.checkpoint_every=100")
 ARGS = (*RL, *QUIET, "stage.prompts_per_step=4", "stage.steps=3", "trainer.devices=2")

@@ -90,7 +90,7 @@ def rollout(
     sampler = GroupSampler(answerer, pool, GROUP, RewardConfig(), 0, cost)
     first = sampler.groups(of)
     settings = replace(HINTS, exclude_answer=False)
-    after, measures = Inpainter(settings, sampler, 10, cost).inpaint(of, first)
+    after, measures = Inpainter(settings, sampler, 10).inpaint(of, first)
     return after, cost, measures
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import RL, SFT, Runs, decoder
+
+from tests.integration.small_runs import RL, SFT, Runs, decoder
 
 # A hang ends after the server's 60 seconds with the status of SIGALRM, which no test accepts.
 QUIET = ("stage.eval_every=0", "stage.eval_before=false", "stage.log_samples_every=1")

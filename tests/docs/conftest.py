@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.commands import ROOT
+from tests.integration.forked import CommandServer
 
-SERVER = ROOT / "tests" / "integration" / "run_server.py"
 SMALL_RUN = (
     *("stage.steps=1", "stage.prompts_per_step=2", "stage.group_size=2", "stage.inner_updates=1"),
     *("data.train_size=8", "data.eval_size=8", "eval.limit=4", "trainer.threads=1"),
@@ -25,7 +25,7 @@ class Desk:
     """Runs the command line in forked processes of one server, in a folder like the checkout."""
 
     folder: Path
-    server: subprocess.Popen[str]
+    server: CommandServer
     environment: dict[str, str]
 
     def run_anew(self, *args: str) -> tuple[int, str]:
@@ -35,7 +35,7 @@ class Desk:
             done = subprocess.run(
                 command,
                 cwd=self.folder,
-                env=self.environment,
+                env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 timeout=280,
@@ -45,16 +45,11 @@ class Desk:
 
     def run(self, *args: str) -> tuple[int, str]:
         """The exit status of `python -m igpo_lightning ARGS`, and what it printed."""
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
         log = self.folder / "log"
         log.unlink(missing_ok=True)
-        request = {"args": args, "log": str(log), "faults": [], "ranks": 1, "seconds": 280}
-        place = {"cwd": str(self.folder), "grades": True, "env": {"COLUMNS": "140"}}
-        self.server.stdin.write(json.dumps(request | place) + "\n")
-        self.server.stdin.flush()
-        statuses = json.loads(self.server.stdout.readline())
-        return next((status for status in statuses if status), 0), log.read_text()
+        place = {"cwd": str(self.folder), "env": {**self.environment, "COLUMNS": "140"}}
+        status = self.server.run(args, log, grades=True, seconds=280, **place)
+        return status, log.read_text()
 
 
 def toy_rows(name: str) -> Iterator[str]:
@@ -65,7 +60,7 @@ def toy_rows(name: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def desk(command_server: CommandServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """Holds what the pages name: a finished run as RUN, data of every source in FOLDER."""
     folder = tmp_path_factory.mktemp("desk")
     for entry in ROOT.iterdir():
@@ -80,25 +75,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             )
     (folder / "FILE").write_text("\n".join(toy_rows("own")))
     environment = {
-        **os.environ,
         **{"IGPO_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "OPENAI_MODEL": "a-model"},
         **{"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
     }
-    server = subprocess.Popen(
-        [sys.executable, str(SERVER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    desk = Desk(folder, server, environment)
+    desk = Desk(folder, command_server, environment)
     status, log = desk.run(*SMALL_RUN, "hydra.run.dir=runs/RUN")
     assert status == 0, log
     (folder / "RUN").symlink_to(folder / "runs" / "RUN")
     (folder / "runs" / "rl_arithmetic").mkdir(exist_ok=True)
     (folder / "runs" / "rl_arithmetic" / "DATE").symlink_to(folder / "runs" / "RUN")
     yield desk
-    assert server.stdin is not None
-    server.stdin.close()
-    server.wait()
     shutil.rmtree(folder / "runs")

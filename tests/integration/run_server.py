@@ -2,9 +2,10 @@
 
 Reads one JSON object a line: `args` of the command line, `log` for what it prints, `ranks`, the
 number of processes (started as torchrun does), `faults`: what happens at the n-th call of a
-function, and if need be `cwd`, `env`, `grades` (true: as users do), `right_ranks` (whose answers
-are all right, where the others' are all wrong), and `grace` (seconds that a step may go on after a
-signal). Answers each with the exit status of every rank (negative: a signal).
+function, and if need be `cwd`, `env` (null takes a variable away), `errors` (the file for what is
+printed as errors), `grades` (true: as users do), `right_ranks` (whose answers are all right, where
+the others' are all wrong), and `grace` (seconds that a step may go on after a signal). Answers each
+with the exit status of every rank (negative: a signal).
 """
 
 import importlib
@@ -148,11 +149,18 @@ def run(request: dict[str, Any], rank: int, port: int) -> None:
             "MASTER_PORT": str(port),
             "TORCHELASTIC_RUN_ID": "test",
         }
-    os.environ |= request.get("env", {})
+    for name, value in request.get("env", {}).items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     os.chdir(request.get("cwd", "."))
     with open(request["log"], "a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    if "errors" in request:
+        with open(request["errors"], "a") as errors:
+            os.dup2(errors.fileno(), 2)
     rank_zero_only.rank = rank  # torchrun's processes read it when they import Lightning
     if not request.get("grades"):
         build.GradingPool = CoinPool  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from igpo_lightning.models import save_export
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
+from tests.integration.forked import CommandServer
 from tests.small_backbones import BLOCK_CAUSAL, build_native
 
 MODEL = "model.init=random trainer.threads=1 optimizer.lr=1e-3 logger=[csv]"
@@ -31,7 +31,7 @@ SFT = (*SMALL, *TRACES.split())
 class Runs:
     """Starts runs of a random model and shows what they left."""
 
-    server: subprocess.Popen[str]
+    server: CommandServer
     model: Path
 
     def start(self, folder: Path, *args: str, at: Path | None = None, **request: Any) -> int:
@@ -45,20 +45,7 @@ class Runs:
 
     def command(self, log: Path, args: Sequence[str], **request: Any) -> int:
         """The exit status of a command line, whose output is added to a file."""
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        line = {
-            "args": list(args),
-            "log": str(log),
-            "faults": [],
-            "ranks": 1,
-            "seconds": 60 if request.get("ranks", 1) > 1 else 300,
-            **request,
-        }
-        self.server.stdin.write(json.dumps(line) + "\n")
-        self.server.stdin.flush()
-        statuses = json.loads(self.server.stdout.readline())
-        return int(next((status for status in statuses if status), 0))
+        return self.server.run(args, log, **request)
 
     def log(self, folder: Path) -> str:
         """What the runs in a folder printed."""

@@ -4,7 +4,8 @@ import zipfile
 from pathlib import Path
 
 import torch
-from small_runs import RL, Runs, results
+
+from tests.integration.small_runs import RL, Runs, results
 
 LORA = (
     "model.lora.enabled=true",

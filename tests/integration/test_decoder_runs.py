@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import RL, SFT, Runs, decoder, results
 
 from igpo_lightning.models import load_backbone
+from tests.integration.small_runs import RL, SFT, Runs, decoder, results
 
 # The model's own file of conf/model, at the size of a test; SDAR's blocks have 4 tokens.
 MODELS = {"illada": "illada_8b", "sdar": "sdar_8b"}

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from small_runs import SMALL, Runs
+
+from tests.integration.small_runs import SMALL, Runs
 
 
 def two_benchmarks(tmp_path: Path) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from small_runs import RL, SFT, Runs, results
 
 from igpo_lightning.runs.lock import run_lock
+from tests.integration.small_runs import RL, SFT, Runs, results
 
 SHORT = (*RL, "stage.steps=2", "stage.eval_every=0", "stage.eval_before=false")
 

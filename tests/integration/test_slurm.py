@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import RL
 
 from igpo_lightning.runs.requeueing import requeue
+from tests.integration.small_runs import RL
 
 
 def command(folder: Path, name: str, text: str) -> None:

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import RL, Runs, results
+
+from tests.integration.small_runs import RL, Runs, results
 
 ARGS = (*RL, "stage.steps=30", "stage.eval_every=0", "stage.eval_before=false")
 

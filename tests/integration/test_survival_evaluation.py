@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from small_runs import RL, SFT, Runs, results
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.integration.small_runs import RL, SFT, Runs, results
 
 # 4 problems in 2 batches, each greedy and sampled: calls 1 to 4 before training, 5 to 8 after step
 # 2, 9 to 12 after step 4.

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import RL, SFT, Runs, results
 
 from igpo_lightning.runs import durable
+from tests.integration.small_runs import RL, SFT, Runs, results
 
 SHORT = (*RL, "stage.steps=4", "stage.eval_every=0", "stage.eval_before=false")
 KILLED = [{"target": "igpo_lightning.rl.module:clipped_step", "call": 7, "action": "kill"}]

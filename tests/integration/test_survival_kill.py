@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_runs import RL, SFT, Runs, results, save_tiny
+
+from tests.integration.small_runs import RL, SFT, Runs, results, save_tiny
 
 # Function and how often a run of RL or SFT calls it, about: in rollout, injection, update,
 # evaluation, metrics, and at every stage of writing a checkpoint.

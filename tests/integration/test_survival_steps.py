@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import RL, SFT, Runs, results
+
+from tests.integration.small_runs import RL, SFT, Runs, results
 
 ARGS = (*RL, "stage.steps=3", "stage.eval_every=0", "stage.eval_before=false")
 SLOW = ("stage.checkpoint_every=100", "stage.train_batch_size=3")

@@ -55,7 +55,7 @@ def collector(stream: Stream, rounds: int, keep: bool = False) -> GroupCollector
     cost = Cost()
     answerer = Answerer(backbone(), TOKENIZER, SAMPLER, 64)
     sampler = CapitalsAreMixed(answerer, PlannedPool(lambda *_: False), 2, RewardConfig(), 0, cost)
-    inpainter = Inpainter(InpaintConfig(trigger="never"), sampler, 10, cost)
+    inpainter = Inpainter(InpaintConfig(trigger="never"), sampler, 10)
     return GroupCollector(
         sampler, inpainter, ["correctness"], stream.per_round, rounds, stream, keep
     )

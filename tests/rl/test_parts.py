@@ -134,7 +134,7 @@ class FakeSampler(GroupSampler):
 
 
 def inpainter(fake: FakeSampler, **changes: Any) -> Inpainter:
-    return Inpainter(replace(SETTINGS.inpaint, **changes), fake, 10, Cost())
+    return Inpainter(replace(SETTINGS.inpaint, **changes), fake, 10)
 
 
 def test_all_wrong_groups_alone_are_sampled_again_around_hints():

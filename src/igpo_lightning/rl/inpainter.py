@@ -12,7 +12,6 @@ from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.inpainting.hints import FREE, choose_hints, draw_ratio
 from igpo_lightning.inpainting.schedule import ratio_range
-from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.injection import inject, needs_help
 from igpo_lightning.rl.measures import Measure, Measures, join_measures, mean
 from igpo_lightning.rl.rollout import Rollout, all_wrong, repeated, row_seeds
@@ -42,14 +41,10 @@ class Inpainter:
         settings: Who gets extra samples, and of which kind.
         sampler: Samples the groups, and the extra ones too.
         total_steps: Rollout steps of the run, over which the hint ratio is scheduled.
-        cost: Where passes and seconds are counted.
     """
 
-    def __init__(
-        self, settings: InpaintConfig, sampler: GroupSampler, total_steps: int, cost: Cost
-    ) -> None:
-        self.settings, self.sampler = settings, sampler
-        self.total_steps, self.cost = total_steps, cost
+    def __init__(self, settings: InpaintConfig, sampler: GroupSampler, total_steps: int) -> None:
+        self.settings, self.sampler, self.total_steps = settings, sampler, total_steps
 
     def inpaint(self, batch: PromptBatch, rollout: Rollout) -> tuple[Rollout, Measures]:
         """The groups after replacement.

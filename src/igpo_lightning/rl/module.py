@@ -85,7 +85,7 @@ class RLModule(lightning.LightningModule):
         self.sampler = GroupSampler(
             policy, pool, stage.group_size, settings.reward, settings.seed, self.cost
         )
-        self.inpainter = Inpainter(settings.inpaint, self.sampler, stage.steps, self.cost)
+        self.inpainter = Inpainter(settings.inpaint, self.sampler, stage.steps)
         self.prompt_data = prompts
         self.collector = GroupCollector(
             self.sampler,

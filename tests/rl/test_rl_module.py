@@ -289,7 +289,7 @@ def test_samples_hold_what_a_viewer_needs(tmp_path):
 def test_every_metric_is_documented_and_every_documented_one_is_logged():
     """The names in docs/metrics.md are those that a run with hints, KL and all rewards logs.
 
-    Its sampler is approximate, and it could draw prompts twice.
+    Its sampler is approximate, tokens are weighed for it, and it could draw prompts twice.
     """
     text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
     documented = {
@@ -304,6 +304,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_logged():
         inpaint=HINTED,
         reward_weights=weights,
         sampler=replace(SETTINGS.sampler, cache="dual", drift_share=0.9),
+        objective=replace(SETTINGS.objective, rollout_is="token"),
         stage=replace(STAGE, prompts_per_step=2, sampling_rounds=2),
     )
     # Logged by Lightning's validation and with a stream of prompts, which this run has none of.

@@ -169,9 +169,11 @@ class BackboneModule(nn.Module):
         """The transformer blocks, first to last: the units of sharding and checkpointing."""
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Random weights: matrices normal, norms one, biases zero."""
+        """Random weights: matrices normal, norms one, biases zero; none on the meta device."""
         with torch.no_grad():
             for name, parameter in self.named_parameters():
+                if parameter.is_meta:  # torch would take milliseconds for each to draw nothing
+                    continue
                 if parameter.dim() > 1:
                     parameter.normal_(std=self.initializer_std, generator=generator)
                 else:

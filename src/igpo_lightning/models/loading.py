@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from transformers.initialization import no_init_weights
 
 from igpo_lightning.errors import ConfigError, call_own
 from igpo_lightning.models import masked_lm, tiny
@@ -106,7 +107,7 @@ def load_backbone(
     tokens = _special_tokens(path_or_hub_id, raw, files, known, token_overrides or {}, named)
     if raw["model_type"] in NATIVE:
         read, build = NATIVE[raw["model_type"]]
-        with torch.device("meta"):
+        with torch.device("meta"), no_init_weights():  # values come from a file or a generator
             model: BackboneModule = build(read(raw), tokens, raw)
         if quantization == "none":
             check_memory(path_or_hub_id, model, dtype, device)

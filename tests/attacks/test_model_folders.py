@@ -10,10 +10,10 @@ import torch
 
 from igpo_lightning.data.prompts import encode_chat
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.models import check_vocabulary, load_backbone, load_tokenizer
+from igpo_lightning.models import chat_template, check_vocabulary, load_backbone, load_tokenizer
 from tests.attacks.folders import BASES, FOLDERS, Folder, make_bases
 
-SECONDS = 120  # a looping template's 5 of computation, on a machine with ten other jobs
+SECONDS = 120  # a template's limit of computation, on a machine with ten other jobs
 
 
 def peak_bytes() -> int:
@@ -45,8 +45,9 @@ def test_the_sound_folder_is_used(bases: Path, base: str) -> None:
 
 @pytest.mark.parametrize("hostile", FOLDERS, ids=lambda hostile: hostile.attack)
 def test_a_hostile_folder_is_refused_in_one_line(
-    bases: Path, tmp_path: Path, hostile: Folder
+    bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile: Folder
 ) -> None:
+    monkeypatch.setattr(chat_template, "SECONDS", 1.0)
     folder = tmp_path / "model"
     shutil.copytree(bases / hostile.base, folder)
     hostile.spoil(folder)

@@ -6,12 +6,12 @@ import socket
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from igpo_lightning import distributed
 from igpo_lightning.diffusion import draw_masked_inputs, likelihood, token_scores
 from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.settings import LikelihoodConfig
+from tests.ranks import run_ranks
 
 WORLD = 2
 
@@ -75,4 +75,4 @@ def test_two_ranks_score_as_one():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(worker, args=(port,), nprocs=WORLD)
+    run_ranks(worker, WORLD, port)

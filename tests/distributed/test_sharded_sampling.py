@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from igpo_lightning import distributed
 from igpo_lightning.data.problem import Problem
@@ -15,6 +14,7 @@ from igpo_lightning.diffusion.sampler import DenoiseOutput
 from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.settings import SamplerConfig
+from tests.ranks import run_ranks
 from tests.small_backbones import build_native
 
 WORLD = 2
@@ -84,7 +84,7 @@ def compare(rank: int, meeting: str) -> None:
 
 
 def test_ranks_with_different_work_finish_together(tmp_path: Path) -> None:
-    mp.spawn(compare, (f"file://{tmp_path / 'meeting'}",), nprocs=WORLD)
+    run_ranks(compare, WORLD, f"file://{tmp_path / 'meeting'}")
 
 
 def test_a_model_that_is_whole_on_every_rank_needs_no_company() -> None:

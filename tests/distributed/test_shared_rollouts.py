@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch, rank_positions
@@ -24,6 +23,7 @@ from igpo_lightning.rl.rollout import Rollout
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.rl.sharing import deal
 from igpo_lightning.settings import InpaintConfig, RewardConfig, SamplerConfig
+from tests.ranks import run_ranks
 from tests.small_backbones import build_native
 
 GROUP = 4
@@ -165,7 +165,7 @@ def test_ranks_share_rows_evenly_and_get_what_one_process_gets(
         assert made.replaced.tolist() == [True, True] + [False] * (count * GROUP - 2)
         samples[kind] = {field: getattr(made, field) for field in FIELDS}
     torch.save(samples, tmp_path / "meeting.expected")
-    mp.spawn(compare, (f"file://{tmp_path / 'meeting'}", world, count), nprocs=world)
+    run_ranks(compare, world, f"file://{tmp_path / 'meeting'}", world, count)
 
 
 @pytest.mark.parametrize(("rows", "ranks"), [(8, 2), (7, 4), (3, 4), (0, 2), (154, 64)])

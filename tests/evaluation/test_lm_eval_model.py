@@ -3,9 +3,7 @@
 import inspect
 import json
 import math
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from igpo_lightning.evaluation.lm_eval_model import DiffusionLM, canvas, cut
 from igpo_lightning.lm_eval import main
 from igpo_lightning.models import load_tokenizer
 from igpo_lightning.settings import SamplerConfig
+from tests.integration.forked import CommandServer
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAT = "<|user|>A+21 B-10 from 30<|assistant|>"
@@ -204,7 +203,7 @@ def test_the_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch) -
     assert named - {"max_gen_toks"} <= known
 
 
-def test_the_harness_runs_it(tmp_path: Path) -> None:
+def test_the_harness_runs_it(command_server: CommandServer, tmp_path: Path) -> None:
     """Its own command line, a task that generates and one that compares, problems from a file."""
     problems = arithmetic_problems("test", 4, [1])
     rows = []
@@ -241,28 +240,18 @@ def test_the_harness_runs_it(tmp_path: Path) -> None:
     }
     for task in (sums, choices):
         (tasks / f"{task['task']}.yaml").write_text(yaml.safe_dump(task))
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "igpo_lightning.lm_eval", "--model", "igpo_dllm"),
-            *("--model_args", "path=tiny,completion_length=48,block_length=8,steps=24"),
-            *("--tasks", "sums,choices", "--include_path", str(tasks), "--apply_chat_template"),
-            *("--device", "cpu", "--batch_size", "16", "--log_samples"),
-            *("--output_path", str(tmp_path / "out")),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "src"),
-            "HF_HUB_OFFLINE": "1",
-            "HF_DATASETS_OFFLINE": "1",
-            "HF_HOME": str(tmp_path / "home"),
-        },
+    log = tmp_path / "log"
+    arguments = (
+        *("--model", "igpo_dllm"),
+        *("--model_args", "path=tiny,completion_length=48,block_length=8,steps=24"),
+        *("--tasks", "sums,choices", "--include_path", str(tasks), "--apply_chat_template"),
+        *("--device", "cpu", "--batch_size", "16", "--log_samples"),
+        *("--output_path", str(tmp_path / "out")),
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "igpo_dllm" in done.stdout
+    place = {"cwd": str(tmp_path), "env": {"HF_HOME": str(tmp_path / "home")}}
+    status = command_server.run(arguments, log, program="igpo_lightning.lm_eval", **place)
+    assert status == 0, log.read_text()[-4000:]
+    assert "igpo_dllm" in log.read_text()
     (file,) = (tmp_path / "out").rglob("results_*.json")
     results = json.loads(file.read_text())["results"]
     (file,) = (tmp_path / "out").rglob("samples_sums_*.jsonl")

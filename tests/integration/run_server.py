@@ -5,7 +5,8 @@ number of processes (started as torchrun does), `faults`: what happens at the n-
 function, and if need be `cwd`, `env` (null takes a variable away), `errors` (the file for what is
 printed as errors), `grades` (true: as users do), `right_ranks` (whose answers are all right, where
 the others' are all wrong), and `grace` (seconds that a step may go on after a signal). Answers each
-with the exit status of every rank (negative: a signal).
+with the exit status of every rank (negative: a signal). `program` is the module whose main() is
+called, the command line's own unless it is given.
 """
 
 import importlib
@@ -25,7 +26,6 @@ import matplotlib.pyplot as plt  # noqa: F401
 import peft.tuners.lora  # noqa: F401
 from lightning.pytorch.utilities import rank_zero_only
 
-from igpo_lightning import cli
 from igpo_lightning.rewards import Verdict
 from igpo_lightning.runs.leaving import Leave
 from igpo_lightning.stages import build, evaluate, finetune, reinforce  # noqa: F401
@@ -177,7 +177,7 @@ def run(request: dict[str, Any], rank: int, port: int) -> None:
     sys.argv = ["igpo-lightning", *request["args"]]
     status = 0
     try:
-        cli.main()
+        importlib.import_module(request.get("program", "igpo_lightning.cli")).main()
     except SystemExit as end:
         status = int(end.code or 0)
     except BaseException:

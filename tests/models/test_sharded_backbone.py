@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
 
 from igpo_lightning import distributed
@@ -15,6 +14,7 @@ from igpo_lightning.models.checkpoint import read_tensors
 from igpo_lightning.models.lora import adapters_off, add_lora, merged_state
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.settings import LoraConfig
+from tests.ranks import run_ranks
 from tests.small_backbones import build_native
 
 IDS = torch.arange(24).view(4, 6)
@@ -60,7 +60,7 @@ def values(model: BackboneModule) -> dict[str, torch.Tensor]:
 def test_two_ranks_take_the_step_of_one(
     tmp_path: Path, name: str, lora: bool, recompute: bool
 ) -> None:
-    mp.spawn(on_a_rank, (str(tmp_path), name, lora, recompute), nprocs=2)
+    run_ranks(on_a_rank, 2, str(tmp_path), name, lora, recompute)
     files = sorted((tmp_path / "export").glob("*.safetensors"))
     assert len(files) > 2
     sharded = {name: t.clone() for file in files for name, t in read_tensors(file)}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-import torch.multiprocessing
 
 from igpo_lightning.distributed import SOLO, Lockstep, any_rank
 from igpo_lightning.runs.leaving import Leave, LeftError
+from tests.ranks import run_ranks
 
 
 class Clock:
@@ -74,6 +74,6 @@ def test_two_ranks_leave_together(tmp_path: Path) -> None:
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         port = place.getsockname()[1]
-    torch.multiprocessing.spawn(told_alone, (port, tmp_path), nprocs=2)
+    run_ranks(told_alone, 2, port, tmp_path)
     made = {file.name: file.read_text() for file in tmp_path.iterdir()}
     assert made == {"0-True": "2", "1-True": "2", "0-False": "5", "1-False": "2"}

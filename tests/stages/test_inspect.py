@@ -1,36 +1,27 @@
 """stage=inspect through the real command line."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-import igpo_lightning
 from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.models.tokenizer import train_tokenizer
 
+Done = CompletedProcess[str]
 
-def inspect(folder: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
-    """Run the stage with a tokenizer that is trained on the spot."""
-    model = folder / "model"
+
+@pytest.fixture
+def inspect(igpo: Callable[..., Done], tmp_path: Path) -> Callable[..., Done]:
+    """`inspect("data=...", code=0)`: the stage with a tokenizer that is trained on the spot."""
+    model = tmp_path / "model"
     train_tokenizer(["What is 2+3? So it is \\boxed{5}."] * 4, 300).save_pretrained(model)
     TinyConfig().save_pretrained(model)
-    source = str(Path(igpo_lightning.__file__).parents[1])
-    cut_off = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub"), "COLUMNS": "140"}
-    environment = {**os.environ, **cut_off, "PYTHONPATH": source}
-    environment.pop("IGPO_DATA_DIR", None)
-    command = [sys.executable, "-m", "igpo_lightning", "stage=inspect", f"model.path={model}"]
-    return subprocess.run(
-        [*command, f"hydra.run.dir={folder / 'run'}", *overrides],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    given = ("stage=inspect", f"model.path={model}", f"hydra.run.dir={tmp_path / 'run'}")
+    return partial(igpo, *given)
 
 
 def write(file: Path, questions: list[str], solution: str | None) -> None:
@@ -41,12 +32,11 @@ def write(file: Path, questions: list[str], solution: str | None) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def test_counts_lengths_overlap_and_rows(tmp_path: Path) -> None:
+def test_counts_lengths_overlap_and_rows(inspect: Callable[..., Done], tmp_path: Path) -> None:
     shared = "What is 2+3?"
     write(tmp_path / "own.train.jsonl", [shared, "long " * 80, "What is 1+4?"], "So it is 5.")
     write(tmp_path / "own.test.jsonl", ["what is 2 + 3"], None)
     done = inspect(
-        tmp_path,
         "data=jsonl",
         f"data.path='{tmp_path}/own.{{split}}.jsonl'",
         "data.validation_share=0",
@@ -54,7 +44,6 @@ def test_counts_lengths_overlap_and_rows(tmp_path: Path) -> None:
         "prompt.max_length=100",
         "stage.rows=2",
     )
-    assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     assert (run / "lengths.png").read_bytes().startswith(b"\x89PNG")
     numbers = json.loads((run / "inspection.json").read_text(encoding="utf-8"))
@@ -77,9 +66,8 @@ def test_counts_lengths_overlap_and_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_to_inspect(tmp_path: Path) -> None:
-    done = inspect(tmp_path, "data=gsm8k")
-    assert done.returncode == 2
+def test_nothing_to_inspect(inspect: Callable[..., Done]) -> None:
+    done = inspect("data=gsm8k", code=2)
     assert "data=gsm8k: found no train split" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -87,10 +75,11 @@ def test_nothing_to_inspect(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["amc", "sudoku"])
-def test_real_data(tmp_path: Path, shared_data: Path, name: str) -> None:
+def test_real_data(
+    inspect: Callable[..., Done], tmp_path: Path, shared_data: Path, name: str
+) -> None:
     split = "{split}" if name == "amc" else "test"
-    done = inspect(tmp_path, f"data={name}", f"data.path='{shared_data}/{name}.{split}.jsonl'")
-    assert done.returncode == 0, done.stderr
+    inspect(f"data={name}", f"data.path='{shared_data}/{name}.{split}.jsonl'")
     numbers = json.loads((tmp_path / "run" / "inspection.json").read_text(encoding="utf-8"))
     counts = {split: part["problems"] for split, part in numbers["splits"].items()}
     if name == "sudoku":  # one file: what is held out of train is test

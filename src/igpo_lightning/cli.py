@@ -27,7 +27,7 @@ from igpo_lightning.checks.launch import (
 )
 from igpo_lightning.checks.start import checked
 from igpo_lightning.config import CONF, register_schemas
-from igpo_lightning.errors import ConfigError, PastHydra, RunError
+from igpo_lightning.errors import ConfigError, PastHydra, RunError, is_panic
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.runs.interruption import (
     InterruptedRunError,
@@ -137,6 +137,9 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         return explain(error), 2
     if isinstance(error, RuntimeError) and missing_sweep_package(error) is not None:
         return explain(error), 2
+    if is_panic(error):
+        reason = (str(error).splitlines() or [""])[0]
+        return f"a library that reads files gave up: {reason}. {_PANIC_ADVICE}", 2
     # The logging library wraps the error of a file that it cannot open.
     cause = _root_cause(error) if isinstance(error, OSError | ValueError) else None
     if isinstance(cause, OSError) and (
@@ -144,6 +147,12 @@ def _told(error: BaseException) -> tuple[str, int] | None:
     ):
         return _storage_advice(cause), 1
     return None
+
+
+_PANIC_ADVICE = (
+    "A tokenizer's pattern may need too long for a text: use another model.path; else look for "
+    "files of the model or the data that another program wrote"
+)
 
 
 def _tell_of_thread(end: threading.ExceptHookArgs) -> None:
@@ -170,7 +179,7 @@ def main() -> None:
         check_arguments(sys.argv[1:], os.environ)
         check_plus(sys.argv[1:], {file.name for file in CONF.iterdir() if file.is_dir()})
         _run()
-    except (Exception, InterruptedRunError, PastHydra) as raised:
+    except BaseException as raised:
         told = _told(raised.error if isinstance(raised, PastHydra) else raised)
         if told is None:
             raise

@@ -53,6 +53,11 @@ def error_place(file: str, error: BaseException) -> str:
     return f"{file}, line {lines[-1]}" if lines else file
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust gave up; its exception stands beside Exception."""
+    return type(error).__name__ == "PanicException"
+
+
 class PastHydra(BaseException):
     """Carries an error past Hydra, which heads it with the overrides, or in a callback swallows it.
 

@@ -143,6 +143,35 @@ def vocabulary_of(number: Any) -> Callable[[Path], None]:
     return spoil
 
 
+def splitting(pattern: str) -> Callable[[Path], None]:
+    """A tokenizer that splits texts by a pattern."""
+
+    def spoil(folder: Path) -> None:
+        file = folder / "tokenizer.json"
+        content = json.loads(file.read_text())
+        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}
+        first = split | {"invert": False}
+        content["pre_tokenizer"] = {
+            "type": "Sequence",
+            "pretokenizers": [first, content["pre_tokenizer"]],
+        }
+        file.write_text(json.dumps(content))
+
+    return spoil
+
+
+def added_token(**entries: Any) -> Callable[[Path], None]:
+    """One more added token in tokenizer.json."""
+
+    def spoil(folder: Path) -> None:
+        file = folder / "tokenizer.json"
+        content = json.loads(file.read_text())
+        content["added_tokens"].append(content["added_tokens"][0] | entries)
+        file.write_text(json.dumps(content))
+
+    return spoil
+
+
 FOLDERS = [
     Folder("10^7 layers", "num_hidden_layers=10000000", config(num_hidden_layers=10**7)),
     Folder(
@@ -263,6 +292,16 @@ FOLDERS = [
         smaller_vocabulary,
     ),
     Folder("a token with the number 10^9", "has a token 1000000000", vocabulary_of(10**9)),
+    Folder("a pattern that explodes", "exponential time", splitting("(a+)+x")),
+    Folder("a pattern that is none", "no tokenizer", splitting("(((")),
+    Folder(
+        "an added token with the number 4 10^9",
+        "has a token",
+        added_token(id=2**32 - 1, content="z"),
+    ),
+    Folder(
+        "an added token with the number 10^12", "no tokenizer", added_token(id=10**12, content="z")
+    ),
     Folder("a token with a negative number", "no tokenizer", vocabulary_of(-5)),
 ]
 

@@ -6,9 +6,10 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, is_panic
 from igpo_lightning.models.chat_template import ChatTemplateError, render
 from igpo_lightning.models.configuration import find_file, read_config, resolve
+from igpo_lightning.models.tokenizer_patterns import exploding_pattern
 
 # Checkpoints without a tokenizer.json whose own class is remote code: the class that reads the
 # same vocab.json and merges.txt.
@@ -41,12 +42,19 @@ def load_tokenizer(path_or_hub_id: str, mask_token: str | None = None) -> PreTra
         cls = EQUIVALENT[model_type]
     else:
         cls = PreTrainedTokenizerFast
+    file = find_file(source, "tokenizer.json")
+    pattern = None if file is None else exploding_pattern(file)
+    if pattern is not None:
+        raise ConfigError(
+            f"model.path={path_or_hub_id}: tokenizer.json splits texts by {pattern[:200]!r}, which "
+            "takes exponential time; use another model's folder"
+        )
     try:
         tokenizer = cls.from_pretrained(source)
     except BaseException as error:
         # Files from elsewhere: whatever their readers raise, the files are at fault. The library
         # in Rust panics beside Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(

@@ -295,11 +295,6 @@ FOLDERS = [
     Folder("a pattern that explodes", "exponential time", splitting("(a+)+x")),
     Folder("a pattern that is none", "no tokenizer", splitting("(((")),
     Folder(
-        "an added token with the number 4 10^9",
-        "has a token",
-        added_token(id=2**32 - 1, content="z"),
-    ),
-    Folder(
         "an added token with the number 10^12", "no tokenizer", added_token(id=10**12, content="z")
     ),
     Folder("a token with a negative number", "no tokenizer", vocabulary_of(-5)),

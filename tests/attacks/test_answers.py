@@ -49,6 +49,12 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "5,000 digits": ("1", r"\boxed{1" + "0" * 5000 + "1}"),
     "a decimal of 5,000 digits": ("0.1", r"\boxed{0.1" + "0" * 5000 + "1}"),
     "1e999999999": ("1", r"\boxed{1e999999999}"),
+    "a shell": ("1", r"\boxed{\write18{echo 1}}"),
+    "a denial": ("42", r"\boxed{42 \text{ is not the answer}}"),
+    "a remainder": ("1", r"\boxed{2 % 1}"),
+    "cents for dollars": (r"\$5", r"\boxed{5\text{ cents}}"),
+    "two boxes, both kinds": ("1", r"\boxed{1} not \boxed{2}"),
+    "a power of a power": ("9", r"\boxed{9^{9^9}}"),
     "another base": ("5", r"\boxed{101_3}"),
 }
 

@@ -13,6 +13,18 @@ from igpo_lightning.rewards import is_equivalent
 Pairs = list[tuple[str, str]]
 
 SAME: dict[str, Pairs] = {
+    "labels, and expressions with the value": [
+        ("1", "lambda: 1"),
+        ("42", r"6\cdot 7"),
+        ("113", "m+n=113"),
+        ("6", "1+2+3=6"),
+    ],
+    "units of one kind": [
+        ("3 hours", "3 hr"),
+        ("3 ft", "3 feet"),
+        (r"\$5", "5 dollars"),
+        ("3 inches", "3"),
+    ],
     "braces around the whole": [
         ("(2,4)", r"\boxed{{(2,4)}}"),
         ("58,500", "{58,500}"),
@@ -459,6 +471,45 @@ ONE_WAY: dict[str, Pairs] = {
 TOO_LITTLE: Pairs = [("2x + z = 1", "1"), ("a + 3z = 0", "0"), ("a^2 + b = 0", "0")]
 
 DIFFERENT: dict[str, Pairs] = {
+    "denials": [
+        ("42", r"42 \text{ is not the answer}"),
+        ("1", r"\text{1 is wrong}"),
+        ("1", r"\neg 1"),
+        ("1", "not 1"),
+        ("1", r"x \neq 1"),
+        ("1", "anything but 1"),
+    ],
+    "programs": [
+        ("1", r"\write18{echo 1}"),
+        ("1", r"\let\x=1"),
+        ("1", r"\csname 1\endcsname"),
+        ("1", "2 % 1"),
+        ("1", "print(1)"),
+        ("1", "1 if True else 2"),
+        ("1", r"\input{1}"),
+        ("1", r"\phantom{2}1"),
+    ],
+    "units of other kinds": [
+        (r"\$5", "5 cents"),
+        ("$5", r"5\text{ cents}"),
+        ("5 dollars", "5 euros"),
+        ("1 hour", "1 minute"),
+        ("3 feet", "3 inches"),
+        ("15 cm", "15 meters"),
+        ("15 cm^2", "15 cm^4"),
+    ],
+    "several values for one": [
+        ("1", "1 or 2"),
+        ("1", r"1 \vee 2"),
+        ("1", "at most 1"),
+        ("1", "[0,1]"),
+        ("1", r"1 \pm 1"),
+        ("42", r"41\leq x\leq 42"),
+        ("A", "A or B"),
+        (r"\text{yes}", "yes and no"),
+        (r"\text{Monday}", "Monday or Tuesday"),
+        ("42", r"42 \to 43"),
+    ],
     "other powers and sizes of units": [
         ("15 cm^2", "15 cm^4"),
         (r"15\text{ cm}^2", r"15 \text{ cm}^3"),

@@ -1,4 +1,4 @@
-"""What makes two answers different whatever their numbers are: base, unit, name, order, relation.
+"""What makes two answers different whatever their numbers are: base, unit, name, order, denial.
 
 math-verify ignores most of these, and so does `comparison_key`; both ask here.
 """
@@ -21,7 +21,40 @@ _RATIO = re.compile(r"\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+")
 _ASSIGNED = re.compile(r"\s*([A-Za-z]\w{0,2}|\\[a-z]+)\s*=\s*(.+)", re.DOTALL)
 _RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|neq?)(?![A-Za-z])|[<>]")
 _TEN = re.compile(r"_(?:10|\{10\})$")
-_METRIC = re.compile(r"[mcdk]?m|[mk]?g|[mc]?[lL]")
+# Units by their short names: of two different ones here, neither can stand for the other.
+_SHORT_UNITS = {
+    **{
+        f"{prefix}{unit}": f"{prefix}{unit}"
+        for prefix in ("", "m", "c", "d", "k")
+        for unit in "mgl"
+    },
+    **{
+        f"{prefix}{unit}{s}": f"{prefix[:1]}{unit[:1]}"
+        for prefix in ("", "milli", "centi", "deci", "kilo")
+        for unit in ("meter", "metre", "gram", "liter", "litre")
+        for s in ("", "s")
+    },
+    **dict.fromkeys(("in", "inch", "inches"), "in"),
+    **dict.fromkeys(("ft", "foot", "feet"), "ft"),
+    **dict.fromkeys(("yd", "yard", "yards"), "yd"),
+    **dict.fromkeys(("mi", "mile", "miles"), "mi"),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), "s"),
+    **dict.fromkeys(("min", "minute", "minutes"), "min"),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), "h"),
+    **{f"{unit}{s}": unit for unit in ("day", "week", "month", "year") for s in ("", "s")},
+    **{f"{unit}{s}": unit for unit in ("dollar", "cent", "euro", "pound") for s in ("", "s")},
+}
+_DOLLARS = re.compile(r"\\\$\s*\d|\$\s*\d[^$]*$")
+# The end of "42 is not the answer" and of "42 is wrong".
+_DENIED = re.compile(
+    r"\d\D*\b(?:(?:is|are|was|were)(?:\s+not|n't)|wrong|incorrect|false)\b\D*$|\\(?:neg|lnot)(?![a-z])",
+    re.IGNORECASE,
+)
+# TeX and Python that compute: what they give is not what stands there.
+_PROGRAM = re.compile(
+    r"\\(?:immediate|write|read|openin|openout|input|include|[egx]?def|let|csname|catcode|number|"
+    r"expandafter|(?:re)?newcommand|directlua|special|char)(?![A-Za-z])|\d\s*\\?%\s*\d"
+)
 # One or two letters or a Greek one: a variable or a segment. Longer names are words ("total = 5").
 _NAMED = re.compile(r"([A-Za-z]{1,2}|\\[a-z]+)\s*=(?!.*[=<>])")
 
@@ -33,6 +66,8 @@ def contradicts(gold: str, prediction: str) -> bool:
         or _units_differ(gold, prediction)
         or _names_differ(gold, prediction)
         or _order_differs(gold, prediction)
+        or _says(_DENIED, gold) != _says(_DENIED, prediction)
+        or _says(_PROGRAM, gold) != _says(_PROGRAM, prediction)
     )
 
 
@@ -54,12 +89,24 @@ def _bases_differ(gold: str, prediction: str) -> bool:
 
 
 def _units_differ(gold: str, prediction: str) -> bool:
-    """Whether both name a unit, in other powers (cm^2, cm^4) or of other size (cm, m)."""
-    one, other = unit_of(gold), unit_of(prediction)
+    """Whether both name a unit, in other powers (cm^2, cm^4) or of other size (cm, m; $, cents)."""
+    one, other = _unit_of(gold), _unit_of(prediction)
     if one is None or other is None:
         return False
-    both_metric = all(_METRIC.fullmatch(unit) for unit, _ in (one, other))
-    return (one[1] != other[1] and one[0] == other[0]) or (both_metric and one != other)
+    both_known = all(unit in _SHORT_UNITS.values() for unit, _ in (one, other))
+    return (one[1] != other[1] and one[0] == other[0]) or (both_known and one != other)
+
+
+def _unit_of(text: str) -> tuple[str, str] | None:
+    """The unit after a number, by its short name where it has one, or before it; its power."""
+    if _DOLLARS.match(text.strip()):
+        return "dollar", "1"
+    found = unit_of(text)
+    return found and (_SHORT_UNITS.get(found[0].lower(), found[0]), found[1])
+
+
+def _says(pattern: re.Pattern[str], answer: str) -> bool:
+    return pattern.search(answer) is not None
 
 
 def _names_differ(gold: str, prediction: str) -> bool:

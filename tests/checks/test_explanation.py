@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import igpo_lightning
+from tests.integration.forked import CommandServer
 
 OWN_FILES = {
     "experiment/typo.yaml": "# @package _global_\ndefaults: [tiny]\ninpaint:\n  ratoi: 0.3\n",
@@ -29,8 +31,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def refused(folder: Path, *arguments: str, **variables: str) -> str:
+@pytest.fixture
+def refused(command_server: CommandServer, folder: Path) -> Callable[..., str]:
     """What the command line says about arguments that it refuses."""
+
+    def run(*arguments: str) -> str:
+        printed, errors = folder / "printed.log", folder / "errors.log"
+        status = command_server.run(arguments, printed, errors=str(errors), cwd=str(folder))
+        said = errors.read_text()
+        assert status == 2, said
+        assert "Traceback" not in said
+        return said
+
+    return run
+
+
+def refused_anew(folder: Path, *arguments: str, **variables: str) -> str:
+    """The same of a process of its own, which reads the environment as it imports."""
     source = str(Path(igpo_lightning.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-m", "igpo_lightning", *arguments],
@@ -59,8 +76,10 @@ def refused(folder: Path, *arguments: str, **variables: str) -> str:
         ("inpaint=broken", "inpaint/broken.yaml, line 3: not YAML: expected ',' or ']'"),
     ],
 )
-def test_a_mistake_in_a_file_names_file_and_line(folder: Path, choice: str, says: str) -> None:
-    assert says in refused(folder, "--config-dir", str(folder), choice)
+def test_a_mistake_in_a_file_names_file_and_line(
+    refused: Callable[..., str], folder: Path, choice: str, says: str
+) -> None:
+    assert says in refused("--config-dir", str(folder), choice)
 
 
 @pytest.mark.parametrize(
@@ -78,18 +97,20 @@ def test_a_mistake_in_a_file_names_file_and_line(folder: Path, choice: str, says
     ],
 )
 def test_a_mistake_in_an_argument_says_what_to_do(
-    folder: Path, arguments: list[str], says: str
+    refused: Callable[..., str], arguments: list[str], says: str
 ) -> None:
     for word, package in PACKAGES.items():
         if any(word in argument for argument in arguments) and find_spec(package):
             pytest.skip(f"{package} is installed")
-    said = refused(folder, *arguments)
+    said = refused(*arguments)
     assert says in said
     assert "Config search path" not in said
 
 
-def test_an_invalid_run_of_a_sweep_is_refused_before_the_first_one(folder: Path) -> None:
-    said = refused(folder, "-m", "inpaint.ratio=0.2,1.5", f"hydra.sweep.dir={folder / 'sweep'}")
+def test_an_invalid_run_of_a_sweep_is_refused_before_the_first_one(
+    refused: Callable[..., str], folder: Path
+) -> None:
+    said = refused("-m", "inpaint.ratio=0.2,1.5", f"hydra.sweep.dir={folder / 'sweep'}")
     assert "inpaint.ratio=1.5: give a number from 0 to 1. No run of the sweep was started" in said
     assert not list(folder.glob("sweep/*/config.yaml"))
 
@@ -98,7 +119,7 @@ def test_an_invalid_run_of_a_sweep_is_refused_before_the_first_one(folder: Path)
 def test_a_hub_that_does_not_answer_is_said_within_seconds(folder: Path) -> None:
     began = time.monotonic()
     # A port that nothing listens on; a name that does not resolve takes the same way.
-    said = refused(
+    said = refused_anew(
         folder,
         *("model=hf", "model.path=owner/name", "dry_run=true"),
         HF_ENDPOINT="http://127.0.0.1:9",
@@ -108,5 +129,5 @@ def test_a_hub_that_does_not_answer_is_said_within_seconds(folder: Path) -> None
     assert "model.path=owner/name is not a folder" in said
     assert "hub unreachable" in said
     assert time.monotonic() - began < 60  # of which the start of Python is most; retries took 30 s
-    said = refused(folder, "model=hf", "model.path=owner/name", HF_HUB_OFFLINE="1")
+    said = refused_anew(folder, "model=hf", "model.path=owner/name", HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE is set" in said

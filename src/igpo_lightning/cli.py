@@ -1,5 +1,6 @@
 """The command line: compose the configuration, check it, dispatch one stage."""
 
+import dataclasses
 import errno
 import logging
 import os
@@ -177,7 +178,10 @@ def main() -> None:
     register_schemas()
     try:
         check_arguments(sys.argv[1:], os.environ)
-        check_plus(sys.argv[1:], {file.name for file in CONF.iterdir() if file.is_dir()})
+        groups = {file.name for file in CONF.iterdir() if file.is_dir()}
+        keys = [field.name for field in dataclasses.fields(Settings)]
+        own = any(argument.startswith(("--config-dir", "-cd")) for argument in sys.argv[1:])
+        check_plus(sys.argv[1:], groups, None if own else keys)  # own files may read other keys
         _run()
     except BaseException as raised:
         told = _told(raised.error if isinstance(raised, PastHydra) else raised)

@@ -131,6 +131,8 @@ def _unknown(key: str) -> str:
     prefix = f"{group}." if group else ""
     close = difflib.get_close_matches(last, names, n=1)
     hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+    if last in names:  # of another choice
+        hint = f", which another {group}=NAME has"
     known = f" Known keys here: {', '.join(names)}" if names else ""
     return f"there is no key {key}{hint}{known}"
 

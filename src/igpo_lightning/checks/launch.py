@@ -94,18 +94,26 @@ def check_arguments(arguments: Sequence[str], environment: Mapping[str, str]) ->
         _refuse_secret(key if value else "an argument", argument, environment)
 
 
-def check_plus(arguments: Sequence[str], groups: Collection[str]) -> None:
-    """No argument adds a second choice to a group, of which every run has one.
+def check_plus(
+    arguments: Sequence[str], groups: Collection[str], keys: Collection[str] | None = None
+) -> None:
+    """No argument adds a second choice to a group, leaves one without, or adds what nobody reads.
 
     Args:
         arguments: Of the command line.
         groups: Names of the config groups.
+        keys: Names of the settings; None where any may be added.
 
     Raises:
-        ConfigError: Says to drop the plus.
+        ConfigError: Says what to write.
     """
     for argument in arguments:
         key, _, value = argument.partition("=")
+        if key in {*groups, "stage"} and value.strip().lower() == "null":
+            raise ConfigError(f"{argument}: name one of its choices, or leave {key} out")
+        added = re.split(r"[.@]", key.lstrip("+"))[0]
+        if key.startswith("+") and keys is not None and added not in {*groups, *keys, "hydra"}:
+            raise ConfigError(f"{argument}: nothing reads {added}; known are {', '.join(keys)}")
         if value and key.startswith("+") and key.lstrip("+") in {*groups, "stage"}:
             plain = argument.lstrip("+")
             raise ConfigError(f"{argument}: a file replaces another here; drop the plus: {plain}")

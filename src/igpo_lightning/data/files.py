@@ -67,6 +67,8 @@ def csv_rows(file: Path) -> Iterator[Row]:
     reader = csv.reader(text for _, text in _lines(file))
     try:
         names = next(reader, [])
+        if (name := _twice(names)) is not None:
+            raise ConfigError(f"{file}, line 1: two columns are named {name!r}; rename one")
         for index, cells in enumerate(row for row in reader if row):
             place = f"{file}, line {reader.line_num}"
             if len(cells) != len(names):
@@ -149,7 +151,11 @@ def _decode(file: Path, number: int, line: bytes) -> str:
 def _row(place: str, index: int, line: str) -> Row:
     try:
         values = json.loads(
-            line, parse_constant=_refuse_number, parse_float=_finite, parse_int=_integer
+            line,
+            parse_constant=_refuse_number,
+            parse_float=_finite,
+            parse_int=_integer,
+            object_pairs_hook=_each_once,
         )
     except (ValueError, RecursionError) as error:
         array = f"; {_ONE_PER_LINE}" if line.lstrip().startswith("[") else ""
@@ -171,6 +177,18 @@ def _check_surrogates(place: str, values: dict[str, Any]) -> None:
                 f"{place}: {name!r} holds half of a surrogate pair (\\u{code:04x}), which is no "
                 "character; mend or drop the row"
             ) from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"{_twice([name for name, _ in pairs])!r} stands twice in one object")
+    return values
+
+
+def _twice(names: list[str]) -> str | None:
+    """The first name that is there again."""
+    return next((name for at, name in enumerate(names) if name in names[:at]), None)
 
 
 def _refuse_number(text: str) -> float:

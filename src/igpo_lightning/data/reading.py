@@ -173,6 +173,8 @@ def _problem(row: Row, reading: Reading, form: Form) -> Problem | None:
     if content is None:
         return None
     identity = _field(row, reading, "id")
+    if isinstance(identity, list | dict | bool):
+        raise ConfigError(f"{row.place}: id must be text or a number, not {identity!r:.100}")
     question = form.question
     for name in ("numbers", "target", "puzzle", "question"):  # the question's own text comes last
         question = question.replace(f"{{{name}}}", content.get(name, ""))

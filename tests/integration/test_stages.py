@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from igpo_lightning.models import load_backbone, load_tokenizer
+from tests.integration.forked import CommandServer
 
 # A run of seconds: two rollout steps, four prompts, four samples each.
 SHORT_RL = (
@@ -33,18 +35,39 @@ def records(file: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_rl_leaves_all_that_it_names(igpo, tmp_path: Path) -> None:
-    done = igpo(*SHORT_RL)
-    run = tmp_path / "run"
+@dataclass(frozen=True)
+class Pair:
+    """The main job: GRPO and IGPO as a sweep of two, and what it printed."""
+
+    folder: Path
+    printed: str
+
+    def run(self, inpaint: str) -> Path:
+        (found,) = self.folder.glob(f"*inpaint={inpaint}*")
+        return found
+
+
+@pytest.fixture(scope="module")
+def pair(command_server: CommandServer, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    here = tmp_path_factory.mktemp("pair")
+    log, short = here / "log", [part for part in SHORT_RL if not part.startswith("hydra")]
+    command = ("-m", "inpaint=none,partial", *short, "hydra.sweep.dir=pair")
+    place = {"cwd": str(here), "env": {"COLUMNS": "140"}, "grades": True}
+    assert command_server.run(command, log, **place) == 0, log.read_text()
+    return Pair(here / "pair", log.read_text())
+
+
+def test_rl_leaves_all_that_it_names(pair: Pair) -> None:
+    run = pair.run("partial")
     for part in (
         "on 8 of 512 held-out problems",
         "all-wrong groups",
         "time: rollout",
         "run folder: ",
     ):
-        assert part in done.stdout
+        assert part in pair.printed
     for kind in ("greedy", "sampled at temperature 1"):
-        assert "[" in done.stdout.split(kind)[1].splitlines()[0]  # an interval
+        assert "[" in pair.printed.split(kind)[1].splitlines()[0]  # an interval
     for name in ("metrics.csv", "config.yaml", "samples.jsonl", "curves.png", "summary.json"):
         assert (run / name).stat().st_size > 0, name
     assert list(run.glob("events.*")), "TensorBoard names a run by the folder of its events"
@@ -76,13 +99,13 @@ def test_rl_leaves_all_that_it_names(igpo, tmp_path: Path) -> None:
     assert load_tokenizer(str(run / "export"))(text) == load_tokenizer("tiny")(text)
 
 
-def test_grpo_has_no_hints(igpo, tmp_path: Path) -> None:
-    igpo(*SHORT_RL, "inpaint=none", "objective=grpo", "stage.eval_before=false")
-    rows = [row for row in metrics(tmp_path / "run") if row.get("group/all_wrong_before")]
+def test_grpo_has_no_hints(pair: Pair) -> None:
+    run = pair.run("none")
+    rows = [row for row in metrics(run) if row.get("group/all_wrong_before")]
     assert len(rows) == 2
     for row in rows:
         assert row["group/all_wrong_before"] == row["group/all_wrong_after"]
-    assert all(not any(s.get("hint") or "") for s in records(tmp_path / "run" / "samples.jsonl"))
+    assert all(not any(s.get("hint") or "") for s in records(run / "samples.jsonl"))
 
 
 @pytest.mark.slow
@@ -163,10 +186,8 @@ def test_an_evaluation_on_the_last_step_is_not_made_again(igpo, tmp_path: Path) 
     assert float(rows[-1]["eval/sampled_accuracy"]) == summary["after_sampled"]["mean"]
 
 
-def test_the_main_job_puts_grpo_and_igpo_side_by_side(igpo, tmp_path: Path) -> None:
-    short = [part for part in SHORT_RL if not part.startswith("hydra")]
-    done = igpo("-m", "inpaint=none,partial", *short, "hydra.sweep.dir=pair")
-    table = done.stdout.rpartition("8 held-out problems")[2]
+def test_the_main_job_puts_grpo_and_igpo_side_by_side(pair: Pair) -> None:
+    table = pair.printed.rpartition("8 held-out problems")[2]
     rows = {
         line.split("│")[1].strip(): line.split("│")[2:4]
         for line in table.splitlines()
@@ -178,8 +199,8 @@ def test_the_main_job_puts_grpo_and_igpo_side_by_side(igpo, tmp_path: Path) -> N
         rows[f"all-wrong groups {k}"][0] for k in ("as sampled", "after injection")
     )
     assert grpo == grpo_injected
-    assert "Why: a group whose samples are all wrong has zero advantages" in done.stdout
-    assert (tmp_path / "pair" / "side_by_side.png").stat().st_size > 10_000
+    assert "Why: a group whose samples are all wrong has zero advantages" in pair.printed
+    assert (pair.folder / "side_by_side.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

@@ -87,6 +87,17 @@ def plain(settings: Any) -> dict[str, Any]:
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def require_plain_files(folder: Path) -> None:
+    """What stands in a run folder can be read: opening a pipe would wait for ever.
+
+    Raises:
+        ConfigError: Names what is neither file nor folder.
+    """
+    for path in folder.glob("*"):  # none, where there is no such folder
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ConfigError(f"{path} is no file, as a pipe or a device; remove it")
+
+
 def read_written(file: Path) -> dict[str, Any]:
     """The mapping in a config.yaml that a run wrote.
 

@@ -17,7 +17,8 @@ class Command:
 
     Attributes:
         attack: In words.
-        args: Of the command line; {here} is a folder of the test's own, {run} its run folder.
+        args: Of the command line; {here} is a folder of the test's own, {run} its run folder,
+            {again} the command that made it.
         says: A part of what it prints.
         status: Its exit status: 2 is the user's mistake, 1 the world's, 0 none.
         spoil: Prepares the folder {here}.
@@ -76,6 +77,14 @@ def link(name: str, target: str) -> Spoil:
 def pipe(name: str) -> Spoil:
     """A named pipe that nobody writes to."""
     return lambda here: os.mkfifo(here / name)
+
+
+def _piped(name: str) -> Spoil:
+    def spoil(here: Path) -> None:
+        remove(here / name)
+        os.mkfifo(here / name)
+
+    return spoil
 
 
 def rows(*lines: object) -> Spoil:
@@ -279,6 +288,31 @@ FOLDERS = [
         True,
     ),
     Command("a run.lock that is a folder", "", "run.lock", 1, folder("run.lock"), True),
+    Command(
+        "a run.lock that leads elsewhere",
+        "",
+        "run.lock is a link",
+        1,
+        link("run.lock", "config.yaml"),
+        True,
+    ),
+    Command("samples that are a named pipe", "", "samples.jsonl", 2, _piped("samples.jsonl"), True),
+    Command("a config.yaml that is a named pipe", "", "yaml is no", 2, _piped("config.yaml"), True),
+    Command(
+        "a report of metrics that are a named pipe",
+        "stage=report path={run} hydra.run.dir={here}/r",
+        "metrics.csv is no file",
+        2,
+        _piped("metrics.csv"),
+        True,
+    ),
+    Command(
+        "fewer steps than the run has made",
+        "{again} stage.steps=1",
+        "stage.steps=1: ",
+        2,
+        on_run=True,
+    ),
     Command("a run.lock of noise", "", "already finished", 0, text("run.lock", b"\xff\0["), True),
     Command(
         "a run.lock of a process that is a text",

@@ -52,8 +52,12 @@ def test_a_hostile_run_folder_ends_in_one_line_or_is_passed_over(
     run, log = tmp_path / "run", tmp_path / "log"
     shutil.copytree(finished, run, symlinks=True)
     command.spoil(run)
-    given = command.args.replace("{run}", str(run)).replace("{here}", str(tmp_path)).split()
     own = [*SHORT, f"model.path={runs.model}", f"hydra.run.dir={run}"]
+    places = {"{run}": str(run), "{here}": str(tmp_path), "{again}": "\n".join(own)}
+    text = command.args
+    for name, place in places.items():
+        text = text.replace(name, place)
+    given = text.split()
     status = runs.command(log, given or own, seconds=SECONDS, cwd=str(tmp_path))
     check(command, status, log.read_text(errors="replace"), tmp_path)
     assert not (tmp_path / "ran").exists(), "a file of the folder was obeyed"

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from igpo_lightning.config import read_written
+from igpo_lightning.config import read_written, require_plain_files
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import TrainerConfig
 from igpo_lightning.settings.rules import require
@@ -58,8 +58,9 @@ def check_stage_of_folder(own: str, folder: Path) -> None:
         folder: Of the run.
 
     Raises:
-        ConfigError: Names both stages.
+        ConfigError: Names both stages, or what in the folder cannot be read.
     """
+    require_plain_files(folder)
     file = folder / "config.yaml"
     if not file.exists():
         return

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import ListConfig, OmegaConf
 
-from igpo_lightning.config import read_written
+from igpo_lightning.config import read_written, require_plain_files
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.runs.dotted_keys import dotted
 from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics, read_summary
@@ -97,6 +97,7 @@ def write_overrides(folder: Path, overrides: list[str] | ListConfig) -> None:
 
 def read_run(folder: Path, name: str | None = None) -> RunData:
     """The run of a folder, with its metrics."""
+    require_plain_files(folder)
     config, summary = folder / "config.yaml", folder / SUMMARY_FILE
     failure = folder / FAILURE_FILE
     status = run_status(folder)

@@ -82,7 +82,12 @@ def _opened(file: Path) -> tuple[int, bool]:
         FolderInUseError: Another process holds the lock.
     """
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # or the file that it leads to would be overwritten
+                raise RunError(f"{file} is a link; remove it") from error
+            raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise RunError(f"{file} is no file, as a pipe or a device; remove it")

@@ -181,7 +181,15 @@ def finished(config: Settings, folder: Path, resume: Resume, steps: int) -> dict
         folder: Its folder.
         resume: Where it would start.
         steps: Optimizer steps of the whole run.
+
+    Raises:
+        ConfigError: The checkpoint has made more.
     """
+    if resume.global_step > steps:
+        raise ConfigError(
+            f"stage.steps={getattr(config.stage, 'steps', steps)}: {resume.checkpoint} has made "
+            "more steps; set stage.steps to as many at least, or choose another hydra.run.dir"
+        )
     summary, before = folder / SUMMARY_FILE, folder / CONFIG_FILE
     if resume.global_step < steps or not all(
         path.exists() for path in (summary, before, folder / EXPORT_FOLDER)

@@ -58,7 +58,8 @@ def test_a_signal_in_the_step_before_an_evaluation_does_not_wait_for_it(
     folder = tmp_path / "run"
     step = {"target": "igpo_lightning.rl.module:clipped_step", "call": 4, "action": "usr1"}
     evaluated = {"target": ADD, "call": 5, "action": "kill"}
-    assert runs.start(folder, *ARGS, faults=[step, evaluated]) == 138, runs.log(folder)
+    status = runs.start(folder, *ARGS, faults=[step, evaluated], grace=60)
+    assert status == 138, runs.log(folder)
     again = {"target": ADD, "call": 2, "action": "terminate"}
     assert runs.start(folder, *ARGS, faults=[again]) == 143, runs.log(folder)
     assert runs.start(folder, *ARGS, faults=[again | {"action": "kill"}]) == -9

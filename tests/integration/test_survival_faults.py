@@ -106,7 +106,8 @@ def test_a_signal_saves_after_the_step_and_the_same_command_goes_on(
     """Sent in the second step's first update; checkpoints are otherwise made at the end only."""
     folder, args = tmp_path / name, (*SHORT, "stage.checkpoint_every=100")
     fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 3, "action": name}
-    assert runs.start(folder, *args, faults=[fault]) == {"terminate": 143, "usr1": 138}[name]
+    status = runs.start(folder, *args, faults=[fault], grace=60)  # also beside other jobs
+    assert status == {"terminate": 143, "usr1": 138}[name]
     assert "step-2.ckpt. Resume with: python -m igpo_lightning " in runs.log(folder)
     assert f"hydra.run.dir={folder}" in runs.log(folder).partition("Resume with:")[2]
     assert not (folder / "summary.json").exists()

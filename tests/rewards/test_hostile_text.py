@@ -79,7 +79,7 @@ SHORT = {
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[GradingPool]:
-    with GradingPool(workers=2, timeout=1.0) as made:
+    with GradingPool(workers=2, timeout=0.5) as made:
         yield made
 
 

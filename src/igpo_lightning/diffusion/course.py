@@ -35,6 +35,11 @@ class Course:
     begun: bool = False
     kept: bool = False
 
+    @property
+    def place(self) -> tuple[int, bool]:
+        """Its block, and whether it is behind the block's first step: rows that share a window."""
+        return self.block, self.step > 0
+
     def advance(self, config: SamplerConfig, quotas: list[list[int]]) -> bool:
         """Go to the next step that changes something.
 

@@ -141,19 +141,18 @@ def _next_rows(
     """
     kept = [course for course in left if course.kept]
     whole = [course for course in left if not course.kept]
-    windows: list[Course] = []
+    windows, ahead = kept, kept[:0]
     if kept:
         # With a cache over several blocks those ahead wait for the others.
-        place = min((course.block, course.step > 0) for course in kept)
-        windows = [course for course in kept if (course.block, course.step > 0) == place]
+        place = min(course.place for course in kept)
+        windows = [course for course in kept if course.place == place]
+        ahead = [course for course in kept if course.place != place]
         whole = [course for course in whole if course.block == place[0]]
     elif config.cache != "none" or config.canvas == "growing" or config.think_ids:
         whole = [course for course in whole if course.block == whole[0].block]
     lengths = [course.length for course in whole]
     joining = whole[: slots.first(lengths, [course.length for course in kept])]
-    if len(joining) >= len(windows):
-        return joining, kept
-    return windows, [course for course in kept if course not in windows]
+    return (joining, kept) if len(joining) >= len(windows) else (windows, ahead)
 
 
 def _next_step(

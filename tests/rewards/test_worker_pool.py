@@ -213,6 +213,20 @@ def test_verdicts_that_the_machine_may_cause_are_not_kept(
         assert pool.retried == (0 if each_time == 1 else 2)
 
 
+def test_a_worker_that_was_prepared_does_the_work() -> None:
+    before = children(os.getpid())
+    with GradingPool(workers=1, grader=misbehaving.grade) as pool:
+        pool.prepare()
+        pool.prepare()
+        assert pool.submit([]).result() == []  # the thread has come to it: the worker is there
+        started = children(os.getpid()) - before
+        assert len(started) == 1
+        assert pool.grade(box([("a", "a")])) == [RIGHT]
+        assert children(os.getpid()) - before == started
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.prepare()
+
+
 def test_an_idle_worker_that_was_killed_gets_no_work() -> None:
     before = children(os.getpid())
     with GradingPool(workers=1, grader=misbehaving.grade) as pool:

@@ -199,6 +199,20 @@ class GradingPool:
         """Close the pool."""
         self.close()
 
+    def prepare(self) -> None:
+        """Start a worker in the background, which takes seconds: no item has to wait for it then.
+
+        Raises:
+            RuntimeError: The pool is closed.
+        """
+        if self._closed:
+            raise RuntimeError("this GradingPool is closed")
+        self._thread.submit(self._start_one)
+
+    def _start_one(self) -> None:
+        if not self._workers:
+            self._workers.append(_Worker(self._grader))
+
     @property
     def retried(self) -> int:
         """Items that were graded a second time after a crash or a wait, since the pool began."""

@@ -86,6 +86,9 @@ def run(config: Settings) -> dict[str, Any]:
         return accuracies if stage.eval_sampled else [*accuracies, None]
 
     with pool:
+        # No first answer leaves the device idle; on CPUs a worker would take time from the model.
+        if trainer.strategy.root_device.type != "cpu":
+            pool.prepare()
         before = evaluate("before") if stage.eval_before else [None, None]
         trainer.fit(module, datamodule=rollouts, ckpt_path=resume.checkpoint, weights_only=True)
         if build.finish_evaluation(trainer, module, rollouts):

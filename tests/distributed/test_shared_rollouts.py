@@ -21,7 +21,7 @@ from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.inpainter import Inpainter
 from igpo_lightning.rl.rollout import Rollout
 from igpo_lightning.rl.sampler import GroupSampler
-from igpo_lightning.rl.sharing import deal
+from igpo_lightning.rl.sharing import Request, deal
 from igpo_lightning.settings import InpaintConfig, RewardConfig, SamplerConfig
 from tests.ranks import run_ranks
 from tests.small_backbones import build_native
@@ -166,6 +166,17 @@ def test_ranks_share_rows_evenly_and_get_what_one_process_gets(
         samples[kind] = {field: getattr(made, field) for field in FIELDS}
     torch.save(samples, tmp_path / "meeting.expected")
     run_ranks(compare, world, f"file://{tmp_path / 'meeting'}", world, count)
+
+
+def test_a_rank_to_which_no_row_is_dealt_makes_none() -> None:
+    """Fewer rows than ranks: what it sends home has no rows, and a column a reward."""
+    tokenizer: Any = Digits()
+    pool: Any = ByGold()
+    answerer = Answerer(build_native("tiny"), tokenizer, EXACT, 3)
+    sampler = GroupSampler(answerer, pool, GROUP, RewardConfig(), 0, Cost())
+    made = sampler.complete(Request([], []), torch.device("cpu"), own_answers=False)
+    assert made.completion_ids.shape == (0, 16)
+    assert made.reward_parts.shape == (0, len(RewardConfig().weights))
 
 
 @pytest.mark.parametrize(("rows", "ranks"), [(8, 2), (7, 4), (3, 4), (0, 2), (154, 64)])

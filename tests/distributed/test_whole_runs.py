@@ -291,8 +291,8 @@ def test_dynamic_sampling_goes_on_where_it_was_killed_and_on_other_ranks(
     assert runs.start(tmp_path / "one", *args) == 0, runs.log(tmp_path / "one")
     numbers = lines(tmp_path / "one", "group/")
     counted = {"keep": "group/kept_for_later", "drop": "group/surplus_dropped"}[surplus]
-    assert max(row[counted] for row in numbers) > 0
-    assert max(row["group/rounds"] for row in numbers) > 1
+    assert max(row.get(counted, 0) for row in numbers) > 0  # evaluations have no groups
+    assert max(row.get("group/rounds", 0) for row in numbers) > 1
     fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 6, "action": "kill"}
     folder = tmp_path / "run"
     assert runs.start(folder, *args, faults=[fault]) == -9

@@ -140,7 +140,9 @@ class GroupSampler:
             unmask_score=output.unmask_score,
             correct=correct,
             rewards=torch.tensor(rewards, device=device),
-            reward_parts=torch.tensor(parts, device=device).view(len(graded), -1),
+            reward_parts=torch.tensor(parts, device=device).view(
+                len(graded), len(self.reward.weights)
+            ),
             texts=texts,
             reasons=[verdict.reason for verdict in verdicts],
         )

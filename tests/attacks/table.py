@@ -90,6 +90,11 @@ AREAS: dict[str, list[Attack]] = {
             f"{EVALUATION}::test_a_signal_in_the_step_before_an_evaluation_does_not_wait_for_it",
         ),
         Attack(
+            "SIGTERM between an evaluation and its checkpoint",
+            "the evaluation is kept, logged once",
+            f"{EVALUATION}::test_a_signal_between_an_evaluation_and_its_checkpoint_doubles_nothing",
+        ),
+        Attack(
             "SIGTERM within the validation of SFT",
             "saved at once; each validation logged once",
             f"{EVALUATION}::test_a_signal_within_the_validation_of_fine_tuning",

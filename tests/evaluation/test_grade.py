@@ -156,3 +156,20 @@ def test_an_error_of_the_pool_comes_with_the_verdicts() -> None:
     with pytest.raises(RuntimeError, match="no worker"):
         grading.finish()
     pool.close()
+
+
+def test_a_wait_for_graders_can_be_ended() -> None:
+    """A pool that never answers: a signal need not wait for it."""
+
+    class SilentPool(PatientPool):
+        def submit(self, items: Sequence[tuple[str, str]]) -> "Future[list[Verdict]]":
+            return Future()
+
+    grading = Grading(SilentPool(0), lambda ids: ["text"] * len(ids), [problem("a")])
+    grading.start([0], torch.zeros(1, 2, dtype=torch.long))
+    with pytest.raises(InterruptedError):
+        grading.finish(_interrupted)
+
+
+def _interrupted() -> None:
+    raise InterruptedError

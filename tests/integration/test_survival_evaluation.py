@@ -51,6 +51,19 @@ def test_a_signal_within_an_evaluation_is_obeyed_at_once(
     assert [step for step, _ in points(folder, "eval/accuracy")] == [0, 2, 4]
 
 
+def test_a_signal_between_an_evaluation_and_its_checkpoint_doubles_nothing(
+    runs: Runs, whole: Path, tmp_path: Path
+) -> None:
+    """The second checkpoint is that of step 2, after its evaluation."""
+    save = "igpo_lightning.runs.checkpoints:RunCheckpoints.save"
+    fault = {"target": save, "call": 2, "action": "terminate"}
+    folder = tmp_path / "run"
+    assert runs.start(folder, *ARGS, faults=[fault]) == 143, runs.log(folder)
+    assert "step-2.ckpt. Resume with: python -m igpo_lightning " in runs.log(folder)
+    assert runs.start(folder, *ARGS) == 0, runs.log(folder)
+    same(folder, whole, "eval/accuracy")
+
+
 def test_a_signal_in_the_step_before_an_evaluation_does_not_wait_for_it(
     runs: Runs, whole: Path, tmp_path: Path
 ) -> None:

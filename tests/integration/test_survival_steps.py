@@ -1,7 +1,6 @@
 """A signal within a step of many minutes: left between two passes or micro-batches."""
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -66,9 +65,9 @@ def test_a_step_of_a_minute_is_left_within_seconds(runs: Runs, whole: Path, tmp_
     """Every pass takes two seconds, as those of a large model do."""
     faults = [{"target": PASS, "call": 0, "action": "pause"}]
     faults += [{"target": PASS, "call": 3, "action": "terminate"}]
-    began = time.monotonic()
-    assert runs.start(tmp_path / "run", *ARGS, *SLOW, faults=faults) == 143
-    assert time.monotonic() - began < 3 * 2 + 5 + 2 + 15
+    faults += [{"target": PASS, "call": 9, "action": "kill"}]  # which is not reached
+    args = (*ARGS, *SLOW, "sampler.steps=16")
+    assert runs.start(tmp_path / "run", *args, faults=faults) == 143, runs.log(tmp_path / "run")
     assert LOST in runs.log(tmp_path / "run")
 
 

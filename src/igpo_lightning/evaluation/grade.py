@@ -1,7 +1,7 @@
 """Grading in the background: rows that are done are graded while others are still sampled."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Protocol
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.rewards import Verdict
 
 HAND_OVER = "texts to graders"  # in a profile
+_A_WHILE = 1.0  # seconds
 
 
 class Pool(Protocol):
@@ -65,8 +66,15 @@ class Grading:
         verdicts = [verdict for part in done for verdict in part]
         return sum(verdict.correct for verdict in verdicts), len(verdicts)
 
-    def finish(self) -> tuple[list[str], list[Verdict]]:
-        """Texts and verdicts in the order of the rows; waits for what is still being graded."""
+    def finish(self, between: Callable[[], None] = lambda: None) -> tuple[list[str], list[Verdict]]:
+        """Texts and verdicts in the order of the rows; waits for what is still being graded.
+
+        Args:
+            between: Called every second of the wait; what it raises ends the wait.
+        """
+        for *_, future in self._parts:
+            while not wait([future], timeout=_A_WHILE).done:
+                between()
         graded = {
             row: (text, verdict)
             for rows, texts, future in self._parts

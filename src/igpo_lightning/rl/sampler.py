@@ -118,7 +118,9 @@ class GroupSampler:
         self.cost.note(sampling_measures(output))
         self.answerer.signs.begin("grading")
         with self.cost.phase("grading"):
-            texts, verdicts = grading.finish()
+            leave = self.answerer.leave
+            with leave.meeting(apart=True):
+                texts, verdicts = grading.finish(leave.alone)
             live = live_mask(output.completion_ids, self.answerer.model.eos_token_id)
             if own_answers:
                 verdicts = self.refuse_given(output, live, verdicts)

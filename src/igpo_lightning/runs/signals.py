@@ -85,10 +85,13 @@ class SaveOnSignal(Callback):
         if self.evaluating and distributed.world_size() > 1:
             self._stop(trainer, pending=True)
 
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Its numbers are logged from here on: an evaluation that is left now would be doubled."""
+        self.evaluating = False
+
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Stop after an evaluation in training."""
-        if self.evaluating:
-            self.evaluating = False
+        """Stop after an evaluation in training; its checkpoint is written."""
+        if trainer.state.fn == "fit":
             self._stop(trainer, pending=False)
 
     def on_exception(

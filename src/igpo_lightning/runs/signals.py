@@ -92,6 +92,8 @@ class SaveOnSignal(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Stop after an evaluation in training; its checkpoint is written."""
         if trainer.state.fn == "fit":
+            # Lightning would call it after this one, and the best evaluation would be missed.
+            self.checkpoints.on_validation_end(trainer, pl_module)
             self._stop(trainer, pending=False)
 
     def on_exception(

@@ -40,6 +40,15 @@ def test_passes_are_shown_twice_a_second_with_their_speed() -> None:
     assert shown == ["sampling: 0 of 1 passes", "sampling: 2 of 8 passes, 100 tokens/s"]
 
 
+def test_a_token_in_seconds_is_not_shown_as_none() -> None:
+    """Two tokens in five seconds."""
+    #          made, begin: began, shown, spent; pass, shown, spent
+    made, shown = signs([0.0, 0.0, 0.0, 0.0, 5.0, 5.0, 5.0])
+    made.begin("evaluation")
+    made.advance(2)
+    assert shown == ["evaluation", "evaluation: 0.4 tokens/s"]
+
+
 def trained(bar: StepBar, steps: int = 1) -> Any:
     """A short training of a small random model, with a bar; returns its module."""
     import tiny_training as tiny

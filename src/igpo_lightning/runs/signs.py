@@ -58,6 +58,7 @@ class Signs:
             said.append(f"{self.done} of {max(self.done, self.expected)} {self.unit}")
         spent = self.clock() - self._began
         if self.tokens and spent > 0:
-            said.append(f"{self.tokens / spent:,.0f} tokens/s")
+            speed = self.tokens / spent  # of 8B on a CPU below one
+            said.append(f"{speed:,.0f} tokens/s" if speed >= 10 else f"{speed:.2g} tokens/s")
         said += [self.note] if self.note else []
         return f"{self.part}: {', '.join(said)}" if said else self.part

@@ -147,7 +147,8 @@ def _announce_suite(config: Settings) -> dict[str, Any]:
     there = capacity(config.trainer, _folder())
     why = misfits(plan, work, there)
     _show(config, work, plan)
-    _print(f"  {len(parts)} measurements; the memory is that of {part.name}")
+    if len(parts) > 1:
+        _print(f"  {len(parts)} measurements; the memory is that of {part.name}")
     _show_cost(config, flops, [cost.evaluation_problems(other.config) for other, *_ in parts])
     _show_verdict(there, why, config)
     return asdict(plan) | _numbers(config, flops, there, why)

@@ -106,7 +106,7 @@ LINES = [
     Command("a key that is none", "stage.stepz=3", "did you mean stage.steps"),
     Command("a group that is null", "sampler=null", "sampler=null"),
     Command("a key that nobody reads", "+seeed=1", "nothing reads seeed"),
-    Command("a key of another stage", "stage=eval stage.group_size=2", "which another stage=NAME"),
+    Command("a key of another stage", "stage=eval stage.group_size=2", "it is one of stage=rl"),
     Command("an override without a value", "stage.steps", "stage.steps"),
     Command("a bracket that never closes", "data.levels=[1,2", "data.levels=[1,2: cannot be read"),
     Command("a value that refers to itself", "seed=${seed}", "seed"),

@@ -130,10 +130,11 @@ def _unknown(key: str) -> str:
     names = _schema_keys(group)
     prefix = f"{group}." if group else ""
     close = difflib.get_close_matches(last, names, n=1)
+    if last in names:  # of another stage
+        having = [name for name, stage in STAGES.items() if last in _fields(stage)]
+        return f"there is no key {key} in this stage; it is one of stage={', stage='.join(having)}"
     hint = f"; did you mean {prefix}{close[0]}?" if close else ""
-    if last in names:  # of another choice
-        hint = f", which another {group}=NAME has"
-    known = f" Known keys here: {', '.join(names)}" if names else ""
+    known = f"{' Known' if close else '; known'} keys here: {', '.join(names)}" if names else ""
     return f"there is no key {key}{hint}{known}"
 
 
@@ -154,8 +155,10 @@ def _is_mapping(group: str) -> bool:
 def _schema_keys(group: str) -> list[str]:
     """The keys of a group of the settings."""
     if group == "stage":
-        return sorted({f.name for stage in STAGES.values() for f in dataclasses.fields(stage)})
+        return sorted({name for stage in STAGES.values() for name in _fields(stage)})
     node = _node(group)
-    return (
-        sorted(f.name for f in dataclasses.fields(node)) if dataclasses.is_dataclass(node) else []
-    )
+    return sorted(_fields(node)) if dataclasses.is_dataclass(node) else []
+
+
+def _fields(kind: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]

@@ -9,10 +9,11 @@ rl() { # METHOD STEPS STEPS_BETWEEN_EVALUATIONS [OVERRIDE]
         trainer=cpu seed=0,1,2 "hydra.sweep.dir=$runs/countdown_methods" ${4:+"$4"}
 }
 rl diffu_grpo 20 10
+rl wd1 20 10
 rl tracerl 14 7
 # Its own prompt.completion expects solutions that end with the answer.
 rl igpo_released 14 7 "prompt.completion='{solution} \boxed{{answer}}'"
 "$python" experiments/compare.py "$runs/countdown" "$runs/countdown_methods" --into $here --results countdown \
     --budget compute --accuracy 0 0.45 --baseline GRPO --name "*=none*=GRPO" --name "*diffu_grpo*=diffu-GRPO" \
-    --name "*tracerl*=TraceRL" --name "*=partial*=IGPO (paper)" --name "*igpo_released*=IGPO (released)" \
+    --name "*wd1*=wd1" --name "*tracerl*=TraceRL" --name "*=partial*=IGPO (paper)" --name "*igpo_released*=IGPO (released)" \
     --title "Countdown, d1's test file"

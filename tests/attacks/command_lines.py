@@ -125,6 +125,8 @@ LINES = [
     Command("a file for a model's folder", f"{NEW} model.path=/etc/passwd", "model.path=/etc"),
     Command("a GPU that is not there", f"{NEW} trainer.accelerator=gpu", "trainer.accelerator=gpu"),
     Command("10^5 threads", "trainer.threads=100000", "trainer.threads=100000"),
+    Command("10^5 graders", "reward.workers=100000", "reward.workers=100000"),
+    Command("an empty name to go on from", "resume=''", "resume=''"),
     Command("a plugin that is not there", "objective.plugin=/nowhere.py", "/nowhere.py"),
     Command("bytes that are no UTF-8", "stage=generate stage.prompt=\udcff", "stage.prompt"),
     Command("a prompt with NUL", "stage=generate stage.prompt='a\x1b]0;b'", "", 0),

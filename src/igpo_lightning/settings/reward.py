@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choice, require, within
+from igpo_lightning.settings.rules import above_zero, as_tuples, choice, require, within
 
 EXTRACTION = ("quoted", "box", "tag", "hash", "stated", "number")
 STRATEGIES = (*EXTRACTION, "first_box")  # the released code's, by name alone
@@ -14,7 +14,7 @@ class RewardConfig:
     """Rewards by name and weight; `checks` knows the names, those of plugins among them."""
 
     weights: dict[str, float] = field(default_factory=lambda: {"correctness": 1.0})  # name: weight
-    workers: int = 2  # grader processes
+    workers: int = 2  # grader processes, 1 to 1024
     timeout: float = 3.0  # seconds of computation a single grading may take, at most an hour
     # how an answer is found, the first that finds one: quoted, box, tag, hash, stated, number
     extraction: tuple[str, ...] = EXTRACTION
@@ -24,7 +24,7 @@ class RewardConfig:
     def __post_init__(self) -> None:
         """Refuse unknown names and values out of range."""
         as_tuples(self, "extraction")
-        at_least(self, "reward", 1, "workers")
+        within(self, "reward", 1, 1024, "workers")
         above_zero(self, "reward", "timeout")
         within(self, "reward", 0, 3600, "timeout")
         require(

@@ -14,7 +14,7 @@ from igpo_lightning.settings.optimizer import OptimizerConfig
 from igpo_lightning.settings.prompt import PromptConfig
 from igpo_lightning.settings.reward import RewardConfig
 from igpo_lightning.settings.rewriter import RewriterConfig
-from igpo_lightning.settings.rules import finite
+from igpo_lightning.settings.rules import finite, require
 from igpo_lightning.settings.sampler import SamplerConfig
 from igpo_lightning.settings.stages import RLStage, StageConfig
 from igpo_lightning.settings.trainer import TrainerConfig
@@ -51,6 +51,9 @@ class Settings:
         """Refuse NaN and inf in every key of every group."""
         for group in fields(self):
             finite(getattr(self, group.name), group.name)
+        require(
+            self.resume != "", "resume", "''", "name a checkpoint or a run folder, or write null"
+        )
 
     @property
     def evaluation_sampler(self) -> SamplerConfig:

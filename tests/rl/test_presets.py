@@ -50,7 +50,7 @@ def without_a_method(data: str) -> Settings:
     return composed(f"data={data}")
 
 
-@pytest.mark.parametrize("data", ["arithmetic", "metamathqa"])
+@pytest.mark.parametrize("data", ["arithmetic", "metamathqa", "countdown"])
 @pytest.mark.parametrize("preset", METHODS)
 def test_a_method_on_the_tiny_model_has_the_tiny_models_sizes(preset: str, data: str) -> None:
     """Whatever sizes its source has: they come before those of the model."""
@@ -66,9 +66,11 @@ def test_a_method_on_the_tiny_model_has_the_tiny_models_sizes(preset: str, data:
             keys = tuple(k for k in keys if k not in ONE_LONG_UPDATE)
         assert {k: getattr(own, k) for k in keys} == {k: getattr(plain_group, k) for k in keys}
     assert config.trainer.accelerator == "cpu"
+    if data == "countdown":  # its traces do not end with the answer
+        assert r"\boxed{answer}" in config.prompt.completion.replace("{{", "{").replace("}}", "}")
 
 
-@pytest.mark.parametrize("data", ["arithmetic", "metamathqa"])
+@pytest.mark.parametrize("data", ["arithmetic", "metamathqa", "countdown"])
 def test_the_one_update_of_igpo_fast_is_as_long_as_all_of_igpo_paper(data: str) -> None:
     """On the tiny model as on LLaDA: mu updates become one, of mu times the learning rate."""
     for model in ([], ["model=tiny", f"data={data}"]):

@@ -5,11 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
-from tiny_training import SAMPLER, TOKENIZER, train
+from tiny_training import SAMPLER, drifting_backbone, train
 
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.rl.drift_limit import FEWEST_STEPS, FEWEST_TOKENS, DriftLimit
 from igpo_lightning.rl.measures import Measures, mean
 from igpo_lightning.settings import SamplerConfig
@@ -18,22 +16,6 @@ APPROXIMATE = replace(SAMPLER, cache="dual", drift_share=0.9, drift_limit=1e-9)
 REFRESHED = replace(APPROXIMATE, drift_action="refresh")
 # Blocks of 16 tokens in 8 steps; three blocks.
 LONG = SamplerConfig(48, 16, 24, cache="dual", cache_blocks=3, drift_share=0.03, drift_limit=0.3)
-
-
-def policy() -> TinyBackbone:
-    """Two layers: within one, what a cache keeps of other blocks is not stale."""
-    made = TinyBackbone(
-        TinyConfig(
-            vocab_size=len(TOKENIZER),
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            initializer_range=0.3,
-        )
-    )
-    made.initialize(torch.Generator().manual_seed(0))
-    return made
 
 
 def never(row: int, text: str) -> bool:
@@ -52,7 +34,7 @@ def measured(cache: float, joint: float = 0.0, weight: int = FEWEST_TOKENS) -> M
 
 
 def test_rollouts_above_the_limit_become_exact(caplog: pytest.LogCaptureFixture) -> None:
-    run = train(never, steps=2, sampler=APPROXIMATE, policy=policy())
+    run = train(never, steps=2, sampler=APPROXIMATE, policy=drifting_backbone())
     first, second = run.lines
     assert first["rollout/drift_mean"] > 1e-9
     assert "rollout/drift_mean" not in second
@@ -61,7 +43,7 @@ def test_rollouts_above_the_limit_become_exact(caplog: pytest.LogCaptureFixture)
     assert run.module.sampler.config == APPROXIMATE.exact
     checkpoint: dict[str, Any] = {}
     run.module.on_save_checkpoint(checkpoint)
-    resumed = train(never, steps=0, sampler=APPROXIMATE, policy=policy()).module
+    resumed = train(never, steps=0, sampler=APPROXIMATE, policy=drifting_backbone()).module
     assert resumed.sampler.config == APPROXIMATE
     resumed.on_load_checkpoint(checkpoint)
     assert resumed.sampler.config == APPROXIMATE.exact
@@ -69,7 +51,7 @@ def test_rollouts_above_the_limit_become_exact(caplog: pytest.LogCaptureFixture)
 
 def test_rollouts_below_the_limit_stay_as_they_are() -> None:
     far = replace(APPROXIMATE, drift_limit=100.0)
-    run = train(never, steps=2, sampler=far, policy=policy())
+    run = train(never, steps=2, sampler=far, policy=drifting_backbone())
     assert all("rollout/drift_mean" in line for line in run.lines)
     assert run.module.sampler.config == far
 
@@ -79,7 +61,7 @@ def test_a_cache_that_drifts_is_renewed_before_it_is_given_up(
 ) -> None:
     """Two steps a block: a cache that is renewed in every one of them is exact to rounding."""
     limit = replace(REFRESHED, drift_limit=1e-4)
-    run = train(never, steps=3, sampler=limit, policy=policy())
+    run = train(never, steps=3, sampler=limit, policy=drifting_backbone())
     first, *later = (line["rollout/drift_mean"] for line in run.lines)
     assert first > 1e-4
     assert max(later) < 1e-5

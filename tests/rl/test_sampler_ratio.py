@@ -6,34 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import SAMPLER, SETTINGS, STAGE, TOKENIZER, problem, train
+from tiny_training import SAMPLER, SETTINGS, STAGE, drifting_backbone, problem, train
 from torch import Tensor
 
 from igpo_lightning.checks import validate
 from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.rl.objectives import policy_loss, sampler_ratio
 from igpo_lightning.settings import LikelihoodConfig, ObjectiveConfig
 
 # One slice for each of the sampler's four steps: every token at the canvas that it was drawn on.
 TRAJECTORY = LikelihoodConfig(kind="trajectory", slices=4)
-
-
-def two_layers() -> TinyBackbone:
-    """A policy whose cache drifts by several hundredths of a nat."""
-    made = TinyBackbone(
-        TinyConfig(
-            vocab_size=len(TOKENIZER),
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            initializer_range=0.3,
-        )
-    )
-    made.initialize(torch.Generator().manual_seed(0))
-    return made
 
 
 # ---- by hand ------------------------------------------------------------------------------------
@@ -127,7 +110,7 @@ def test_the_loss_is_that_of_a_loop(level: str, cap: float) -> None:
 
 def test_the_sampler_tells_how_probable_each_token_was() -> None:
     """One step over 4 masks: the model's probabilities of the drawn tokens on that canvas."""
-    model = two_layers()
+    model = drifting_backbone()
     config = replace(SAMPLER, completion_length=4, block_length=4, steps=1)
     prompt, hints = torch.tensor([[5, 6]]), torch.tensor([[-1, 9, -1, -1]])
     output = denoise(model, prompt, config, hint_ids=hints)
@@ -146,7 +129,7 @@ def trained(**changes: Any) -> dict[str, float]:
     objective = ObjectiveConfig(beta=0.0, rollout_is="token", **changes.pop("objective", {}))
     run = train(
         lambda row, _: row % 2 == 0,
-        policy=two_layers(),
+        policy=drifting_backbone(),
         stage=replace(STAGE, inner_updates=1),
         likelihood=TRAJECTORY,
         objective=objective,
@@ -178,7 +161,7 @@ def test_it_is_the_same_whether_a_step_is_a_row_of_its_own_or_not(separate: bool
     run = train(
         lambda row, _: row % 2 == 0,
         problems=[problem("a")],
-        policy=two_layers(),
+        policy=drifting_backbone(),
         sampler=replace(SAMPLER, cache="dual"),
         likelihood=replace(TRAJECTORY, separate=separate),
         objective=ObjectiveConfig(beta=0.0, rollout_is="sequence"),
@@ -186,7 +169,7 @@ def test_it_is_the_same_whether_a_step_is_a_row_of_its_own_or_not(separate: bool
     together = train(
         lambda row, _: row % 2 == 0,
         problems=[problem("a")],
-        policy=two_layers(),
+        policy=drifting_backbone(),
         sampler=replace(SAMPLER, cache="dual"),
         likelihood=TRAJECTORY,
         objective=ObjectiveConfig(beta=0.0, rollout_is="sequence"),

@@ -116,6 +116,22 @@ def backbone(seed: int = 0) -> TinyBackbone:
         )
 
 
+def drifting_backbone() -> TinyBackbone:
+    """Two layers: within one, what a cache keeps of other blocks is not stale."""
+    made = TinyBackbone(
+        TinyConfig(
+            vocab_size=len(TOKENIZER),
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            initializer_range=0.3,
+        )
+    )
+    made.initialize(torch.Generator().manual_seed(0))
+    return made
+
+
 STAGE = RLStage(steps=2, group_size=4, inner_updates=2, log_samples_every=1)
 SETTINGS = Settings(
     stage=STAGE,

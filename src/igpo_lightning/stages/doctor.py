@@ -83,7 +83,7 @@ def look(site: Site, todo: dict[str, Check]) -> dict[str, tuple[Finding, float]]
     """
     console = Console()
     found: dict[str, tuple[Finding, float]] = {}
-    commands = {name: check for name, check in todo.items() if name in runs(site)}
+    commands = runs(site)
     with ThreadPoolExecutor(1) as beside:
         running = {}
         for name, check in todo.items():

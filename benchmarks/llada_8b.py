@@ -1,7 +1,8 @@
 """LLaDA-8B's sampler at random weights: the published loop, ours, and each way to be faster.
 
 `python benchmarks/llada_8b.py` needs a GPU of 24 GB or more and takes some minutes; it makes a row
-of 256 tokens, one a step, in blocks of 32. `--device cpu --small` tries it with a narrow model.
+of 256 tokens, one a step, in blocks of 32 (`--rows 16 --steps 64` shows a batch). To try it with a
+narrow model: `--device cpu --small`.
 The RL step by phases, with memory against the plan: `python benchmarks/real_size.py --device cuda`.
 
 Random weights are confident nowhere, so that `threshold` commits one token a pass: what it costs,
@@ -10,8 +11,9 @@ what one large matrix product reaches. Prints a table and writes JSON.
 """
 
 import argparse
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,22 +58,21 @@ class Row:
     bytes: int | None
 
 
-def ways(completion: int, graphs: bool) -> dict[str, SamplerConfig]:
+def ways(completion: int, steps: int, graphs: bool) -> dict[str, SamplerConfig]:
     """Settings by name, each one's speed-up named after what it adds to the exact sampler."""
-    exact = SamplerConfig(completion_length=completion, block_length=32, steps=completion)
+    exact = SamplerConfig(completion_length=completion, block_length=32, steps=steps)
     dual = replace(exact, cache="dual")
     found = {
         "ours, exact": exact,
         "prefix": replace(exact, cache="prefix"),
         "dual": dual,
         "dual, threshold 0.9": replace(dual, confidence_threshold=0.9),
-        "dual, a quarter of the steps": replace(dual, steps=completion // 4),
+        "dual, a quarter of the steps": replace(dual, steps=steps // 4),
         "exact, compiled": replace(exact, compile="default"),
         "dual, compiled": replace(dual, compile="default"),
     }
     if graphs:
         found["exact, graphs"] = replace(exact, compile="cuda_graphs")
-        found["dual, graphs"] = replace(dual, compile="cuda_graphs")
     return found
 
 
@@ -92,9 +93,15 @@ def measured(
 
 
 def measure(
-    model: BackboneModule, rows: int, prompt: int, completion: int, device: torch.device
+    model: BackboneModule,
+    rows: int,
+    prompt: int,
+    completion: int,
+    steps: int,
+    device: torch.device,
+    only: Sequence[str],
 ) -> list[Row]:
-    """The published loop first, then ours."""
+    """The published loop first, then ours; `only` names ways to measure, none: all."""
     generator = torch.Generator().manual_seed(0)
     prompts = torch.randint(3, model.vocab_size, (rows, prompt), generator=generator).to(device)
     keys, canvas = row_keys(list(range(rows)), device), prompt + completion
@@ -107,7 +114,7 @@ def measure(
             prompts,
             completion_length=completion,
             block_length=32,
-            steps=completion,
+            steps=steps,
             draws=keyed_draws(keys, completion),
             temperature=0.0,
         )
@@ -117,11 +124,14 @@ def measure(
         output = denoise(model, prompts, config, keys=keys)
         return output.forward_passes, output.body_tokens
 
-    found = [measured("published loop", plain, tokens, peak, flops, device)]
-    print(shown(found[-1]), flush=True)
-    for name, config in ways(completion, device.type == "cuda").items():
-        found.append(measured(name, lambda: ours(config), tokens, peak, flops, device))  # noqa: B023
-        print(shown(found[-1]), flush=True)
+    calls: dict[str, Callable[[], tuple[int, int]]] = {"published loop": plain}
+    for name, config in ways(completion, steps, device.type == "cuda").items():
+        calls[name] = functools.partial(ours, config)
+    found = []
+    for name, call in calls.items():
+        if not only or name in only:
+            found.append(measured(name, call, tokens, peak, flops, device))
+            print(shown(found[-1]), flush=True)
     return found
 
 
@@ -139,6 +149,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1, help="completions at the same time")
     parser.add_argument("--prompt", type=int, default=256, help="tokens of a prompt")
     parser.add_argument("--completion", type=int, default=256, help="tokens of a completion")
+    parser.add_argument("--steps", type=int, help="denoising steps; one a token if left out")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="of the table's rows")
     parser.add_argument("--json", type=Path, default=OUTPUT, help="file to write")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -148,7 +160,15 @@ def main() -> None:
     print("| sampler | tokens/s | passes | share of peak | GiB |")
     print("|---|---|---|---|---|")
     with torch.no_grad():
-        rows = measure(model, options.rows, options.prompt, options.completion, device)
+        rows = measure(
+            model,
+            options.rows,
+            options.prompt,
+            options.completion,
+            options.steps or options.completion,
+            device,
+            options.only,
+        )
     options.json.parent.mkdir(parents=True, exist_ok=True)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     report = {"device": name, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 def printed(script: str, *options: str) -> str:
@@ -26,6 +26,22 @@ def printed(script: str, *options: str) -> str:
     return done.stdout
 
 
+def test_every_way_to_sample_on_a_gpu_is_a_valid_one() -> None:
+    code = "import llada_8b; print(*llada_8b.ways(64, 64, graphs=True), sep='|')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT / "benchmarks"))),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"exact, graphs", "dual, compiled"} < set(done.stdout.strip().split("|"))
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_ways_to_sample(tmp_path: Path) -> None:
     file = tmp_path / "table.json"
@@ -40,6 +56,7 @@ def test_ways_to_sample(tmp_path: Path) -> None:
     assert rows["dual, compiled"]["passes"] == rows["dual"]["passes"]
 
 
+@pytest.mark.slow
 def test_a_step_and_its_export_against_the_plan(tmp_path: Path) -> None:
     said = printed("real_size.py", "--threads", "1", "--folder", str(tmp_path))
     report = json.loads((tmp_path / "real_size.json").read_text())

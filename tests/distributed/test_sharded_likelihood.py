@@ -2,10 +2,12 @@
 
 import os
 import socket
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed import fsdp
 
 from igpo_lightning import distributed
 from igpo_lightning.diffusion import draw_masked_inputs, likelihood, token_scores
@@ -70,9 +72,43 @@ def worker(rank: int, port: int) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
-def test_two_ranks_score_as_one():
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    run_ranks(worker, WORLD, port)
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_two_ranks_score_as_one():
+    run_ranks(worker, WORLD, free_port())
+
+
+def call_methods(rank: int, port: int) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=1)
+    register, called = fsdp.register_fsdp_forward_method, []
+
+    def register_strictly(module: Any, name: str) -> None:
+        register(module, name)
+        wrapped = getattr(module, name)
+
+        def with_an_argument(*args: Any, **kwargs: Any) -> Any:
+            assert args or kwargs, f"{name} was called without an argument"
+            called.append(name)
+            return wrapped(*args, **kwargs)
+
+        setattr(module, name, with_an_argument)
+
+    fsdp.register_fsdp_forward_method = register_strictly
+    whole, sharded = tiny(False), tiny(False)
+    distributed.shard(sharded, dist.device_mesh.init_device_mesh("cpu", (1,)))
+    ids = torch.arange(3, 11)[None]
+    torch.testing.assert_close(sharded.project(sharded.encode(ids)), whole(ids))
+    torch.testing.assert_close(sharded.head_weight(), whole.head_weight())
+    assert called == ["encode", "project", "head_weight"]
+    dist.destroy_process_group()
+
+
+def test_methods_of_a_sharded_model_get_an_argument():
+    """On a GPU, FSDP before torch 2.13 fails with an IndexError where a method has none."""
+    run_ranks(call_methods, 1, free_port())

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from igpo_lightning.diffusion.paired_inputs import dense_layout
 from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.models.loading import ARCHITECTURES
 from igpo_lightning.rewards.worker_pool import GradingPool, Verdict
@@ -155,6 +156,18 @@ def test_logits_agree_and_wrong_ones_are_found(site: Site, monkeypatch: pytest.M
     assert "llada_8b float32" in wrong.said
 
 
+def test_block_masks_agree_and_a_wrong_one_is_found(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = numerics.block_masks(site)
+    assert finding.verdict == "ok"
+    assert {"sdar_8b logits", "llada2_mini gradient"} < set(finding.numbers)
+    monkeypatch.setattr(numerics, "paired_layout", lambda mask, size: dense_layout(mask, size + 1))
+    wrong = numerics.block_masks(site)
+    assert wrong.verdict == "failed"
+    assert "sdar_8b gradient" in wrong.said
+
+
 def test_sampler_tokens_equal_the_plain_loops(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert numerics.sampler(site).verdict == "ok"
 
@@ -219,6 +232,7 @@ def test_a_rank_that_fails_is_named_with_its_message(site: Site) -> None:
     assert finding.verdict == "failed"
     assert "nccl, rank 1 of 4: RuntimeError: unhandled system error" in finding.said
     assert "NCCL_DEBUG" in finding.fix
+    assert finding.output == "RuntimeError: unhandled system error\n"
 
 
 def test_graders_start_and_tell_right_from_wrong(

@@ -127,5 +127,11 @@ def shard(
     for block in model.blocks:  # type: ignore[union-attr]
         fully_shard(block, mesh=mesh, mp_policy=precision, offload_policy=offload)
     fully_shard(model, mesh=mesh, mp_policy=precision, offload_policy=offload)
-    for method in ("encode", "project", "head_weight"):
+    for method in ("encode", "project"):
         register_fsdp_forward_method(model, method)
+    # Before torch 2.13, FSDP on a GPU fails at a method without an argument: this one is given one.
+    plain: Any = model.head_weight
+    model.head_weight = lambda _: plain()
+    register_fsdp_forward_method(model, "head_weight")
+    gathering: Any = model.head_weight
+    model.head_weight = lambda: gathering(None)

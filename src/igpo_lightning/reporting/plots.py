@@ -107,7 +107,8 @@ def draw_shares(axes: Any, panel: Shares, runs: Mapping[str, tuple[str, Sequence
             axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_ylim(-0.02, 1.02)
     finish(axes, panel.title)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14))  # below: lines go everywhere
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14))  # below: lines go everywhere
 
 
 def _draw_seeds(

@@ -40,6 +40,7 @@ def checks(site: Site) -> dict[str, Check]:
         "disk": environment.disk,
         "plan": environment.fits,
         "logits": numerics.logits,
+        "block masks": numerics.block_masks,
         "sampler": numerics.sampler,
         "memory": speed.memory,
         "speed": speed.speed,

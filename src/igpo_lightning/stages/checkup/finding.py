@@ -25,12 +25,14 @@ class Finding:
         said: What was found; of a skipped check, why.
         fix: What to do; empty where nothing is to be done.
         numbers: For doctor.json.
+        output: Of a command that failed, its end, for doctor.json.
     """
 
     verdict: str
     said: str
     fix: str = ""
     numbers: dict[str, float] = field(default_factory=dict)
+    output: str = ""
 
 
 def installed(package: str) -> str | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.noise import row_keys
+from igpo_lightning.diffusion.paired_inputs import dense_layout, encode_noised, paired_layout
 from igpo_lightning.diffusion.plain import keyed_draws, plain_denoise
 from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.models.backbone import BackboneModule
@@ -108,6 +109,39 @@ def logits(site: Site) -> Finding:
         return Finding(FAILED, f"too far from the CPU: {', '.join(wrong)}", fix, numbers)
     said = ", ".join(f"{far:.1e} in {kind}" for kind, far in worst.items())
     return Finding(OK, f"{models} architectures deviate by at most {said}", numbers=numbers)
+
+
+def _noised_scores(model: BackboneModule, layout: Any, device: torch.device) -> tuple[Tensor, ...]:
+    """Logits at every second token, masked, and the gradient of their sum of squares."""
+    ids, mask = (tensor.to(device) for tensor in _inputs())
+    noised = ids.clone()
+    noised[:, ::2] = TOKENS["mask_token_id"]
+    hidden = encode_noised(model, noised, ids, mask, layout(mask, model.block_size))
+    logits = model.project(hidden)[mask]
+    torch.autograd.backward(logits.float().square().mean())
+    gradient = next(model.parameters()).grad
+    assert gradient is not None
+    return tuple(tensor.detach().cpu().double() for tensor in (logits, gradient))
+
+
+def block_masks(site: Site) -> Finding:
+    """Block-causal training on the device, FlexAttention on a GPU, against the CPU's dense mask."""
+    numbers: dict[str, float] = {}
+    for name, model in small_backbones():
+        if getattr(model, "block_size", None) is None:
+            continue
+        expected = _noised_scores(copy.deepcopy(model).double(), dense_layout, torch.device("cpu"))
+        moved = copy.deepcopy(model).to(site.device)
+        given = _noised_scores(moved, paired_layout, site.device)
+        far = (float((a - b).norm() / b.norm()) for a, b in zip(given, expected, strict=True))
+        numbers[f"{name} logits"], numbers[f"{name} gradient"] = far
+    worst = max(numbers.values())
+    if not worst <= ALLOWED[torch.float32]:
+        wrong = ", ".join(f"{name} {far:.1e}" for name, far in numbers.items())
+        fix = "update torch and its triton; report it with doctor.json"
+        return Finding(FAILED, f"too far from a dense mask: {wrong}", fix, numbers)
+    said = f"{len(numbers) // 2} block-causal models deviate by at most {worst:.1e}, gradients too"
+    return Finding(OK, said, numbers=numbers)
 
 
 SAMPLER = SamplerConfig(completion_length=32, block_length=16, steps=16)

@@ -13,6 +13,7 @@ from igpo_lightning.stages.checkup.finding import FAILED, OK, Check, Finding, Si
 
 _CALL_SECONDS = 30.0
 _RUN_SECONDS = 180.0
+_KEPT = 8000  # characters of a failed command's output: a traceback and what came before
 # Hints are whole traces, so that half of a group is right and the gradient is not zero.
 _STEP = (
     *("experiment=tiny", "stage=rl", "stage.steps=1", "stage.group_size=2"),
@@ -55,7 +56,8 @@ def connection(site: Site) -> Finding:
             if site.on_gpu
             else "set GLOO_SOCKET_IFNAME=lo, and let processes connect to 127.0.0.1"
         )
-        return Finding(FAILED, f"{backend}, rank {rank} of {world}: {_last_line(output)}", fix)
+        said = f"{backend}, rank {rank} of {world}: {_last_line(output)}"
+        return Finding(FAILED, said, fix, output=output[-_KEPT:])
     speed = min(json.loads(output.strip().splitlines()[-1]) for _, output in done)
     said = f"{backend} between {world} ranks, sums at {speed / 1e9:.2f} GB/s"
     return Finding(OK, said, numbers={"bytes_per_second": speed, "ranks": float(world)})
@@ -94,7 +96,7 @@ def rl_step(site: Site, trainer: tuple[str, ...], ranks: int, more: tuple[str, .
             if status:
                 shown = " ".join(["python -m igpo_lightning", *command])
                 said = f"rank {rank}: {_last_line(output)}"
-                return Finding(FAILED, said, f"run it by hand: {shown}")
+                return Finding(FAILED, said, f"run it by hand: {shown}", output=output[-_KEPT:])
         loss, norm = (_logged(folder, f"policy/{name}") for name in ("loss", "grad_norm"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

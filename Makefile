@@ -42,12 +42,12 @@ tiny-checkpoint: $(INSTALLED)  ## train the embedded models again (under 30 minu
 	$(BIN)/python -m igpo_lightning experiment=bare_answers hydra.run.dir=runs/tiny_terse_checkpoint
 	cp runs/tiny_terse_checkpoint/export/* src/igpo_lightning/models/embedded_terse/
 
-puzzle-checkpoints: $(INSTALLED)  ## train the starts of RL on puzzles again (under 10 minutes on a core each)
+puzzle-checkpoints: $(INSTALLED)  ## train the starts of RL on puzzles again (some 15 minutes on a core)
 	$(BIN)/python -m igpo_lightning stage=tokenizer data=countdown stage.split_digits=false stage.vocab_size=560 \
 		stage.output=src/igpo_lightning/models/embedded_countdown
 	$(BIN)/python -m igpo_lightning stage=tokenizer data=sudoku stage.output=src/igpo_lightning/models/embedded_sudoku
 	for task in countdown sudoku; do \
-		$(BIN)/python -m igpo_lightning experiment=$${task}_sft hydra.run.dir=runs/$${task}_checkpoint && \
+		$(BIN)/python -m igpo_lightning experiment=$${task}_sft trainer.threads=1 hydra.run.dir=runs/$${task}_checkpoint && \
 		cp runs/$${task}_checkpoint/export/* src/igpo_lightning/models/embedded_$$task/ || exit 1; \
 	done
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Countdown from the embedded start, asked the problems of d1's test file. Both parts, or those named:
-#     sh experiments/puzzles/run.sh [methods] [pass_at_k]
-# IGPO_DATA_DIR must name the folder that holds countdown.test.jsonl (docs/data.md).
-# About 30 minutes on one core; finished runs are skipped when it is started again.
+# Countdown and sudoku from the embedded starts, asked the problems of d1's test files. All parts, or those named:
+#     sh experiments/puzzles/run.sh [methods] [pass_at_k] [strengths] [traces] [sudoku]
+# IGPO_DATA_DIR must name the folder that holds countdown.test.jsonl and sudoku.test.jsonl (docs/data.md).
+# About two hours on one core; finished runs are skipped when it is started again.
 set -eu
-for part in ${*:-methods pass_at_k}; do
+for part in ${*:-methods pass_at_k strengths traces sudoku}; do
     sh "experiments/puzzles/$part.sh"
 done

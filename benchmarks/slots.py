@@ -22,22 +22,23 @@ from igpo_lightning.diffusion.sampler import DenoiseOutput, SamplerConfig, Slots
 from igpo_lightning.models.backbone import KeyValueCache, Layout
 
 EOS, TOKEN = 1, 2
+NUMBERED = 1000  # a prompt's tokens are its row's number times this, and the completion's length
 PAPER = SamplerConfig(256, 32, 128, stop_after_eos=True)
 
 
 class Scripted:
-    """Writes so many tokens, then EOS: a row's prompt is the length of its completion.
+    """Writes so many tokens, then EOS: every token of a row's prompt says how many.
 
-    The state of a position is 1 where EOS is due there. With block-causal attention a prompt fills
-    a block, and its length is read from what the cache keeps.
+    The state of a position is 1 where EOS is due there. A block-causal model sees the prompt in
+    what the cache keeps.
     """
 
     mask_token_id, eos_token_id, pad_token_id, vocab_size = 0, EOS, 3, 4
-    shifted = supports_packing = finishes_passes = False
-    supports_cache = supports_positions = True
+    shifted = finishes_passes = False
+    supports_cache = supports_packing = supports_positions = True
 
-    def __init__(self, block_size: int | None = None) -> None:
-        self.block_size = block_size
+    def __init__(self, prompt: int, block_size: int | None = None) -> None:
+        self.prompt, self.block_size = prompt, block_size
 
     def encode(
         self,
@@ -53,13 +54,14 @@ class Scripted:
         if cache is not None and not cache.layers:
             kept = input_ids[:, None, :, None].float()
             cache.layers = [(kept, kept.clone())]
+        seen = input_ids
+        if cache is not None and self.block_size is not None:
+            seen = cache.layers[0][0][:, 0, :, 0]
         at = torch.arange(*window)[None] if positions is None else positions
-        lengths, prompt = input_ids[:, :1], 1
-        if layout is not None and self.block_size is not None:
-            assert cache is not None
-            lengths, prompt = cache.layers[0][0][:, 0, self.block_size], self.block_size
-            at = layout.positions
-        return (at - prompt >= lengths).float()[..., None]
+        if layout is not None:
+            at = layout.positions.take_along_dim(at, dim=1)
+        length = seen.amax(dim=1, keepdim=True) % NUMBERED
+        return (at - self.prompt >= length).float()[..., None]
 
     def project(self, hidden: Tensor) -> Tensor:
         """Logits [m, V]."""
@@ -85,10 +87,13 @@ def lengths_of(file: Path) -> list[int]:
     return [len(re.findall(r"[A-Za-z]+|\d|[^\w\s]", trace)) for trace in traces if trace]
 
 
-def run(lengths: Sequence[int], sampler: "Sampler", rows: int, static: bool) -> Use:
-    """Complete rows of these lengths, `rows` at a time."""
-    model: Any = Scripted(sampler.block_size)
-    prompts = torch.tensor(lengths)[:, None].expand(-1, sampler.block_size or 1)
+def run(lengths: Sequence[int], sampler: "Sampler", prompt: int, rows: int, static: bool) -> Use:
+    """Complete rows of these lengths behind prompts of so many tokens, `rows` at a time."""
+    model: Any = Scripted(prompt, sampler.block_size)
+    numbers = torch.arange(len(lengths)) + 1  # no two rows are equal
+    prompts = (torch.tensor(lengths).clamp(max=NUMBERED - 1) + numbers * NUMBERED)[:, None].expand(
+        -1, prompt
+    )
     parts = prompts.split(rows) if static else [prompts]
     made: list[DenoiseOutput] = [
         denoise(model, p, sampler.config, slots=Slots(rows)) for p in parts
@@ -109,9 +114,9 @@ class Sampler:
 SAMPLERS = {
     "exact": Sampler(PAPER),
     "dual cache": Sampler(replace(PAPER, cache="dual")),
+    "prefix cache": Sampler(replace(PAPER, cache="prefix")),
     "growing canvas": Sampler(replace(PAPER, canvas="growing")),
     "block-causal": Sampler(PAPER, 32),
-    "exact, without EOS": Sampler(replace(PAPER, stop_after_eos=False)),
 }
 
 
@@ -120,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path, help="problems with solutions, in JSON lines")
     parser.add_argument("--rows", type=int, default=512, help="rows of a step on this rank")
+    parser.add_argument("--prompt", type=int, default=96, help="tokens of each prompt")
     parser.add_argument("--slots", type=int, nargs="+", default=[16, 32, 64])
     arguments = parser.parse_args()
     lengths = random.Random(0).choices(lengths_of(arguments.file), k=arguments.rows)
@@ -128,7 +134,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for name, sampler in SAMPLERS.items():
         for slots in arguments.slots:
-            static, full = (run(lengths, sampler, slots, kind) for kind in (True, False))
+            static, full = (
+                run(lengths, sampler, arguments.prompt, slots, kind) for kind in (True, False)
+            )
             cells = [f"{use.passes} | {use.share:.1%}" for use in (static, full)]
             print(f"| {name} | {slots} | {' | '.join(cells)} | {full.tokens / static.tokens:.3f} |")
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sampler_cases import BASE, EOS, tiny
 
 from igpo_lightning.diffusion.noise import row_keys
@@ -126,6 +128,30 @@ def test_a_token_budget_changes_no_token(name: str) -> None:
     assert_rows_alone(writing_eos(), FULL[name], case(16), output)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    name=st.sampled_from(sorted(FULL)),
+    slots=st.integers(1, 5),
+    budget=st.none() | st.integers(20, 90),
+    rows=st.lists(
+        st.tuples(st.integers(1, 6), st.lists(st.integers(0, 15), max_size=10)),
+        min_size=2,
+        max_size=8,
+    ),
+)
+def test_rows_of_any_lengths_and_hints_are_those_of_the_row_alone(
+    name: str, slots: int, budget: int | None, rows: list[tuple[int, list[int]]]
+) -> None:
+    """Rows by their prompt's length and the places of their hints."""
+    of = {name: values[: len(rows)] for name, values in case(16).items()}
+    of["hint_ids"][:] = -1
+    for row, (length, places) in enumerate(rows):
+        of["prompt_mask"][row] = torch.arange(6) >= 6 - length
+        of["hint_ids"][row, places] = 3 + row
+    output = run(writing_eos(), FULL[name], of, Slots(slots, budget))
+    assert_rows_alone(writing_eos(), FULL[name], of, output)
+
+
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("name", BLOCK_CAUSAL)
 @pytest.mark.parametrize("model", MODELS)
@@ -195,7 +221,10 @@ def without_hints(length: int, prompts: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("prompts", ["equal", "unequal"])
 @pytest.mark.parametrize("name", [name for name in FULL if not name.endswith("visible")])
 def test_full_attention_takes_fewer_passes_and_no_more_tokens(name: str, prompts: str) -> None:
-    """48 rows on 8 slots. A pass of rows from several batches has more padding, up to 5 %."""
+    """48 rows on 8 slots. A pass of rows from several batches has more padding, up to 5 %.
+
+    On a canvas that grows rows at different blocks are padded to the longest, up to 2 %.
+    """
     rows = without_hints(16, prompts)
     batches = static(writing_eos(), FULL[name], rows, 8)
     full = run(writing_eos(), FULL[name], rows, Slots(8))
@@ -204,7 +233,8 @@ def test_full_attention_takes_fewer_passes_and_no_more_tokens(name: str, prompts
         sum(getattr(batch, of) for batch in batches) for of in ("forward_passes", "body_tokens")
     )
     assert full.forward_passes <= passes
-    assert full.body_tokens <= tokens * (1 if prompts == "equal" else 1.05)
+    equal = 1.02 if FULL[name].canvas == "growing" else 1
+    assert full.body_tokens <= tokens * (equal if prompts == "equal" else 1.05)
     if FULL[name].cache_blocks == 1:
         assert full.forward_passes < 0.9 * passes
         assert full.row_passes == sum(batch.row_passes for batch in batches)
@@ -222,3 +252,23 @@ def test_so_does_block_causal_attention(prompts: str) -> None:
     assert full.forward_passes < sum(batch.forward_passes for batch in batches)
     assert full.row_passes == sum(batch.row_passes for batch in batches)
     assert full.body_tokens <= 1.05 * sum(batch.body_tokens for batch in batches)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_block_causal_samples_of_a_group_run_their_prompt_once(model: str) -> None:
+    """Two prompts of 6 tokens, 4 samples of each: blocks before the first are run for 2 rows."""
+    of, rows, run_rows = build_native(model), without_hints(12, "equal"), []
+    rows = {name: values[[0] * 4 + [1] * 4] for name, values in rows.items()}
+    rows["keys"] = row_keys(list(range(8)))
+    encode = of.encode
+
+    def watched(ids: torch.Tensor, *args: Any, **named: Any) -> torch.Tensor:
+        run_rows.append(len(ids))
+        return encode(ids, *args, **named)
+
+    of.encode = watched  # type: ignore[method-assign]
+    output = run(of, BLOCK_CAUSAL["static"], rows, Slots(8))
+    assert run_rows[0] == 2
+    assert max(run_rows) == 8
+    assert output.row_passes == 8 + sum(run_rows[1:])
+    assert_rows_alone(MODELS[model], BLOCK_CAUSAL["static"], rows, output)

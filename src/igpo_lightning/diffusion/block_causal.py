@@ -206,15 +206,21 @@ def _write_prompts(canvas: BlockCanvas, joining: list[int]) -> None:
         return
     begins = canvas.begins[rows][:, None]
     first, made = int(begins.max()), KeyValueCache()
-    _count_pass(canvas, len(rows), first)
-    hidden = canvas.model.encode(
-        canvas.ids[rows, :first], window=(0, first), cache=made, positions=_behind(canvas, begins)
-    )
+    column = torch.arange(first, device=rows.device)
     # Columns behind a shorter row's own blocks are seen by none until its blocks are written there.
-    columns = torch.arange(first, device=rows.device).expand(len(rows), -1) + canvas.width
+    ids = canvas.ids[rows, :first].masked_fill(column >= begins, canvas.model.pad_token_id)
+    # The samples of a group have one prompt, which is run once.
+    prompts = torch.cat((_behind(canvas, begins), ids), dim=1)
+    distinct, inverse = torch.unique(prompts, dim=0, return_inverse=True)
+    _count_pass(canvas, len(rows), first, ran=len(distinct))
+    hidden = canvas.model.encode(
+        distinct[:, 1:], window=(0, first), cache=made, positions=distinct[:, :1]
+    )
+    made = KeyValueCache([(keys[inverse], values[inverse]) for keys, values in made.layers])
+    columns = column.expand(len(rows), -1) + canvas.width
     canvas.kept.allocate(made, canvas.ids.shape[1])
     canvas.kept.write(made, canvas.kept.numbers(rows), slice(0, first), columns)
-    _read_next(canvas, hidden, rows, slice(0, 1))
+    _read_next(canvas, hidden[inverse], rows, slice(0, 1))
 
 
 def _write_clean(canvas: BlockCanvas, rows: Tensor) -> None:
@@ -242,10 +248,11 @@ def _read_next(canvas: BlockCanvas, hidden: Tensor, rows: Tensor, place: slice) 
     _commit(canvas, rows, index, tokens, scores, free)
 
 
-def _count_pass(canvas: BlockCanvas, rows: int, columns: int) -> None:
+def _count_pass(canvas: BlockCanvas, rows: int, columns: int, ran: int | None = None) -> None:
+    """Note a pass over so many columns of some rows, of which it runs `ran` (None: all)."""
     canvas.ranks.before_pass()
     canvas.work.forward_passes += 1
-    canvas.work.body_tokens += rows * columns
+    canvas.work.body_tokens += (rows if ran is None else ran) * columns
     canvas.work.row_passes += rows
     canvas.work.canvas_tokens += rows * canvas.ids.shape[1]
 

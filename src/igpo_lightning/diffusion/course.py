@@ -1,6 +1,6 @@
-"""A row's way through its blocks: the same whatever rows share its passes."""
+"""A row's way through its blocks, the same whatever rows share its passes; a step of some rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from igpo_lightning.settings import SamplerConfig
 
@@ -35,10 +35,16 @@ class Course:
     begun: bool = False
     kept: bool = False
 
-    @property
-    def place(self) -> tuple[int, bool]:
-        """Its block, and whether it is behind the block's first step: rows that share a window."""
-        return self.block, self.step > 0
+    def window(self, config: SamplerConfig) -> tuple[int, bool]:
+        """Which window its cached passes run: equal in rows that can share them.
+
+        The first number is the block, counted from where the window begins: with a dual cache that
+        is the first of the blocks that share a full pass; else the canvas's start, since windows
+        that reach to its end are as long in rows at the same block alone. Of those blocks, all but
+        the first also renew the block before in their first step.
+        """
+        block = self.block % config.cache_blocks if config.cache == "dual" else self.block
+        return block, self.step > 0
 
     def advance(self, config: SamplerConfig, quotas: list[list[int]]) -> bool:
         """Go to the next step that changes something.
@@ -104,3 +110,35 @@ class Course:
         self.masked = self.counts[self.block] if self.block < config.blocks else 0
         if self.block % config.cache_blocks == 0:
             self.kept, self.entered = False, self.taken
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the host decides about a step of A rows, before it is run.
+
+    Attributes:
+        blocks: [A], number of the block that each row is in; with a cache all at the same window.
+        rows: [A], the rows of the canvas that take part.
+        row_steps: [A], the number of this step for each row, counted over all blocks.
+        masked: [A], masked positions of the block in each row.
+        commits: [A], by how many positions fewer are masked after the step; None where a parallel
+            rule decides.
+        refresh: Run whole rows, and renew what a cache keeps of them; always without a cache.
+        renews_before: Without `refresh`: run the block before, too, whose last commits the kept
+            keys and values do not know yet.
+        first: None of the rows has had a pass.
+        begin: Column of the canvas that a full pass starts from; what is before it is padding of
+            all its rows.
+        held: Other rows whose keys and values are kept for a later pass.
+    """
+
+    blocks: list[int]
+    rows: list[int]
+    row_steps: list[int]
+    masked: list[int]
+    commits: list[int] | None = None
+    refresh: bool = True
+    renews_before: bool = False
+    first: bool = False
+    begin: int = 0
+    held: list[int] = field(default_factory=list)

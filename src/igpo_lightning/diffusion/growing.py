@@ -6,20 +6,20 @@ so that a row's canvas is as long as it needs. Hints behind the canvas's end sta
 be and are seen from the start, as IGPO means them; or they wait until the canvas reaches them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from igpo_lightning.diffusion.unmasking import in_front
-from igpo_lightning.models.backbone import Layout
+from igpo_lightning.diffusion.view import View
 
 
 @dataclass(frozen=True)
 class Growth:
-    """What there is of a canvas while a block is filled.
+    """What there is of a canvas while blocks are filled.
 
     Attributes:
         hints: [B, L], True at hints that are seen before the canvas reaches them.
@@ -32,7 +32,7 @@ class Growth:
     prompt_length: int
 
     @cached_property
-    def _most_ahead(self) -> list[int]:
+    def most_ahead(self) -> list[int]:
         """Hints behind each block's end, in the row that has most of them."""
         completion = self.hints[:, self.prompt_length :]
         blocks = completion.reshape(len(completion), -1, self.width).sum(dim=2)
@@ -40,32 +40,25 @@ class Growth:
         most: list[int] = behind.amax(dim=0).tolist()
         return most
 
-    def cut(
-        self, ids: Tensor, mask: Tensor | None, index: Tensor, stop: int, begin: int = 0
-    ) -> tuple[Tensor, Tensor | None, Layout | None]:
-        """What of some rows is there, with the hints behind it at the end.
+    def cut(self, whole: View, index: Tensor, starts: Tensor, blocks: Sequence[int]) -> View:
+        """What of some rows is there, up to the end of the longest; then the hints behind that.
 
         Args:
-            ids: [A, L - begin].
-            mask: [A, L - begin], True at real tokens; None where nothing is padded.
+            whole: A rows to the canvas's end.
             index: [A], the rows among all.
-            stop: End of the block that is being filled, in `ids`.
-            begin: Column of the canvas that `ids` starts from.
-
-        Returns:
-            Tokens [A, n], and either their mask or, where hints are ahead, where they stand and
-            what is seen.
+            starts: [A], columns of the canvas where their blocks begin.
+            blocks: Numbers of the blocks, on the host.
         """
-        ahead = self._most_ahead[(begin + stop - self.prompt_length) // self.width - 1]
-        if not ahead:
-            return ids[:, :stop], None if mask is None else mask[:, :stop], None
-        hints = self.hints[index, begin + stop :]
-        order = in_front(hints)[:, :ahead] + stop  # [A, ahead]
-        real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-        places = (real.cumsum(dim=1) - 1).clamp(min=0)  # [A, L]
-        real = F.pad(real[:, :stop], (0, ids.shape[1] - stop), value=False)
-        real[:, stop:] = hints
-        column = torch.arange(stop, device=ids.device).expand(len(ids), -1)
-        taken = torch.cat((column, order), dim=1)  # [A, n]
-        layout = Layout(places.gather(1, taken), real.gather(1, taken)[:, None])
-        return ids.gather(1, taken), None, layout
+        first, last = min(blocks), max(blocks)
+        beyond = self.hints.shape[1] - self.prompt_length - (last + 1) * self.width
+        stop = whole.length - beyond  # of the longest row, in the view
+        column = torch.arange(stop, device=index.device).expand(len(index), -1)
+        there = whole.columns < starts[:, None] + self.width  # [A, n]
+        there = there if whole.visible is None else there & whole.visible
+        if not self.most_ahead[first]:
+            whole_too = whole.visible is None and first == last
+            return View(whole.columns[:, :stop], None if whole_too else there[:, :stop])
+        hints = self.hints[index, -whole.length :]
+        behind = in_front(hints[:, stop:])[:, : self.most_ahead[last]] + stop
+        shown = replace(whole, visible=there | hints, places=whole.positions)
+        return shown.take(torch.cat((column, behind), dim=1))

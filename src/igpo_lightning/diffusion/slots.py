@@ -5,12 +5,11 @@ rows there are: no row runs ahead, so that none is left to run on alone at the e
 are done (all blocks, or EOS) leave their slots to others. A row's tokens follow from its prompt,
 hints and key; its company changes nothing.
 
-Which rows can share a pass:
-- passes that run whole rows: any, each at its own block;
-- on a canvas that grows, or where a block has a place to end thinking at: those in the same block;
-- with a prefix or dual cache: those in the same block that all run whole rows, or all run the
-  block's window over the keys and values that they keep. No more rows keep some than there are
-  slots; others join them once as many fit in as are still at work.
+Passes that run whole rows take any rows, each at its own block and step. With a cache there are
+also passes that run windows alone, over the keys and values that rows keep. A pass takes rows that
+all run whole rows, or all the same window: each its own block (dual), or from the same block to the
+end (prefix). No more rows keep keys and values than there are slots; others join them once as many
+fit in as are still at work.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +20,8 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.canvas import Canvas, end_rows, mask_again
-from igpo_lightning.diffusion.course import Course
-from igpo_lightning.diffusion.step import Step, run_step
+from igpo_lightning.diffusion.course import Course, Step
+from igpo_lightning.diffusion.step import run_step
 from igpo_lightning.diffusion.unmasking import commit_schedule
 from igpo_lightning.settings import SamplerConfig
 
@@ -142,14 +141,12 @@ def _next_rows(
     kept = [course for course in left if course.kept]
     whole = [course for course in left if not course.kept]
     windows, ahead = kept, kept[:0]
-    if kept:
+    if config.cache != "none":
         # With a cache over several blocks those ahead wait for the others.
-        place = min(course.place for course in kept)
-        windows = [course for course in kept if course.place == place]
-        ahead = [course for course in kept if course.place != place]
-        whole = [course for course in whole if course.block == place[0]]
-    elif config.cache != "none" or config.canvas == "growing" or config.think_ids:
-        whole = [course for course in whole if course.block == whole[0].block]
+        window = min(course.window(config) for course in kept or whole[:1])
+        windows = [course for course in kept if course.window(config) == window]
+        ahead = [course for course in kept if course.window(config) != window]
+        whole = [course for course in whole if course.window(config)[0] == window[0]]
     lengths = [course.length for course in whole]
     joining = whole[: slots.first(lengths, [course.length for course in kept])]
     return (joining, kept) if len(joining) >= len(windows) else (windows, ahead)

@@ -1,14 +1,13 @@
 """One denoising step: a pass of the model, a token for each masked position, and what to commit."""
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.canvas import Canvas
+from igpo_lightning.diffusion.course import Step
 from igpo_lightning.diffusion.drift import Committed
 from igpo_lightning.diffusion.noise import fold
-from igpo_lightning.diffusion.thinking import end_of_thinking
+from igpo_lightning.diffusion.thinking import NOTHING, end_of_thinking
 from igpo_lightning.diffusion.token_choice import choose_tokens, head_rows
 from igpo_lightning.diffusion.unmasking import (
     above_threshold,
@@ -25,44 +24,9 @@ _FEWEST = 8
 _REMASK = 0x72656D  # the stream of row keys that remasking draws from
 
 
-@dataclass(frozen=True)
-class Step:
-    """What the host decides about one step of A rows, before it is run.
-
-    Attributes:
-        blocks: [A], number of the block that each row is in; slots.py says when they may differ.
-        rows: [A], the rows of the canvas that take part.
-        row_steps: [A], the number of this step for each row, counted over all blocks.
-        masked: [A], masked positions of the block in each row.
-        commits: [A], by how many positions fewer are masked after the step; None where a parallel
-            rule decides.
-        refresh: Run whole rows, and renew what a cache keeps of them.
-        renews_before: Without `refresh`: run the block before, too, whose last commits the kept
-            keys and values do not know yet.
-        first: None of the rows has had a pass.
-        begin: Column of the canvas that a full pass starts from; what is before it is padding of
-            all its rows.
-        held: Other rows whose keys and values are kept for a later pass.
-    """
-
-    blocks: list[int]
-    rows: list[int]
-    row_steps: list[int]
-    masked: list[int]
-    commits: list[int] | None = None
-    refresh: bool = True
-    renews_before: bool = False
-    first: bool = False
-    begin: int = 0
-    held: list[int] = field(default_factory=list)
-
-
 def run_step(canvas: Canvas, step: Step) -> None:
     """Run one denoising step; changes the canvas in place, and reads no value back."""
     config, width, prompt_length = canvas.config, canvas.config.block_length, canvas.prompt_length
-    first, last = min(step.blocks), max(step.blocks)
-    # The positions of the canvas from the first row's block to the last one's.
-    window = slice(prompt_length + first * width, prompt_length + (last + 1) * width)
     # In one transfer to the device: what it needs to know of the plan, [A] each.
     starts = [block * width for block in step.blocks]
     columns = [step.rows, step.row_steps, step.masked, starts]
@@ -76,30 +40,18 @@ def run_step(canvas: Canvas, step: Step) -> None:
     free = canvas.free[row, inside]  # [A, W]
     most = max(_FEWEST, *step.masked)
     order = in_front(free)[:, :most] if most < width else None
-    wanted = order
-    if first != last:  # counted from the window's start
-        own = torch.arange(width, device=plan.device) if order is None else order
-        wanted = own + begins[:, None] - first * width
-    hidden = canvas.passes.encode(
-        canvas.ids,
-        step.rows,
-        index,
-        window,
-        wanted,
-        refresh=step.refresh,
-        first=step.first,
-        before=width if step.renews_before else 0,
-        begin=step.begin,
-        held=step.held,
-    )
+    own = (inside - begins[:, None]) if order is None else order  # [A, m], within the block
+    hidden = canvas.passes.encode(canvas.ids, step, index, begins + prompt_length, own)
     position_keys = None
     if canvas.keys is not None:
         position_keys = fold(fold(canvas.keys[index], numbers)[:, None], inside)  # [A, W]
     boosts = None
     if config.think_ids:
-        waiting = config.canvas == "growing" and config.hints_ahead == "waiting"
-        ids = canvas.ids[index, : window.stop if waiting else None]
-        boosts = end_of_thinking(ids, prompt_length, first * width, free, config)
+        ids = canvas.ids[index, prompt_length:]
+        if config.canvas == "growing" and config.hints_ahead == "waiting":
+            behind = torch.arange(ids.shape[1], device=ids.device) >= begins[:, None] + width
+            ids = ids.masked_fill(behind, NOTHING)
+        boosts = end_of_thinking(ids, begins, free, config)
     total = sum(step.masked)
     tokens, scores = _draw(canvas, hidden, free, order, total, position_keys, boosts)
 
@@ -135,17 +87,16 @@ def run_step(canvas: Canvas, step: Step) -> None:
     if before_commit is None or canvas.drift is None:
         return
     attention = canvas.passes.attention_mask
-    places = torch.arange(width, device=at.device).expand(len(at), -1) if order is None else order
-    keys = None if position_keys is None else position_keys.gather(1, places)[compared]
+    keys = None if position_keys is None else position_keys.gather(1, own)[compared]
     canvas.drift.measure(
         Committed(
             before=before_commit,
             after=canvas.ids[index[compared]],
             mask=None if attention is None else attention[index[compared]],
-            places=at.gather(1, places)[compared],
-            chosen=commit.gather(1, places)[compared],
-            tokens=tokens.gather(1, places)[compared],
-            scores=scores.gather(1, places)[compared],
+            places=at.gather(1, own)[compared],
+            chosen=commit.gather(1, own)[compared],
+            tokens=tokens.gather(1, own)[compared],
+            scores=scores.gather(1, own)[compared],
             hidden=hidden[compared],
             keys=keys,
         )

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from igpo_lightning.settings import SamplerConfig
 
+NOTHING = -1  # in place of a token that is not there yet
+
 
 def end_of_thinking(
-    ids: Tensor, prompt_length: int, start: int, free: Tensor, config: SamplerConfig
+    ids: Tensor, starts: Tensor, free: Tensor, config: SamplerConfig
 ) -> tuple[Tensor, Tensor]:
     """Which token of the end of thinking comes next, and what its logit gains.
 
@@ -20,9 +22,8 @@ def end_of_thinking(
     the position. A row that holds the whole sequence gains nothing more.
 
     Args:
-        ids: [A, n], prompt and what there is of the completion.
-        prompt_length: P.
-        start: First position of the block within the completion.
+        ids: [A, C], completions; masks or `NOTHING` where no token is.
+        starts: [A], where each row's block begins.
         free: [A, W], masked positions of the block.
         config: The sampler, with `think_ids` of K tokens.
 
@@ -32,17 +33,16 @@ def end_of_thinking(
     sequence = torch.tensor(config.think_ids, device=ids.device)  # [K]
     size = len(sequence)
     written = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-    if ids.shape[1] - prompt_length >= size:
-        stretches = ids[:, prompt_length:].unfold(1, size, 1)  # [A, n - P - K + 1, K]
-        written = (stretches == sequence).all(dim=2).any(dim=1)
+    if ids.shape[1] >= size:
+        written = (ids.unfold(1, size, 1) == sequence).all(dim=2).any(dim=1)
     place = free.long().argmax(dim=1)  # [A]; of a row without masks it does not matter
-    position = prompt_length + start + place
+    position = starts + place
     token = sequence[0].expand(len(ids))
     for known in range(1, size):  # the longest stretch of the sequence that stands before
         at = position[:, None] - known + torch.arange(known, device=ids.device)
         fits = (ids.gather(1, at.clamp(min=0)) == sequence[:known]).all(dim=1)
-        token = torch.where(fits & (at[:, 0] >= prompt_length), sequence[known], token)
-    progress = ((start + place + 1) / config.completion_length).clamp(max=1.0)
+        token = torch.where(fits & (at[:, 0] >= 0), sequence[known], token)
+    progress = ((position + 1) / config.completion_length).clamp(max=1.0)
     gain = config.think_boost * progress**config.think_power
     first = torch.zeros_like(free).scatter(1, place[:, None], True) & free & ~written[:, None]
     return token[:, None] * first, gain.float()[:, None] * first

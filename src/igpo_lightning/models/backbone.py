@@ -33,11 +33,12 @@ class Layout:
     Attributes:
         positions: [B or 1, L], each token's position within its sequence.
         visible: [B or 1, L or 1, L], True where the query (second axis) sees the key (third), or
-            the same as FlexAttention takes it, which needs a pass over all positions.
+            the same as FlexAttention takes it, which needs a pass over all positions; None where
+            all see all.
     """
 
     positions: Tensor
-    visible: Tensor | BlockMask
+    visible: Tensor | BlockMask | None
 
 
 @runtime_checkable
@@ -90,9 +91,9 @@ class Backbone(Protocol):
                 `project(encode(...)[:, i])` predicts token `start + i`.
             cache: An empty one is filled by a full pass. A filled one makes the pass cheap: only
                 the window is run, it attends to the kept keys and values of every position
-                outside it, and its own are renewed. Needs `supports_cache`. A block-causal model
-                never runs what lies behind the window, which has to end with a block: it sees
-                nothing of it.
+                outside it, and its own are renewed. Needs `supports_cache`, and comes with a
+                `layout`. A block-causal model never runs what lies behind the window, which has to
+                end with a block: it sees nothing of it.
             positions: [B, m], each row's own positions to return, all of them in the window; None
                 for the whole of it. Never given to a model without `supports_positions`, which
                 may leave the argument out.

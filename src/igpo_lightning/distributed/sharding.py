@@ -131,7 +131,7 @@ def shard(
         register_fsdp_forward_method(model, method)
     # Before torch 2.13, FSDP on a GPU fails at a method without an argument: this one is given one.
     plain: Any = model.head_weight
-    model.head_weight = lambda _: plain()
+    model.head_weight = lambda _: plain()  # type: ignore[assignment]
     register_fsdp_forward_method(model, "head_weight")
     gathering: Any = model.head_weight
-    model.head_weight = lambda: gathering(None)
+    model.head_weight = lambda: gathering(None)  # type: ignore[assignment]

@@ -39,7 +39,7 @@ def test_a_cache_drifts_unless_it_is_renewed_in_every_step(cache: str) -> None:
     assert stale.divergence > 1e-3
     assert stale.largest >= stale.difference / stale.tokens
     assert fresh.tokens > stale.tokens  # a step that costs more lets more be measured
-    assert fresh.largest < 1e-5
+    assert fresh.largest < 1e-4  # keys stand in another order, and their sums round otherwise
 
 
 def test_a_step_that_commits_all_tokens_by_hand() -> None:

@@ -171,8 +171,8 @@ def test_prompts_follow_the_stream_and_solved_ones_are_passed_over() -> None:
     plain, skipping = rollouts(None), rollouts(1.0)
     for data in (plain, skipping):
         assert (names(data.prompts(0)), names(data.prompts(1))) == ("ab", "cd")
-        data.record({"a": 0.5, "b": 1.0, "c": 0.0, "d": 1.0})
-        data.record({"d": 0.5, "b": 1.0})
+        data.record([("a", 0.5), ("b", 1.0), ("c", 0.0), ("d", 1.0)])
+        data.record([("d", 0.5), ("b", 1.0)])
     assert names(plain.prompts(2)) == "ab"
     assert names(skipping.prompts(2)) == "ac"
     assert (skipping.skipped, plain.skipped) == (1, 0)
@@ -181,14 +181,14 @@ def test_prompts_follow_the_stream_and_solved_ones_are_passed_over() -> None:
 
 def test_a_stream_of_solved_problems_does_not_end() -> None:
     data = rollouts(0.5)
-    data.record(dict.fromkeys("abcd", 1.0))
+    data.record([(name, 1.0) for name in "abcd"])
     assert len(data.prompts(0).problems) == 2
 
 
 def test_the_stream_goes_on_from_a_checkpoint() -> None:
     data, again = rollouts(1.0), rollouts(1.0)
     data.prompts(0)
-    data.record({"a": 1.0, "c": 1.0})
+    data.record([("a", 1.0), ("c", 1.0)])
     again.load_state_dict(data.state_dict())
     assert names(again.prompts(1)) == names(data.prompts(1)) == "db"
     assert again.state_dict() == data.state_dict()

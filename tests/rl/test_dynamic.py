@@ -1,5 +1,6 @@
 """Dynamic sampling: how many prompts are drawn, which groups are trained on, and what is kept."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -157,3 +158,16 @@ def test_a_rank_chooses_among_the_groups_of_all(monkeypatch):
     assert second.rounds == 2
     mine = expected.rollout.part(slice(4, 8))
     assert torch.equal(taken.rollout.completion_ids, mine.completion_ids)
+
+
+def test_ranks_that_share_a_group_record_its_accuracy_once(monkeypatch):
+    """Four ranks in pairs: of a capital letter's two samples one is right."""
+    told: list[Any] = []
+    stream = Stream(2)
+    made = collector(stream, rounds=1)
+    made.record = told.append
+    batch = replace(stream(0), parts=2)
+    other = [("x", 1.0)]
+    monkeypatch.setattr(distributed, "gather_objects", lambda own: [own, own, other, other])
+    made.draw(batch)
+    assert told == [[("a", 0.0), ("B", 0.5), ("x", 1.0)]]

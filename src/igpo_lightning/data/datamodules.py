@@ -5,7 +5,7 @@ Lightning does not move a plain loader forward on resume. Here the batch of a st
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning
@@ -144,9 +144,9 @@ class RolloutData(EvaluationData):
             return False
         return self.accuracy.get(problem.problem.id, 0.0) >= self.skip_accuracy
 
-    def record(self, accuracy: Mapping[str, float]) -> None:
-        """Note how many samples of problems were right, of all ranks: half of a running mean."""
-        for name, value in accuracy.items():
+    def record(self, accuracy: Sequence[tuple[str, float]]) -> None:
+        """Note which share of a problem's samples was right: half of a running mean."""
+        for name, value in accuracy:
             self.accuracy[name] = (self.accuracy.get(name, value) + value) / 2
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -7,7 +7,7 @@ until as many groups are informative, hints included.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,6 +22,7 @@ from igpo_lightning.rl.rollout import Rollout, repeated
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.rl.sharing import deal
 
+Entry = TypeVar("Entry")
 _PLAIN = ("prompt_ids", "prompt_mask", "group_size")  # of a rollout: not kept with its groups
 
 
@@ -68,7 +69,8 @@ class GroupCollector:
         rounds: At most so many times a step's prompts are drawn.
         more: The next prompts of the stream, on this rank, for a step.
         keep: Whether informative groups that are too many wait for the next step.
-        record: Told the share of right samples, by problem, of all ranks; None where nobody asks.
+        record: Told problems and their shares of right samples, of all ranks in the order of the
+            stream; None where nobody asks.
         kept: Those that wait, the same on every rank.
     """
 
@@ -81,7 +83,7 @@ class GroupCollector:
         rounds: int = 1,
         more: Callable[[int], PromptBatch] | None = None,
         keep: bool = False,
-        record: Callable[[dict[str, float]], None] | None = None,
+        record: Callable[[Sequence[tuple[str, float]]], None] | None = None,
     ) -> None:
         self.sampler, self.inpainter = sampler, inpainter
         self.reward_names, self.prompts, self.rounds = reward_names, prompts, rounds
@@ -139,8 +141,7 @@ class GroupCollector:
         if self.record is not None:
             shares = first.grouped(first.correct).double().mean(dim=1).tolist()
             ids = [encoded.problem.id for encoded in batch.problems]
-            for part in distributed.gather_objects(dict(zip(ids, shares, strict=True))):
-                self.record(part)
+            self.record(of_all_ranks(batch, list(zip(ids, shares, strict=True))))
         rollout, hints = self.inpainter.inpaint(batch, first)
         if batch.part:  # of ranks that share groups one speaks for them
             return rollout, {}
@@ -189,6 +190,13 @@ def groups_of_all_ranks(batch: PromptBatch, rollout: Rollout) -> list[Group]:
             if name not in _PLAIN
         }
         own.append(Group(position, problem, rows, informative[q]))
-    # Ranks that share a group have the same one.
+    return of_all_ranks(batch, own)
+
+
+def of_all_ranks(batch: PromptBatch, own: list[Entry]) -> list[Entry]:
+    """An entry for each problem of a round in the order of the stream, the same on every rank.
+
+    Ranks that share a group have the same entry: one of them is asked.
+    """
     parts = distributed.gather_objects(own)[:: batch.parts]
-    return [group for part in parts for group in part]
+    return [entry for part in parts for entry in part]

@@ -6,12 +6,12 @@ import pytest
 import torch
 from sampler_cases import BASE, CONFIGS, VOCAB, problem, tiny
 
-from igpo_lightning.diffusion.cache import Work
 from igpo_lightning.diffusion.canvas import Canvas
 from igpo_lightning.diffusion.course import Step
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.diffusion.step import run_step
+from igpo_lightning.diffusion.work import Work
 from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.settings import SamplerConfig
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.cache import Work
 from igpo_lightning.diffusion.token_choice import TokenRules
+from igpo_lightning.diffusion.work import Work
 from igpo_lightning.distributed.lockstep import Lockstep
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.backbone import Backbone, KeyValueCache

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.cache import computed_share
 from igpo_lightning.diffusion.noise import fold, uniform
 from igpo_lightning.diffusion.token_choice import TokenRules, choose_tokens
+from igpo_lightning.diffusion.work import computed_share
 from igpo_lightning.distributed.lockstep import Lockstep
 from igpo_lightning.models.backbone import Backbone
 from igpo_lightning.settings import SamplerConfig

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from igpo_lightning.diffusion.cache import computed_share
 from igpo_lightning.diffusion.masked_inputs import draw_masked_inputs
 from igpo_lightning.diffusion.noise import row_keys
+from igpo_lightning.diffusion.work import computed_share
 from igpo_lightning.models.memory import Plan, Workload
 from igpo_lightning.settings import RLStage, Settings, SFTStage
 

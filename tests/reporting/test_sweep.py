@@ -179,8 +179,6 @@ def test_the_terminal_shows_what_differs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda f: f.stem)
 def test_every_shipped_sweep_composes(file: Path) -> None:
-    if file.stem == "learning_rate":
-        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra sweeps")
     config = raw(f"sweep={file.stem}", hydra=True)
     assert config.hydra.mode == RunMode.MULTIRUN
     for key in config.hydra.sweeper.params:

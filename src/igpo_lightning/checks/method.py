@@ -103,7 +103,7 @@ def check_names(settings: Settings) -> None:
         bool(weights),
         "reward.weights",
         weights,
-        "name at least one reward, for example reward=correctness",
+        "name at least one reward, for example +reward.weights.correctness=1.0",
     )
     names = known_names(settings, "reward")
     for name, weight in weights.items():

@@ -7,6 +7,7 @@ import torch
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.loading import NATIVE
 from igpo_lightning.models.special_tokens import token_ids
+from igpo_lightning.models.tiny import TinyConfig
 
 VOCAB = 40
 TOKENS = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
@@ -138,6 +139,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 BLOCK_CAUSAL = [name for name, raw in CONFIGS.items() if {"block_size", "bd_size"} & raw.keys()]
 FULL = [name for name in CONFIGS if name not in BLOCK_CAUSAL]
+
+
+ONE_LAYER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+
+
+def tiny_config(vocab_size: int, **sizes: Any) -> TinyConfig:
+    """An embedded model of a few thousand parameters; `sizes` are entries of its config.json."""
+    return TinyConfig(vocab_size=vocab_size, **ONE_LAYER | sizes)
 
 
 def build_native(name: str, **changes: Any) -> BackboneModule:

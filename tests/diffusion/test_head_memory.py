@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tiny import TinyBackbone
+from tests.small_backbones import tiny_config
 
 WORDS, POSITIONS = 126_464, 256
 
@@ -25,15 +26,8 @@ def test_peak_bytes_counts_what_lives_at_one_time(memory_benchmark):
 @pytest.mark.parametrize("trained", [False, True])
 def test_values_and_gradients_at_a_fifth_of_the_memory(memory_benchmark, trained):
     torch.manual_seed(0)
-    config = TinyConfig(
-        vocab_size=WORDS,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        tie_word_embeddings=False,
-        initializer_range=0.3,
-    )
+    untied = {"tie_word_embeddings": False, "initializer_range": 0.3}
+    config = tiny_config(WORDS, hidden_size=8, intermediate_size=16, **untied)
     model = TinyBackbone(config)
     hidden = torch.randn(POSITIONS, 8, requires_grad=True)
     tokens = torch.randint(WORDS, (POSITIONS,))

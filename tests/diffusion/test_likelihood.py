@@ -9,23 +9,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from igpo_lightning.diffusion import MaskedInputs, draw_masked_inputs, likelihood, token_scores
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.settings import LikelihoodConfig
+from tests.small_backbones import tiny_config
 
 VOCABULARY, WIDTH = 11, 16
 
 
 def tiny_model(seed: int = 0) -> TinyBackbone:
     torch.manual_seed(seed)
-    config = TinyConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        initializer_range=0.5,
-    )
-    return TinyBackbone(config)
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 24, "initializer_range": 0.5}
+    return TinyBackbone(tiny_config(VOCABULARY, num_hidden_layers=2, **sizes))
 
 
 def batch(rows: int = 2, prompt: int = 4, completion: int = 6) -> tuple[Tensor, Tensor]:

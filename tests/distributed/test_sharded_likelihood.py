@@ -11,25 +11,18 @@ from torch.distributed import fsdp
 
 from igpo_lightning import distributed
 from igpo_lightning.diffusion import draw_masked_inputs, likelihood, token_scores
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.settings import LikelihoodConfig
 from tests.ranks import run_ranks
+from tests.small_backbones import tiny_config
 
 WORLD = 2
 
 
 def tiny(tied: bool) -> TinyBackbone:
     torch.manual_seed(0)
-    config = TinyConfig(
-        vocab_size=40,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        tie_word_embeddings=tied,
-        initializer_range=0.3,
-    )
-    return TinyBackbone(config)
+    sizes = {"intermediate_size": 24, "tie_word_embeddings": tied, "initializer_range": 0.3}
+    return TinyBackbone(tiny_config(40, num_hidden_layers=2, **sizes))
 
 
 def compare(rank: int, tied: bool, linear: bool) -> None:

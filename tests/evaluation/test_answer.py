@@ -12,8 +12,9 @@ from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.distributed.lockstep import Lockstep
 from igpo_lightning.evaluation import answer
 from igpo_lightning.evaluation.answer import Answerer, Completions
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.settings import SamplerConfig
+from tests.diffusion.sampler_cases import tiny
 
 CPU = torch.device("cpu")
 LENGTHS = [3, 9, 3, 5, 12, 5, 3, 7]
@@ -21,18 +22,7 @@ LENGTHS = [3, 9, 3, 5, 12, 5, 3, 7]
 
 @pytest.fixture(scope="module")
 def model() -> TinyBackbone:
-    model = TinyBackbone(
-        TinyConfig(
-            vocab_size=61,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            initializer_range=0.3,
-        )
-    )
-    model.initialize(torch.Generator().manual_seed(0))
-    return model.eval()
+    return tiny()
 
 
 def problems() -> list[EncodedProblem]:

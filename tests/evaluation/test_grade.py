@@ -19,12 +19,13 @@ from igpo_lightning.evaluation.answer import Answerer
 from igpo_lightning.evaluation.evaluation import Evaluation
 from igpo_lightning.evaluation.grade import Grading
 from igpo_lightning.evaluation.module import EvaluationModule
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.rewards import Verdict
 from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.settings import EvalConfig, PromptConfig, RewardConfig, SamplerConfig, Settings
+from tests.small_backbones import tiny_config
 
 TOKENIZER = train_tokenizer(["12+34=46; 46-5=41"], 300)
 SAMPLER = SamplerConfig(completion_length=8, block_length=8, steps=2, temperature=1.0)
@@ -79,15 +80,7 @@ def problem(name: str) -> EncodedProblem:
 
 
 def backbone() -> TinyBackbone:
-    model = TinyBackbone(
-        TinyConfig(
-            vocab_size=len(TOKENIZER),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-        )
-    )
+    model = TinyBackbone(tiny_config(len(TOKENIZER)))
     model.initialize(torch.Generator().manual_seed(0))
     return model
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from igpo_lightning.models import save_export
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.models.tokenizer import train_tokenizer
 from tests.integration.forked import CommandServer
-from tests.small_backbones import BLOCK_CAUSAL, build_native
+from tests.small_backbones import BLOCK_CAUSAL, build_native, tiny_config
 
 MODEL = "model.init=random trainer.threads=1 optimizer.lr=1e-3 logger=[csv]"
 DATA = "data.train_size=16 data.eval_size=16 eval.limit=4"
@@ -55,11 +55,9 @@ class Runs:
 def save_tiny(folder: Path, **sizes: Any) -> Path:
     """An embedded model of one layer, or of other sizes, with its tokenizer."""
     texts = ["Start 12; A+5; B-3", "12+34=46; 46-5=41"]
-    one_layer = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = TinyConfig(vocab_size=300, intermediate_size=32, **{**one_layer, **sizes})
-        save_export(TinyBackbone(config), train_tokenizer(texts, 300), folder)
+        save_export(TinyBackbone(tiny_config(300, **sizes)), train_tokenizer(texts, 300), folder)
     return folder
 
 

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from igpo_lightning.models.lora import add_lora
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.models.trained_state import save_trained_only
 from igpo_lightning.settings import LoraConfig
+from tests.small_backbones import tiny_config
 
 
 class Training(nn.Module):
@@ -20,13 +21,7 @@ class Training(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.backbone = TinyBackbone(
-                TinyConfig(
-                    vocab_size=20,
-                    hidden_size=8,
-                    num_hidden_layers=2,
-                    num_attention_heads=2,
-                    intermediate_size=12,
-                )
+                tiny_config(20, num_hidden_layers=2, hidden_size=8, intermediate_size=12)
             )
         self.reference = deepcopy(self.backbone).requires_grad_(False)
         if lora:

@@ -15,13 +15,13 @@ from tiny_training import TOKENIZER, PlannedPool
 from igpo_lightning.checks import validate
 from igpo_lightning.config import CONF, plain, to_settings
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.models.tiny import TinyConfig
 from igpo_lightning.plugins import known_names
 from igpo_lightning.rl.objectives import OBJECTIVES
 from igpo_lightning.settings import Settings
 from igpo_lightning.stages import sft_then_rl
 from igpo_lightning.stages.sft_then_rl import part_overrides
 from tests.composing import composed, hydra_ready, raw
+from tests.small_backbones import tiny_config
 
 ON_CPU = ["model=tiny", "data=arithmetic", "trainer=cpu"]
 PRESETS = METHODS = sorted(
@@ -203,13 +203,7 @@ def test_the_schema_knows_every_objective_without_importing_it():
 def model_folder(tmp_path_factory) -> Path:
     """An untrained model of a few thousand parameters, in the layout of any checkpoint."""
     folder = tmp_path_factory.mktemp("model")
-    TinyConfig(
-        vocab_size=len(TOKENIZER),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-    ).save_pretrained(folder)
+    tiny_config(len(TOKENIZER)).save_pretrained(folder)
     TOKENIZER.save_pretrained(folder)
     return folder
 

@@ -16,7 +16,7 @@ from igpo_lightning.data.collate import PromptBatch, rank_positions
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem, encode_problem
 from igpo_lightning.models import BackboneModule
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.rewards import Verdict
 from igpo_lightning.rl.module import RLModule
@@ -30,6 +30,7 @@ from igpo_lightning.settings import (
     SamplerConfig,
     Settings,
 )
+from tests.small_backbones import tiny_config
 
 SAMPLER = SamplerConfig(completion_length=16, block_length=8, steps=4, temperature=1.0)
 TOKENIZER = train_tokenizer(["12+34=46; 46-5=41"], 300)
@@ -105,29 +106,12 @@ def problem(name: str, trace: str | None = TRACE) -> EncodedProblem:
 def backbone(seed: int = 0) -> TinyBackbone:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return TinyBackbone(
-            TinyConfig(
-                vocab_size=len(TOKENIZER),
-                hidden_size=16,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                intermediate_size=32,
-            )
-        )
+        return TinyBackbone(tiny_config(len(TOKENIZER)))
 
 
 def drifting_backbone() -> TinyBackbone:
     """Two layers: within one, what a cache keeps of other blocks is not stale."""
-    made = TinyBackbone(
-        TinyConfig(
-            vocab_size=len(TOKENIZER),
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            initializer_range=0.3,
-        )
-    )
+    made = TinyBackbone(tiny_config(len(TOKENIZER), num_hidden_layers=2, initializer_range=0.3))
     made.initialize(torch.Generator().manual_seed(0))
     return made
 

@@ -11,9 +11,10 @@ from torch.nn.functional import cross_entropy
 from igpo_lightning.data.collate import TraceBatch
 from igpo_lightning.diffusion.forward_process import apply_masks, sample_masks, sample_times
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.settings import Settings, SFTStage
 from igpo_lightning.sft.module import SFTModule
+from tests.small_backbones import tiny_config
 
 B, P, C, V = 6, 5, 8, 24
 MASK, EOS, PAD = 0, 1, 2
@@ -21,13 +22,7 @@ MASK, EOS, PAD = 0, 1, 2
 
 def sft(stage: SFTStage = SFTStage()) -> SFTModule:  # noqa: B008
     torch.manual_seed(0)
-    sizes = TinyConfig(
-        vocab_size=V,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-    )
+    sizes = tiny_config(V, num_hidden_layers=2, intermediate_size=24)
     tokenizer: Any = None  # decodes answers, of which there are none here
     return SFTModule(TinyBackbone(sizes), tokenizer, Settings(stage=stage))
 

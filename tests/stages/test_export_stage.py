@@ -12,21 +12,15 @@ from igpo_lightning.config import plain
 from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.models import load_backbone, save_export
 from igpo_lightning.models.lora import add_lora, merged_state
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
+from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.runs.checkpoints import DurableCheckpointIO
 from igpo_lightning.settings import LoraConfig
 from igpo_lightning.stages import export
 from tests.composing import composed
+from tests.small_backbones import tiny_config
 
-SIZES = TinyConfig(
-    vocab_size=300,
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=24,
-    initializer_range=0.3,
-)
+SIZES = tiny_config(300, intermediate_size=24, initializer_range=0.3)
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_no_problem_of_the_test_file_is_trained_on(
 ) -> None:
     """Five generated problems, in another order or other names, become the test file."""
     monkeypatch.setenv("IGPO_DATA_DIR", str(tmp_path))
-    config = compose([f"experiment={name}_sft", "data.train_size=40", "data.eval_size=40"])
+    config = compose(["stage=sft", f"data={name}", "data.train_size=40", "data.eval_size=40"])
     before = load_problems(config.data, split)
     rows = []
     for problem in before[:5]:
@@ -204,7 +204,7 @@ def test_no_problem_of_the_test_file_is_trained_on(
 def test_prompts_and_traces_fit_the_small_models_canvas(name: str) -> None:
     for wording in WORDINGS[name]:
         config = compose(
-            [f"experiment={name}_sft", "data.train_size=200", f"data.wording={wording}"]
+            ["stage=sft", f"data={name}", "data.train_size=200", f"data.wording={wording}"]
         )
         tokenizer = load_tokenizer(config.model.path)
         for problem in load_problems(config.data):

@@ -16,7 +16,7 @@ RL = ("stage.steps=1", "stage.prompts_per_step=2", "stage.group_size=4", "stage.
 )
 def test_a_start_and_rl_from_it(igpo, tmp_path: Path, name: str, steps: int) -> None:
     sizes = ("stage.steps=3", "stage.batch_size=4", "stage.val_every=3", "stage.val_limit=4")
-    igpo(f"experiment={name}_sft", *SMALL, *sizes, "hydra.run.dir=start")
+    igpo("stage=sft", f"data={name}", *SMALL, *sizes, "hydra.run.dir=start")
     assert json.loads((tmp_path / "start/summary.json").read_text())["after"]["problems"] == 8
     method = ("experiment=igpo_paper", "model=tiny", f"data={name}", "trainer=cpu")
     chosen = ("model.path=start/export", "stage.log_samples_every=1", "hydra.run.dir=run")

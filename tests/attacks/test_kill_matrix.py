@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from tests.integration.small_runs import RL, SFT, SMALL, Runs
 
 START, EXPORT = "start-up", "export"
 BOTH = ("kill", "terminate")
-SECONDS = 1200  # a run takes a few, and many more beside other jobs
+# A run takes a few seconds, and many more beside other jobs.
+WHOLE: dict[str, Any] = {"seconds": 1200, "pictures": True}
 STATUS = {"kill": -9, "terminate": 143}
 LOGGED = "logger=[csv,tensorboard]"
 TRACE = {"question": "1+1", "solution": "1+1=2. So the answer is 2.", "answer": "2"}
@@ -105,7 +107,7 @@ def whole_run(runs: Runs, root: Path, stage: str) -> Path:
     """The folder of a stage to which nothing happened; an export reads that of RL."""
     for name in ("rl", stage) if stage == "export" else (stage,):
         if not (root / name).exists():
-            status = runs.start(root / name, *arguments(name, root), seconds=SECONDS)
+            status = runs.start(root / name, *arguments(name, root), **WHOLE)
             assert status == 0, runs.log(root / name)
     return root / stage
 
@@ -131,12 +133,12 @@ def test_every_file_is_as_without_the_kill(
     # The same name, which stands in the settings: the same files.
     folder, args = tmp_path / stage, arguments(stage, ground)
     fault = {"target": target, "call": call, "action": action}
-    status = runs.start(folder, *args, faults=[fault], seconds=SECONDS)
+    status = runs.start(folder, *args, faults=[fault], **WHOLE)
     assert status == STATUS[action], runs.log(folder)[-3000:]
     text = runs.log(folder)
     assert ("Resume with: python -m igpo_lightning" in text) == (action == "terminate")
     assert "Traceback" not in text
-    assert runs.start(folder, *args, seconds=SECONDS) == 0, runs.log(folder)[-3000:]
+    assert runs.start(folder, *args, **WHOLE) == 0, runs.log(folder)[-3000:]
     whole, found = contents(uninterrupted), contents(folder)
     assert found.keys() == whole.keys()
     for file, content in whole.items():

@@ -33,6 +33,7 @@ def test_no_page_links_out_of_docs() -> None:
         assert re.findall(r"\]\(\.\./[^)]*", page.read_text(encoding="utf-8")) == [], page.name
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     if importlib.util.find_spec("material") is None:
         pytest.skip("needs the extra docs")

@@ -203,6 +203,7 @@ def test_the_documented_command_is_understood(monkeypatch: pytest.MonkeyPatch) -
     assert named - {"max_gen_toks"} <= known
 
 
+@pytest.mark.slow
 def test_the_harness_runs_it(command_server: CommandServer, tmp_path: Path) -> None:
     """Its own command line, a task that generates and one that compares, problems from a file."""
     problems = arithmetic_problems("test", 4, [1])

@@ -3,10 +3,11 @@
 Reads one JSON object a line: `args` of the command line, `log` for what it prints, `ranks`, the
 number of processes (started as torchrun does), `faults`: what happens at the n-th call of a
 function, and if need be `cwd`, `env` (null takes a variable away), `errors` (the file for what is
-printed as errors), `grades` (true: as users do), `right_ranks` (whose answers are all right, where
-the others' are all wrong), and `grace` (seconds that a step may go on after a signal). Answers each
-with the exit status of every rank (negative: a signal). `program` is the module whose main() is
-called, the command line's own unless it is given.
+printed as errors), `grades` (true: as users do), `pictures` (true: curves are drawn; as `grades`
+unless it is given, since drawing takes a third of a short run), `right_ranks` (whose answers are
+all right, where the others' are all wrong), and `grace` (seconds that a step may go on after a
+signal). Answers each with the exit status of every rank (negative: a signal). `program` is the
+module whose main() is called, the command line's own unless it is given.
 """
 
 import importlib
@@ -24,8 +25,11 @@ from typing import Any
 import lightning  # noqa: F401
 import matplotlib.pyplot as plt  # noqa: F401
 import peft.tuners.lora  # noqa: F401
+from hydra.core.plugins import Plugins
 from lightning.pytorch.utilities import rank_zero_only
 
+import igpo_lightning.cli  # noqa: F401
+from igpo_lightning.config import register_schemas
 from igpo_lightning.rewards import Verdict
 from igpo_lightning.runs.leaving import Leave
 from igpo_lightning.stages import build, evaluate, finetune, reinforce  # noqa: F401
@@ -164,6 +168,8 @@ def run(request: dict[str, Any], rank: int, port: int) -> None:
     rank_zero_only.rank = rank  # torchrun's processes read it when they import Lightning
     if not request.get("grades"):
         build.GradingPool = CoinPool  # type: ignore[misc]
+    if not request.get("pictures", request.get("grades")):
+        reinforce.plot_rl_curves = finetune.plot_sft_curves = lambda folder: None
     Leave.GRACE = request.get("grace", Leave.GRACE)
     if "right_ranks" in request:
         fix_verdicts(rank in request["right_ranks"])
@@ -192,6 +198,8 @@ def run(request: dict[str, Any], rank: int, port: int) -> None:
 
 def serve() -> None:
     """Answer until the input ends."""
+    Plugins.instance()  # Hydra looks for plugins, and the schemas are made, once for all runs
+    register_schemas()
     for line in sys.stdin:
         request = json.loads(line)
         with socket.socket() as free:

@@ -36,7 +36,7 @@ def test_rl_on_amc(igpo, shared_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", ["gsm8k", "math500"])
+@pytest.mark.parametrize("name", ["gsm8k", pytest.param("math500", marks=pytest.mark.slow)])
 def test_evaluation_on_real_test_sets(igpo, shared_data: Path, tmp_path: Path, name: str) -> None:
     igpo(
         "stage=eval",

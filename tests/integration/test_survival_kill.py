@@ -51,15 +51,25 @@ def kill_often(
                 return
 
 
-def test_a_kill_in_an_update_changes_nothing(runs: Runs, tmp_path: Path) -> None:
+# Two batches an evaluation, and an evaluation before the first step, and after the second and last.
+FOUR_STEPS = (*RL, "stage.steps=4", "eval.batch_size=2")
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of four steps that was never killed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert runs.start(folder, *FOUR_STEPS) == 0, runs.log(folder)
+    return folder
+
+
+def test_a_kill_in_an_update_changes_nothing(runs: Runs, whole: Path, tmp_path: Path) -> None:
     """Killed in the second step of 4, so that more steps are left than were done."""
-    args = (*RL, "stage.steps=4")
-    assert runs.start(tmp_path / "whole", *args) == 0, runs.log(tmp_path / "whole")
     fault = {"target": "igpo_lightning.rl.module:clipped_step", "call": 4, "action": "kill"}
-    assert runs.start(tmp_path / "killed", *args, faults=[fault]) == -9
+    assert runs.start(tmp_path / "killed", *FOUR_STEPS, faults=[fault]) == -9
     assert not (tmp_path / "killed" / "summary.json").exists()
-    assert runs.start(tmp_path / "killed", *args) == 0, runs.log(tmp_path / "killed")
-    expected = results(tmp_path / "whole")
+    assert runs.start(tmp_path / "killed", *FOUR_STEPS) == 0, runs.log(tmp_path / "killed")
+    expected = results(whole)
     assert results(tmp_path / "killed") == expected
     norms = [float(r["policy/grad_norm"]) for r in expected["metrics"] if "policy/grad_norm" in r]
     assert len(norms) == 4
@@ -88,22 +98,20 @@ def test_a_sampler_that_was_changed_stays_so_after_a_kill(runs: Runs, tmp_path: 
 @pytest.mark.parametrize(
     ("target", "call"),
     [
-        # Two batches an evaluation: calls 3 and 4 are those of the one after the second step.
+        # Calls 3 and 4 are those of the evaluation after the second step.
         ("igpo_lightning.rl.module:RLModule.validation_step", 4),
         # Evaluated and logged, but not saved yet.
         ("igpo_lightning.runs.checkpoints:RunCheckpoints.on_validation_end", 2),
     ],
 )
 def test_an_evaluation_that_a_kill_cut_off_is_made_again(
-    runs: Runs, tmp_path: Path, target: str, call: int
+    runs: Runs, whole: Path, tmp_path: Path, target: str, call: int
 ) -> None:
     """Of the policy after 0, 2 and 4 steps, each once, as in the run that was never killed."""
-    args = (*RL, "stage.steps=4", "eval.batch_size=2")
-    assert runs.start(tmp_path / "whole", *args) == 0, runs.log(tmp_path / "whole")
     fault = {"target": target, "call": call, "action": "kill"}
-    assert runs.start(tmp_path / "killed", *args, faults=[fault]) == -9
-    assert runs.start(tmp_path / "killed", *args) == 0, runs.log(tmp_path / "killed")
-    expected = results(tmp_path / "whole")
+    assert runs.start(tmp_path / "killed", *FOUR_STEPS, faults=[fault]) == -9
+    assert runs.start(tmp_path / "killed", *FOUR_STEPS) == 0, runs.log(tmp_path / "killed")
+    expected = results(whole)
     assert results(tmp_path / "killed") == expected
     lines = [row for row in expected["metrics"] if "eval/accuracy" in row]
     assert [row["step"] for row in lines] == ["0", "2", "4"]

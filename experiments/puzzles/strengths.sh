@@ -5,7 +5,7 @@ set -eu
 python=${PYTHON:-python} here=experiments/puzzles runs=runs/experiments
 compare() { # NAME STEPS_OF_SFT
     start="$runs/countdown_start_$1"
-    "$python" -m igpo_lightning stage=sft data=countdown trainer.threads=1 "stage.steps=$2" "hydra.run.dir=$start"
+    "$python" -m igpo_lightning experiment=countdown_sft trainer.threads=1 "stage.steps=$2" "hydra.run.dir=$start"
     "$python" -m igpo_lightning -m experiment=igpo_paper model=tiny data=countdown trainer=cpu inpaint=none,partial \
         "model.path=$start/export" "seed=range(5)" "hydra.sweep.dir=$runs/countdown_$1"
     "$python" experiments/compare.py "$runs/countdown_$1" --into $here --results "$1" --budget compute --accuracy 0 0.7 \

@@ -37,5 +37,10 @@ def pass_benchmark() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def slot_benchmark() -> ModuleType:
+    return _load("slots")
+
+
+@pytest.fixture(scope="session")
 def model() -> TinyBackbone:
     return tiny()

@@ -171,8 +171,9 @@ class Passes:
         if layout is not None:
             mask, options["layout"] = None, layout
         at = at.repeat(self.copies, 1)
+        whole = at.shape[1] == window.stop - window.start  # all columns of the window, in order
         # Rows that are equal but for what is masked in them share a pass, not its positions.
-        selected = self.selects and inverse is None
+        selected = self.selects and inverse is None and not whole
         if selected:
             options["positions"] = at
         with record_function(PASS):
@@ -181,7 +182,7 @@ class Passes:
             )
         if inverse is not None:
             hidden = hidden[torch.cat([inverse + copy * len(ids) for copy in range(self.copies)])]
-        if not selected:
+        if not selected and not whole:
             hidden = hidden.take_along_dim((at - window.start)[..., None], dim=1)
         return hidden
 

@@ -4,6 +4,7 @@
 
 EXPERIMENT/results/results.json holds every number, results.png the curves; the table goes to
 EXPERIMENT/README.md between the marks of that name. Intervals are 95 % of Student's t over seeds.
+--seconds shows what runs of experiments/timed.py took, and their ratio to the baseline's seed by seed.
 """
 
 import argparse
@@ -26,10 +27,12 @@ from comparison import (
     mean_height,
     mean_of,
     paired_difference,
+    paired_ratio,
     spent,
     value_at,
 )
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from timed import seconds_of
 
 from igpo_lightning.evaluation.intervals import SeedMean, seed_mean
 from igpo_lightning.reporting.plots import smooth
@@ -43,6 +46,7 @@ BUDGETS = {
     "compute": (COMPUTED, "tokens through the model"),
 }
 _SHARES = ("mean", "at ", "all-wrong", "pass@")  # what headings of shares start with
+CLOCKS = {"processor seconds": "processor", "wall seconds": "wall"}
 Measure = Callable[[RunData], float | None]
 
 
@@ -60,6 +64,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--measure", action="append", default=[], help="METRIC=TEXT, a mean over steps to show too"
     )
+    parser.add_argument("--seconds", action="store_true", help="what the whole runs took, too")
     parser.add_argument("--title", default="", help="of the picture")
     parser.add_argument(
         "--accuracy", type=float, nargs=2, default=(-0.02, 1.02), help="ends of the accuracy axes"
@@ -103,6 +108,9 @@ def measures_of(
     for item in arguments.measure:
         metric, _, heading = item.partition("=")
         chosen[heading or metric] = lambda run, metric=metric: mean_of(run, metric)
+    if arguments.seconds:
+        for heading, clock in CLOCKS.items():
+            chosen[heading] = lambda run, clock=clock: seconds_of(run.folder)[clock]
     return chosen, budget
 
 
@@ -133,8 +141,10 @@ def results_of(settings: Mapping[str, Setting], arguments: argparse.Namespace) -
             values = setting.over_seeds(measure)
             row[heading] = {"seeds": values, **_interval(seed_mean(list(values.values())))}
             if setting is not baseline:
-                difference = paired_difference(values, baseline.over_seeds(measure))
-                row[heading]["difference"] = _interval(difference)
+                pair = values, baseline.over_seeds(measure)
+                row[heading]["difference"] = _interval(paired_difference(*pair))
+                if heading in CLOCKS:
+                    row[heading]["ratio"] = _interval(paired_ratio(*pair))
         row["curves"] = {
             seed: dict(zip(("step", "accuracy"), accuracy_curve(run), strict=True))
             for seed, run in setting.finished.items()
@@ -168,18 +178,20 @@ def table_of(results: Mapping[str, Any]) -> str:
     for row in rows:
         cells = [row["name"], str(len(row["curves"]))]
         for heading in headings:
-            share = "accuracy" in heading or heading.startswith(
-                ("mean", "at ", "all-wrong", "pass@")
-            )
+            share = "accuracy" in heading or heading.startswith(_SHARES)
             cells.append(_percent(row[heading]) if share else _small(row[heading]))
             if heading == "final accuracy":
                 cells.append(_percent(row[heading].get("difference", {}), signed=True) or "-")
+            if heading in CLOCKS:
+                cells.append(_small(row[heading].get("ratio", {})) or "-")
         shown.append(cells)
     titles = ["setting", "seeds"]
     for heading in headings:
         titles.append(heading)
         if heading == "final accuracy":
             titles.append(f"against {results['baseline']}")
+        if heading in CLOCKS:
+            titles.append(f"over {results['baseline']}'s")
     lines = [titles, ["---"] * len(titles), *shown]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -57,6 +57,11 @@ def mean_of(run: RunData, name: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def paired_ratio(values: Mapping[str, float], baseline: Mapping[str, float]) -> SeedMean | None:
+    """Mean over common seeds of value / baseline, with its 95 % interval (paired t)."""
+    return seed_mean([values[seed] / baseline[seed] for seed in values if seed in baseline])
+
+
 def paired_difference(
     values: Mapping[str, float], baseline: Mapping[str, float]
 ) -> SeedMean | None:

@@ -11,6 +11,7 @@ from comparison import (
     mean_height,
     mean_of,
     paired_difference,
+    paired_ratio,
     spent,
     value_at,
 )
@@ -101,3 +102,11 @@ def test_differences_are_paired_by_seed() -> None:
     assert (difference.mean, difference.count) == (pytest.approx(0.2), 3)
     assert difference.half == pytest.approx(4.303 * 0.1 / 3**0.5)
     assert paired_difference({"0": 1.0}, {}) is None
+
+
+def test_ratios_are_paired_by_seed() -> None:
+    # Ratios 0.5, 0.25, 0.3: mean 0.35, deviations 0.15, -0.1, -0.05, variance 0.035 / 2.
+    ratio = paired_ratio({"0": 1.0, "1": 2.0, "2": 3.0}, {"0": 2.0, "1": 8.0, "2": 10.0, "8": 1.0})
+    assert ratio is not None
+    assert (ratio.mean, ratio.count) == (pytest.approx(0.35), 3)
+    assert ratio.half == pytest.approx(4.303 * (0.0175 / 3) ** 0.5)

@@ -70,6 +70,7 @@ def first_of_each_sweep(overrides: list[str]) -> list[str]:
 def test_every_run_of_an_experiment_is_valid(experiment: Path, tmp_path: Path) -> None:
     asked = asked_of_python(experiment, tmp_path)
     runs = [call[2:] for call in asked if call[:2] == ["-m", "igpo_lightning"]]
+    runs += [call[2:] for call in asked if call[:1] == ["experiments/timed.py"]]
     scripts = [call for call in asked if call[:1] == ["experiments/compare.py"]]
     assert runs
     assert scripts

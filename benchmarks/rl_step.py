@@ -4,8 +4,9 @@
 on the embedded model at the defaults of `stage=rl`, with clocks around its phases. The first step
 is left out: it starts the graders and the allocator. *Model* is the backbone's body and head,
 forward and backward; everything else is overhead. Other runs by overrides:
-`python benchmarks/rl_step.py data=gsm8k inpaint=none`; `--width` and `--layers` take a model of
-random weights in place of the embedded one. Writes JSON.
+`python benchmarks/rl_step.py data=gsm8k inpaint=none`; `--against` measures a second run with
+further overrides, and prints how many times less each phase of it takes. `--width`, `--layers` and
+`--vocabulary` take a model of random weights in place of the embedded one. Writes JSON.
 """
 
 import argparse
@@ -17,6 +18,9 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,6 @@ from igpo_lightning import cli
 from igpo_lightning.diffusion import likelihood
 from igpo_lightning.evaluation.grade import Grading
 from igpo_lightning.models import load_tokenizer, save_export
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.models.transformer import NativeBackbone
 from igpo_lightning.rl import sampler
 from igpo_lightning.rl.inpainter import Inpainter
@@ -35,6 +38,7 @@ from igpo_lightning.rl.module import RLModule
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.rl.scorer import Scorer
 from igpo_lightning.runs.checkpoints import RunCheckpoints
+from igpo_lightning.stages.checkup.speed import CPU_SIZE, Size, middle_model
 
 OUTPUT = Path("runs/benchmarks/rl_step.json")
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
@@ -114,20 +118,32 @@ def watch_all(phases: Phases) -> None:
     phases.watch(RLModule, "manual_backward")
 
 
-def save_random(folder: str, width: int, layers: int) -> str:
-    """A model of random weights with the embedded tokenizer."""
-    tokenizer = load_tokenizer("tiny")
-    sizes = TinyConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=max(1, width // 64),
-        intermediate_size=4 * width,
-    )
-    model = TinyBackbone(sizes)
-    model.initialize(torch.Generator().manual_seed(0))
-    save_export(model, tokenizer, Path(folder))
-    return folder
+@dataclass(frozen=True)
+class Measured:
+    """A run: `phases` are seconds a step in the model and outside of it, `counts` are `COUNTS`."""
+
+    overrides: list[str]
+    phases: dict[str, dict[str, float]]
+    counts: dict[str, float]
+
+    def seconds(self, phase: str) -> float:
+        """Of a step."""
+        return sum(self.phases[phase].values())
+
+    @property
+    def total(self) -> float:
+        """Seconds of a step."""
+        return sum(self.seconds(phase) for phase in self.phases)
+
+    @property
+    def overhead(self) -> float:
+        """Share of a step outside the model."""
+        return sum(spent["other"] for spent in self.phases.values()) / self.total
+
+
+def save_random(folder: Path, size: Size) -> None:
+    """A model of random weights with the embedded tokenizer, which names the first ids alone."""
+    save_export(middle_model(size, torch.device("cpu")), load_tokenizer("tiny"), folder)
 
 
 def counted(metrics: Path, steps: int) -> dict[str, float]:
@@ -137,10 +153,8 @@ def counted(metrics: Path, steps: int) -> dict[str, float]:
     return {name: sum(float(row[name]) for row in rows) / len(rows) for name in COUNTS}
 
 
-def measure(
-    overrides: list[str], steps: int, clock: str, size: tuple[int, int] | None = None
-) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """Seconds a step of each phase, in the model and outside of it; and `COUNTS`."""
+def measure(overrides: list[str], steps: int, clock: str, size: Size | None = None) -> Measured:
+    """Run the command line with clocks around its parts, once a process."""
     phases = Phases(CLOCKS[clock])
     watch_all(phases)
     begun, graders = 0, 0.0
@@ -167,52 +181,74 @@ def measure(
 
     RLModule.training_step = training_step  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
+        asked = [f"stage.steps={steps + 2}", f"hydra.run.dir={folder}/run", *overrides]
         if size is not None:
-            overrides = [*overrides, f"model.path={save_random(f'{folder}/model', *size)}"]
-        sys.argv = [
-            "igpo-lightning",
-            *("stage=rl", "stage.eval_before=false", "stage.eval_after=false"),
-            *(f"stage.steps={steps + 2}", f"hydra.run.dir={folder}/run", *overrides),
-        ]
+            save_random(Path(folder) / "model", size)
+            asked.append(f"model.path={folder}/model")
+        always = ("stage=rl", "stage.eval_before=false", "stage.eval_after=false")
+        sys.argv = ["igpo-lightning", *always, *asked]
         cli.main()
-        return result, counted(Path(folder) / "run" / "metrics.csv", steps)
+        return Measured(overrides, result, counted(Path(folder) / "run" / "metrics.csv", steps))
+
+
+def print_run(run: Measured) -> None:
+    """The phases of a step as a table, and its counts."""
+    print(f"\n{' '.join(run.overrides)}: {run.total:.2f} s a step\n")
+    print("| phase | s a step | share | of which outside the model |")
+    print("|---|---|---|---|")
+    for phase, spent in run.phases.items():
+        shares = (run.seconds(phase) / run.total, spent["other"] / run.total)
+        print(f"| {phase} | {run.seconds(phase):.3f} | {shares[0]:.1%} | {shares[1]:.1%} |")
+    print(f"| all | {run.total:.3f} | 100 % | {run.overhead:.1%} |\n")
+    for name, count in run.counts.items():
+        print(f"{name}: {count:,.0f} a step")
+
+
+def print_ratios(first: Measured, second: Measured) -> None:
+    """How many times less the second run takes, by phase and by count."""
+    print("\n| a step | first run | second run | ratio |\n|---|---|---|---|")
+    rows = [(f"{phase}, s", first.seconds(phase), second.seconds(phase)) for phase in PHASES]
+    rows += [("all, s", first.total, second.total)]
+    rows += [(name, first.counts[name], second.counts[name]) for name in COUNTS]
+    for name, one, other in rows:
+        ratio = f"{one / other:.1f}" if other else "-"
+        print(f"| {name} | {one:,.4g} | {other:,.4g} | {ratio} |")
 
 
 def main() -> None:
-    """Print one table, and write it as JSON."""
+    """Measure one run or two, print their tables, and write them as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("overrides", nargs="*", help="of the configuration")
+    parser.add_argument("--against", nargs="+", default=[], help="further overrides, second run")
     parser.add_argument("--steps", type=int, default=10, help="measured steps (one checkpoint)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--clock", choices=CLOCKS, default="wall", help="processor: on a machine shared with others"
     )
-    parser.add_argument("--width", type=int, help="channels of a model of random weights")
-    parser.add_argument("--layers", type=int, default=4, help="its layers")
+    parser.add_argument(
+        "--width", type=int, help="channels of a model of random weights, 64 a head"
+    )
+    parser.add_argument("--layers", type=int, default=CPU_SIZE.layers, help="its layers")
+    parser.add_argument("--vocabulary", type=int, default=CPU_SIZE.vocab, help="its vocabulary")
     parser.add_argument("--json", type=Path, default=OUTPUT, help="file to write")
     arguments = parser.parse_args()
-    overrides = [*arguments.overrides, f"trainer.threads={arguments.threads}"]
-    size = None if arguments.width is None else (arguments.width, arguments.layers)
-    phases, counts = measure(overrides, arguments.steps, arguments.clock, size)
-    total = sum(sum(spent.values()) for spent in phases.values())
-    print(f"{arguments.steps} steps of {total:.2f} s ({arguments.clock} time)")
-    print("| phase | s a step | share | of which outside the model |")
-    print("|---|---|---|---|")
-    for phase, spent in phases.items():
-        both = sum(spent.values())
-        print(f"| {phase} | {both:.3f} | {both / total:.1%} | {spent['other'] / total:.1%} |")
-    overhead = sum(spent["other"] for spent in phases.values()) / total
-    print(f"| all | {total:.3f} | 100 % | {overhead:.1%} |")
-    for name, count in counts.items():
-        print(f"{name}: {count:,.0f} a step")
+    size = None
+    if arguments.width is not None:
+        sizes = {"width": arguments.width, "layers": arguments.layers}
+        size = replace(CPU_SIZE, **sizes, vocab=arguments.vocabulary)
+    runs = []
+    for further in ([], arguments.against) if arguments.against else ([],):
+        overrides = [*arguments.overrides, *further]
+        asked = [*overrides, f"trainer.threads={arguments.threads}"]
+        with ProcessPoolExecutor(1, get_context("spawn")) as fresh:  # the clocks stay in a process
+            run = fresh.submit(measure, asked, arguments.steps, arguments.clock, size).result()
+        print_run(run)
+        runs.append(run)
+    if arguments.against:
+        print_ratios(*runs)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    report = {
-        **vars(arguments),
-        "json": None,
-        "phases": phases,
-        "counts": counts,
-        "overhead": overhead,
-    }
+    report = {**vars(arguments), "json": None, **asdict(runs[0]), "overhead": runs[0].overhead}
+    report["second"] = asdict(runs[1]) if arguments.against else None
     arguments.json.write_text(json.dumps(report, indent=2) + "\n")
 
 

@@ -35,8 +35,8 @@ from igpo_lightning.models.attention import Heads
 from igpo_lightning.models.cpu_memory import keep_freed_memory
 from igpo_lightning.models.decoder import DecoderBackbone, DecoderConfig
 from igpo_lightning.models.special_tokens import TokenIds
-from igpo_lightning.models.tiny import TinyBackbone, TinyConfig
 from igpo_lightning.settings import SamplerConfig
+from igpo_lightning.stages.checkup.speed import CPU_SIZE, middle_model
 
 PROMPT, BLOCK = 64, 32
 MOST_ROUNDS = 7
@@ -281,13 +281,8 @@ def measure(
 
 def small_model(case: Case) -> torch.nn.Module:
     """A model of the CPU tables, with random weights and 64 channels a head."""
-    sizes = {
-        "hidden_size": case.width,
-        "num_hidden_layers": case.layers,
-        "num_attention_heads": case.width // 64,
-        "intermediate_size": 3 * case.width,
-    }
-    return TinyBackbone(TinyConfig(vocab_size=case.vocab, **sizes)).eval()
+    size = replace(CPU_SIZE, layers=case.layers, width=case.width, vocab=case.vocab)
+    return middle_model(size, torch.device("cpu")).eval()
 
 
 def llada_8b(vocab: int, device: torch.device) -> torch.nn.Module:

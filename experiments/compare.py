@@ -4,7 +4,7 @@
 
 EXPERIMENT/results/results.json holds every number, results.png the curves; the table goes to
 EXPERIMENT/README.md between the marks of that name. Intervals are 95 % of Student's t over seeds.
---seconds shows what runs of experiments/timed.py took, and their ratio to the baseline's seed by seed.
+--seconds shows what runs of experiments/timed.py took, and the ratio to the baseline by seed.
 """
 
 import argparse
@@ -147,6 +147,7 @@ def results_of(settings: Mapping[str, Setting], arguments: argparse.Namespace) -
                     row[heading]["ratio"] = _interval(paired_ratio(*pair))
         row["curves"] = {
             seed: dict(zip(("step", "accuracy"), accuracy_curve(run), strict=True))
+            | {arguments.budget: curve_over(run, BUDGETS[arguments.budget][0])[0]}
             for seed, run in setting.finished.items()
         }
         rows.append(row)

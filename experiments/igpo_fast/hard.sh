@@ -3,9 +3,9 @@
 # About 45 minutes on one core; finished runs are skipped when it is started again.
 set -eu
 python=${PYTHON:-python} here=experiments/igpo_fast runs=runs/experiments
-"$python" -m igpo_lightning -m experiment=bare_answers "seed=range(10)" "hydra.sweep.dir=$runs/start"
 start="model.path='$runs/start/experiment=bare_answers,seed=\${seed}/export'"
 for seed in 0 1 2 3 4 5 6 7 8 9; do
+    "$python" -m igpo_lightning -m experiment=bare_answers "seed=$seed" "hydra.sweep.dir=$runs/start"
     "$python" experiments/timed.py "$runs/hard/igpo_paper_$seed" experiment=hard_exploration "seed=$seed"
     "$python" experiments/timed.py "$runs/hard/igpo_fast_$seed" experiment=igpo_fast model=tiny data=arithmetic \
         trainer=cpu stage.eval_sampled=false "$start" "seed=$seed"

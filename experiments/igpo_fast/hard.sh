@@ -15,12 +15,4 @@ done
     --measure "passes/rollout=passes of a step's rollouts" --measure "compute/rollout=tokens of its rollouts" \
     --measure "compute/update=tokens of its updates" --measure "rollout/drift_mean=drift of the cache" \
     --measure "rollout/drift_joint=joint drift" --title "The starts of hard_exploration, five seeds"
-
-# The policies of both again with the exact sampler: what the rollouts' sampler did to learning.
-for trained in igpo_paper igpo_fast; do
-    "$python" -m igpo_lightning -m stage=eval "data.levels=[3,4]" eval.limit=256 "seed=range(5)" \
-        "model.path='$runs/hard/${trained}_\${seed}/export'" "hydra.sweep.dir=$runs/hard_exact"
-done
-"$python" experiments/compare.py "$runs/hard_exact" --into $here --results hard_exact --baseline igpo_paper \
-    --name "*igpo_fast*=igpo_fast" --name "*=igpo_paper"
 "$python" $here/curve.py

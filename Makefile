@@ -47,7 +47,7 @@ puzzle-checkpoints: $(INSTALLED)  ## train the starts of RL on puzzles again (so
 		stage.output=src/igpo_lightning/models/embedded_countdown
 	$(BIN)/python -m igpo_lightning stage=tokenizer data=sudoku stage.output=src/igpo_lightning/models/embedded_sudoku
 	for task in countdown sudoku; do \
-		$(BIN)/python -m igpo_lightning stage=sft data=$${task} trainer.threads=1 hydra.run.dir=runs/$${task}_checkpoint && \
+		$(BIN)/python -m igpo_lightning experiment=$${task}_sft trainer.threads=1 hydra.run.dir=runs/$${task}_checkpoint && \
 		cp runs/$${task}_checkpoint/export/* src/igpo_lightning/models/embedded_$$task/ || exit 1; \
 	done
 

@@ -1,15 +1,30 @@
 #!/bin/sh
-# Do hints matter more the weaker the start? GRPO and IGPO from starts with a twelfth and a fifth of the shipped start's SFT.
-# About 20 minutes on one core.
+# Do hints matter more the weaker the start? GRPO and IGPO from starts with a fifth and a twelfth of the shipped start's SFT,
+# and from the weakest three times as many steps. About 25 minutes on one core.
 set -eu
 python=${PYTHON:-python} here=experiments/puzzles runs=runs/experiments
-compare() { # NAME STEPS_OF_SFT
-    start="$runs/countdown_start_$1"
-    "$python" -m igpo_lightning experiment=countdown_sft trainer.threads=1 "stage.steps=$2" "hydra.run.dir=$start"
-    "$python" -m igpo_lightning -m experiment=igpo_paper model=tiny data=countdown trainer=cpu inpaint=none,partial \
-        "model.path=$start/export" "seed=range(5)" "hydra.sweep.dir=$runs/countdown_$1"
-    "$python" experiments/compare.py "$runs/countdown_$1" --into $here --results "$1" --budget compute --accuracy 0 0.7 \
-        --baseline GRPO --name "*none*=GRPO" --name "*partial*=IGPO (paper)" --title "Countdown, the $1 start"
+train() { # NAME STEPS_OF_SFT
+    "$python" -m igpo_lightning experiment=countdown_sft trainer.threads=1 "stage.steps=$2" \
+        "hydra.run.dir=$runs/countdown_start_$1"
 }
-compare weakest 500
-compare weaker 1200
+rl() { # START SWEEP OVERRIDE ...
+    start=$1 sweep=$2
+    shift 2
+    "$python" -m igpo_lightning -m "$@" model=tiny data=countdown trainer=cpu \
+        "model.path=$runs/countdown_start_$start/export" "hydra.sweep.dir=$runs/countdown_$sweep"
+}
+compare() { # NAME LOWEST HIGHEST
+    "$python" experiments/compare.py "$runs/countdown_$1" --into $here --results "$1" --budget compute --accuracy "$2" "$3" \
+        --baseline GRPO --name "*none*=GRPO" --name "*partial*=IGPO (paper)" --name "*released*=IGPO (released)" \
+        --title "Countdown, the ${1%_long} start"
+}
+train weaker 1200
+train weakest 500
+for start in weaker weakest; do
+    rl $start $start experiment=igpo_paper inpaint=none,partial "seed=range(5)"
+    rl $start $start experiment=igpo_released stage.steps=14 stage.eval_every=7 "seed=range(5)"
+done
+rl weakest weakest_long experiment=igpo_paper inpaint=none,partial stage.steps=60 stage.eval_every=20 seed=0,1,2
+compare weaker 0 0.45
+compare weakest 0 0.2
+compare weakest_long 0 0.2

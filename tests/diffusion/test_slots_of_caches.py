@@ -115,13 +115,17 @@ def assert_rows_alone(
         assert torch.equal(output.unmask_step[row], alone.unmask_step[0])
 
 
-@pytest.mark.parametrize("rows", [1, 4])
+LONG = pytest.mark.slow  # more of the same
+
+
+@pytest.mark.parametrize("rows", [4, pytest.param(1, marks=LONG)])
 @pytest.mark.parametrize("name", FULL)
 def test_tokens_do_not_depend_on_the_number_of_slots(name: str, rows: int) -> None:
     output = run(writing_eos(), FULL[name], case(16), Slots(rows))
     assert_rows_alone(writing_eos(), FULL[name], case(16), output)
 
 
+@LONG
 @pytest.mark.parametrize("name", FULL)
 def test_a_token_budget_changes_no_token(name: str) -> None:
     output = run(writing_eos(), FULL[name], case(16), Slots(2, tokens=70))
@@ -152,7 +156,7 @@ def test_rows_of_any_lengths_and_hints_are_those_of_the_row_alone(
     assert_rows_alone(writing_eos(), FULL[name], of, output)
 
 
-@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("rows", [4, pytest.param(1, marks=LONG)])
 @pytest.mark.parametrize("name", BLOCK_CAUSAL)
 @pytest.mark.parametrize("model", MODELS)
 def test_block_causal_tokens_do_not_depend_on_them_either(model: str, name: str, rows: int) -> None:
@@ -178,7 +182,7 @@ def failing(model: Any, after: int) -> Any:
     return model
 
 
-@pytest.mark.parametrize("after", [1, 2, 5])
+@pytest.mark.parametrize("after", [2, *(pytest.param(n, marks=LONG) for n in (1, 5))])
 @pytest.mark.parametrize("name", FULL)
 def test_rows_without_memory_start_again_and_end_the_same(name: str, after: int) -> None:
     halved: list[int] = []
@@ -188,7 +192,7 @@ def test_rows_without_memory_start_again_and_end_the_same(name: str, after: int)
     assert_rows_alone(writing_eos(), FULL[name], case(16), output)
 
 
-@pytest.mark.parametrize("after", [1, 2, 5])
+@pytest.mark.parametrize("after", [2, *(pytest.param(n, marks=LONG) for n in (1, 5))])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", ["static", "parts"])
 def test_so_do_block_causal_ones(model: str, name: str, after: int) -> None:

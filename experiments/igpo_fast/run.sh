@@ -1,6 +1,6 @@
 #!/bin/sh
 # igpo_fast against igpo_paper on the main job with ten seeds, then igpo_fast with ever more drift, then with
-# importance weights, and at last hard.sh. About 45 minutes on one core; finished runs are skipped when it is started again.
+# importance weights, and at last hard.sh. About 65 minutes on one core; finished runs are skipped when it is started again.
 set -eu
 python=${PYTHON:-python} here=experiments/igpo_fast runs=runs/experiments
 fast="-m experiment=igpo_fast model=tiny data=arithmetic trainer=cpu stage.eval_sampled=false"

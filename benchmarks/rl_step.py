@@ -185,7 +185,8 @@ def measure(overrides: list[str], steps: int, clock: str, size: Size | None = No
         if size is not None:
             save_random(Path(folder) / "model", size)
             asked.append(f"model.path={folder}/model")
-        evaluations = ("stage.eval_before=false", "stage.eval_after=false", "stage.eval_every=0")
+        # The evaluation before the first step starts the graders, which takes seconds, once a run.
+        evaluations = ("eval.limit=16", "stage.eval_after=false", "stage.eval_every=0")
         sys.argv = ["igpo-lightning", "stage=rl", *evaluations, *asked]
         cli.main()
         return Measured(overrides, result, counted(Path(folder) / "run" / "metrics.csv", steps))

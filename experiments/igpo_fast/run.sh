@@ -1,6 +1,6 @@
 #!/bin/sh
 # igpo_fast against igpo_paper on the main job with ten seeds, then igpo_fast with ever more drift, then with
-# importance weights, and at last hard.sh. About 65 minutes on one core; finished runs are skipped when it is started again.
+# importance weights, and at last hard.sh. About 75 minutes on one core; finished runs are skipped when it is started again.
 set -eu
 python=${PYTHON:-python} here=experiments/igpo_fast runs=runs/experiments
 fast="-m experiment=igpo_fast model=tiny data=arithmetic trainer=cpu stage.eval_sampled=false"
@@ -14,9 +14,9 @@ fast="-m experiment=igpo_fast model=tiny data=arithmetic trainer=cpu stage.eval_
     --measure "rollout/drift_joint=joint drift" --title "The main job, ten seeds"
 
 more="sampler.drift_limit=null sampler.drift_joint_limit=null"
-"$python" -m igpo_lightning $fast $more "sampler.confidence_threshold=0.8,0.3,0.1,0.0" "seed=range(5)" \
+"$python" -m igpo_lightning $fast $more "sampler.confidence_threshold=0.8,0.3,0.1,0.0" "seed=range(10)" \
     "hydra.sweep.dir=$runs/drift"
-"$python" -m igpo_lightning $fast $more sampler.confidence_threshold=0.0 sampler.block_length=48 "seed=range(5)" \
+"$python" -m igpo_lightning $fast $more sampler.confidence_threshold=0.0 sampler.block_length=48 "seed=range(10)" \
     "hydra.sweep.dir=$runs/drift"
 "$python" experiments/compare.py "$runs/drift" --into $here --results drift --budget compute \
     --baseline "threshold 0.8" --name "*block_length=48*=all 48 tokens in a step" --name "*threshold=0.8*=threshold 0.8" \

@@ -74,13 +74,13 @@ PANELS = (
 )
 
 
-def finish(axes: Any, title: str, label: str = "rollout step") -> None:
-    """Title, label of the steps, and a legend where lines have names."""
+def finish(axes: Any, title: str, label: str = "rollout step", **legend: Any) -> None:
+    """Title, label of the steps, and a legend where lines have names, placed by `legend`."""
     axes.set_title(title)
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.get_legend_handles_labels()[0]:
-        axes.legend()
+        axes.legend(**legend)
 
 
 def draw_shares(axes: Any, panel: Shares, runs: Mapping[str, tuple[str, Sequence[Rows]]]) -> None:
@@ -106,9 +106,8 @@ def draw_shares(axes: Any, panel: Shares, runs: Mapping[str, tuple[str, Sequence
             high = column(seeds[0], f"{panel.solid[0]}_high")[1]
             axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_ylim(-0.02, 1.02)
-    finish(axes, panel.title)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14))  # below: lines go everywhere
+    # The legend stands below: lines go everywhere.
+    finish(axes, panel.title, loc="upper left", bbox_to_anchor=(0, -0.14))
 
 
 def _draw_seeds(

@@ -36,7 +36,7 @@ SMALL = {"d_model": 256, "n_heads": 4, "n_kv_heads": 4, "n_layers": 4, "mlp_hidd
 SETTINGS = (
     *("data=arithmetic", "model=llada_8b", "model.init=random"),
     *("inpaint.trigger=always", "inpaint.ratio=1", "inpaint.exclude_answer=false"),
-    *("filter=none", "stage.steps=1", "stage.eval_before=false", "stage.eval_after=true"),
+    *("filter.kind=none", "stage.steps=1", "stage.eval_before=false", "stage.eval_after=true"),
     *("data.train_size=8", "data.eval_size=8", "prompt.max_length=32", "logger=[csv]"),
     "resume=null",
 )

@@ -151,7 +151,7 @@ def test_a_value_stands_in_yaml_only_where_it_differs_from_its_field(file: Path)
         (["inpaint.chunk_max=99"], ["inpaint.chunk_max=99", "sampler.completion_length=48"]),
         (["stage.group_size=1"], ["stage.group_size=1", "at least 2"]),
         (["stage.inner_updates=0"], ["stage.inner_updates=0", "at least 1"]),
-        (["filter.keep_fraction=0"], ["filter.keep_fraction=0", "filter=none"]),
+        (["filter.keep_fraction=0"], ["filter.keep_fraction=0", "filter.kind=none"]),
         (["objective.ratio=both"], ["objective.ratio=both", "sequence", "token"]),
         (["objective.clip_low=2"], ["objective.clip_low=2", "from 0 to 1"]),
         (["optimizer.betas=[0.9]"], ["optimizer.betas=[0.9]", "two numbers"]),

@@ -4,14 +4,14 @@
 set -eu
 python=${PYTHON:-python} here=experiments/estimators runs=runs/experiments
 sh experiments/common.sh
-"$python" -m igpo_lightning -m experiment=hard_exploration likelihood=elbo,coupled,trajectory "seed=range(5)" \
-    "hydra.sweep.dir=$runs/likelihoods"
-"$python" -m igpo_lightning -m experiment=hard_exploration likelihood=elbo objective.kl=k2 "seed=range(5)" \
-    "hydra.sweep.dir=$runs/likelihoods_k2"
+"$python" -m igpo_lightning -m experiment=hard_exploration likelihood.kind=elbo,coupled,trajectory \
+    likelihood.coupling=antithetic "seed=range(5)" "hydra.sweep.dir=$runs/likelihoods"
+"$python" -m igpo_lightning -m experiment=hard_exploration likelihood.kind=elbo \
+    likelihood.coupling=antithetic objective.kl=k2 "seed=range(5)" "hydra.sweep.dir=$runs/likelihoods_k2"
 "$python" -m igpo_lightning -m experiment=hard_exploration objective=grpo,dapo,wd1 "seed=range(5)" \
     "hydra.sweep.dir=$runs/objectives"
 "$python" -m igpo_lightning -m experiment=hard_left_to_right "seed=range(5)" "hydra.sweep.dir=$runs/left_to_right"
-"$python" -m igpo_lightning -m experiment=hard_left_to_right inpaint=partial filter=entropy "seed=range(5)" \
+"$python" -m igpo_lightning -m experiment=hard_left_to_right inpaint=partial filter.kind=entropy "seed=range(5)" \
     "hydra.sweep.dir=$runs/left_to_right"
 "$python" experiments/compare.py "$runs/likelihoods" "$runs/likelihoods_k2" "$runs/igpo" --into $here --results likelihoods \
     --budget compute --baseline "mean field" --name "=mean field" --name "*elbo*k2=ELBO, k2" --name "*elbo*=ELBO" \

@@ -5,8 +5,8 @@
 set -eu
 python=${PYTHON:-python} here=experiments/hint_fraction runs=runs/experiments
 sh experiments/common.sh
-"$python" -m igpo_lightning experiment=hard_exploration sweep=hint_ratio inpaint.ratio=0.0,0.2,0.4,0.6,0.8,1.0 \
-    "hydra.sweep.dir=$runs/hint_ratio"
+"$python" -m igpo_lightning -m experiment=hard_exploration inpaint.ratio=0.0,0.2,0.4,0.6,0.8,1.0 \
+    "seed=range(5)" "hydra.sweep.dir=$runs/hint_ratio"
 "$python" experiments/compare.py "$runs/hint_ratio" "$runs/igpo" --into $here --baseline "0 (no hints)" \
     --name "*=0.0 *=0 (no hints)" --name "*=0.2 *=0.2" --name "*=0.4 *=0.4" --name "*=0.6 *=0.6" \
     --name "*=0.8 *=0.8" --name "*=1.0 *=1 (all but the answer)" --name "=U[0.2, 0.6]" \
@@ -14,8 +14,8 @@ sh experiments/common.sh
 
 "$python" -m igpo_lightning -m experiment=hard_exploration data.wording=values "seed=range(5)" \
     "hydra.sweep.dir=$runs/igpo_values"
-"$python" -m igpo_lightning experiment=hard_exploration data.wording=values sweep=hint_ratio \
-    inpaint.ratio=0.0,0.2,0.4,0.6,0.8,1.0 "hydra.sweep.dir=$runs/hint_ratio_values"
+"$python" -m igpo_lightning -m experiment=hard_exploration data.wording=values \
+    inpaint.ratio=0.0,0.2,0.4,0.6,0.8,1.0 "seed=range(5)" "hydra.sweep.dir=$runs/hint_ratio_values"
 "$python" experiments/compare.py "$runs/hint_ratio_values" "$runs/igpo_values" --into $here --results values \
     --baseline "1 (all but the answer)" \
     --name "*=0.0 *=0 (no hints)" --name "*=0.2 *=0.2" --name "*=0.4 *=0.4" --name "*=0.6 *=0.6" \

@@ -24,7 +24,7 @@ more="sampler.drift_limit=null sampler.drift_joint_limit=null"
     --measure "compute/rollout=tokens of a step's rollouts" --measure "rollout/drift_mean=drift of the cache" \
     --measure "rollout/drift_joint=joint drift" --title "More and more drift"
 
-more="$more likelihood=trajectory likelihood.slices=3 objective.ratio=token sampler.confidence_threshold=0.0"
+more="$more likelihood.kind=trajectory likelihood.slices=3 objective.ratio=token sampler.confidence_threshold=0.0"
 "$python" -m igpo_lightning $fast $more "objective.rollout_is=null,token,sequence" "seed=range(5)" \
     "hydra.sweep.dir=$runs/weights"
 "$python" experiments/compare.py "$runs/weights" --into $here --results weights --budget compute \

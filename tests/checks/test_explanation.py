@@ -88,6 +88,10 @@ def test_a_mistake_in_a_file_names_file_and_line(
         (["reward.weights={my_reward: 1.0}"], "write +reward.weights.my_reward=VALUE"),
         (["nonsense"], "nonsense: cannot be read (missing EQUAL at '<EOF>'); write KEY=VALUE"),
         (["inpaint=nonsense"], "Available options in 'inpaint':"),
+        (
+            ["likelihood=elbo"],
+            "likelihood=elbo: likelihood has no files; set its keys (",
+        ),
         (["+experiment=tiny"], "drop the plus: experiment=tiny"),
         (["logger=wandb", "dry_run=true"], "logger=wandb: needs the package wandb"),
         (["logger=trackio", "dry_run=true"], "pip install 'igpo-lightning[trackio]'"),

@@ -16,7 +16,7 @@ from tests.integration.small_runs import RL, SFT, Runs, decoder
 QUIET = ("stage.eval_every=0", "stage.eval_before=false", "stage.log_samples_every=1")
 # A random model is almost equally sure of all tokens. Committed by confidence, or filtered by
 # entropy, near ties would fall to the rounding of a sum over ranks, and one token decides the rest.
-ORDER = ("sampler.remasking=random", "filter=none", "optimizer.lr=1e-4")
+ORDER = ("sampler.remasking=random", "filter.kind=none", "optimizer.lr=1e-4")
 ARGS = (*RL, *QUIET, *ORDER, "stage.prompts_per_step=4", "stage.steps=5")
 TWO = ("trainer.devices=2",)
 LORA = ("model.lora.enabled=true", "model.lora.rank=2")

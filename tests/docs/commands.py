@@ -53,7 +53,7 @@ class Command:
     @property
     def is_sweep(self) -> bool:
         arguments = self.arguments or ()
-        return bool({"-m", "--multirun"} & set(arguments)) or "sweep=" in " ".join(arguments)
+        return bool({"-m", "--multirun"} & set(arguments))
 
 
 def first_value(override: str) -> str:

@@ -29,7 +29,6 @@ ONLY_COMPOSED = {
     "stage=doctor": "takes minutes; tests/stages/test_doctor.py makes its checks",
     "rewriter=endpoint": "needs a server; tests/rewriting/test_rewriting_serve.py runs one",
     "runs/igpo_llada/export": "is there once an 8B model has been trained",
-    "sweep=hint_ratio": "has 35 runs; tests/reporting/test_sweep_command.py runs a sweep",
 }
 # A mistake on purpose: what is said about it is in the page, below the command.
 MISTAKES = ("inpaint.ratio_low=0.9", "objective.loss=balancd")
@@ -230,7 +229,7 @@ def test_a_benchmark_starts(script: str) -> None:
 def test_hydras_own_options(desk: Desk) -> None:
     status, shown = desk.run("--help")
     assert status == 0
-    for group in ("objective", "likelihood", "sampler"):
+    for group in ("objective", "inpaint", "sampler"):
         assert f"{group}: " in shown
     status, shown = desk.run("--cfg", "job")
     assert status == 0

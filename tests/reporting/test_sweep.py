@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from igpo_lightning import sweeping
-from igpo_lightning.config import CONF
 from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.reporting.run_data import read_planned, read_sweep, write_overrides
 from igpo_lightning.reporting.sweep import SweepTable, planned_runs, write_planned
@@ -175,15 +174,6 @@ def test_the_terminal_shows_what_differs(tmp_path: Path) -> None:
     assert "69.0 % [64.0, 74.0]" in text  # 0.6 + 0.01 * 9
     write_sweep_table(tmp_path, runs)
     assert (tmp_path / "sweep.csv").read_text().startswith("run,seed,a,status,before,after,")
-
-
-@pytest.mark.parametrize("file", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda f: f.stem)
-def test_every_shipped_sweep_composes(file: Path) -> None:
-    config = raw(f"sweep={file.stem}", hydra=True)
-    assert config.hydra.mode == RunMode.MULTIRUN
-    for key in config.hydra.sweeper.params:
-        group, _, name = key.rpartition(".")
-        assert name in (OmegaConf.select(config, group) if group else config)
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_it_is_the_same_whether_a_step_is_a_row_of_its_own_or_not(separate: bool
         (
             {"likelihood": LikelihoodConfig()},
             "objective.rollout_is=token: compares policy and sampler on the sampler's canvases, "
-            "which likelihood.kind=mean_field does not score; set likelihood=trajectory",
+            "which likelihood.kind=mean_field does not score; set likelihood.kind=trajectory",
         ),
         (
             {"sampler": replace(SAMPLER, remasking="entropy")},

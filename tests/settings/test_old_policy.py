@@ -4,14 +4,14 @@ import pytest
 
 from tests.composing import composed
 
-ONE = ("experiment=igpo_paper", "stage.inner_updates=1", "filter=none", "model.lora.dropout=0")
+ONE = ("experiment=igpo_paper", "stage.inner_updates=1", "filter.kind=none", "model.lora.dropout=0")
 
 
 @pytest.mark.parametrize(
     "change",
     [
         "stage.inner_updates=2",  # the second update starts from another policy
-        "filter=entropy",  # needs entropies before the update
+        "filter.kind=entropy",  # needs entropies before the update
         "model.lora.dropout=0.05",  # the update sees a thinned policy
     ],
 )

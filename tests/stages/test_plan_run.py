@@ -180,11 +180,11 @@ def test_estimators_and_triggers_change_the_cost() -> None:
         return cost.run_flops(config, made, work).everywhere
 
     plain = parts()
-    assert parts("likelihood=elbo", "likelihood.samples=4")["update"] == 4 * plain["update"]
+    assert parts("likelihood.kind=elbo", "likelihood.samples=4")["update"] == 4 * plain["update"]
     # One update of one policy: no pass but its own, of which there were 4 beside 2 of scoring.
     once = ("stage.inner_updates=1", "objective.beta=0", "model.lora.dropout=0")
     scored = parts(*once)["update"]
-    assert parts(*once, "filter=none")["update"] < 0.8 * scored < 0.8 * plain["update"] / 3
+    assert parts(*once, "filter.kind=none")["update"] < 0.8 * scored < 0.8 * plain["update"] / 3
     assert parts("inpaint=none", "objective=grpo")["inpainting"] == 0
     assert parts("sampler.cfg_scale=1")["sampling"] == 2 * plain["sampling"]
     assert parts("sampler.cache=dual")["sampling"] < 0.2 * plain["sampling"]

@@ -10,7 +10,7 @@ from igpo_lightning.config import DEFAULT_EXPERIMENT, config_folders
 from igpo_lightning.errors import ConfigError
 
 # What makes a method: half of one and half of another would bear a name that it does not earn.
-METHOD_GROUPS = ("inpaint", "filter", "objective", "likelihood", "reward")
+METHOD_GROUPS = ("inpaint", "objective", "reward")
 
 
 def check_choices(overrides: Sequence[str]) -> None:

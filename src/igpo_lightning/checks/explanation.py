@@ -43,6 +43,8 @@ def explain(error: BaseException) -> str:
     given = place or next((a for a in sys.argv[1:] if key and _names(a, key)), key)
     if key and ("not in struct" in text + first or "not in '" in text + first):
         return f"{given}: {_unknown(key)}"
+    if "Invalid type assigned" in first and (keys := _schema_keys(key)):
+        return f"{given}: {key} has no files; set its keys ({key}.{f', {key}.'.join(keys)})"
     if key:
         return f"{given}{f': {key}' if place else ''}: {first}"
     if "interpolation" in text.lower() and (at := next(filter(_refers, sys.argv[1:]), "")):

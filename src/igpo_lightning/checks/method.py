@@ -62,7 +62,7 @@ def check_likelihood(settings: Settings) -> None:
         "likelihood.shrink",
         likelihood.shrink,
         f"merges a fixed number of sampler steps; leave sampler.{' and '.join(free)} null, or take "
-        "likelihood=trajectory",
+        "likelihood.kind=trajectory",
     )
     weighted = settings.objective.rollout_is
     require(
@@ -70,7 +70,7 @@ def check_likelihood(settings: Settings) -> None:
         "objective.rollout_is",
         weighted,
         f"compares policy and sampler on the sampler's canvases, which likelihood.kind="
-        f"{likelihood.kind} does not score; set likelihood=trajectory, or leave it null",
+        f"{likelihood.kind} does not score; set likelihood.kind=trajectory, or leave it null",
     )
     require(
         weighted is None or (sampler.remasking, sampler.eos) in SCORED_BY_PROBABILITY,

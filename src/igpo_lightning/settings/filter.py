@@ -21,5 +21,5 @@ class FilterConfig:
         """Refuse unknown names and values out of range."""
         choice(self, "filter", kind=FILTERS)
         within(self, "filter", 0, 1, "keep_fraction")
-        fix = "must be above 0; filter=none keeps every hint token"
+        fix = "must be above 0; filter.kind=none keeps every hint token"
         require(self.keep_fraction > 0, "filter.keep_fraction", self.keep_fraction, fix)

@@ -35,7 +35,7 @@ class LikelihoodConfig:
     nodes: int = 2  # quadrature: nodes in t
     fixed_counts: bool = False  # quadrature: fixed number of masked tokens at each node
     round_down: bool = False  # quadrature: round that number down (GDPO's code), not at random
-    strata: int = 2  # strata: complementary masks, each scoring its own tokens
+    strata: int = 4  # strata: complementary masks, each scoring its own tokens
     slices: int = 4  # trajectory: slices of the order in which the sampler committed tokens
     shrink: int | None = (
         None  # trajectory: sampler steps a slice (TraceRL: 8); null: `slices` parts

@@ -76,6 +76,9 @@ def test_means_over_seeds() -> None:
     # 1, 2, 3: variance 1, standard error 1 / sqrt(3); t with two degrees of freedom is 4.303.
     result = seed_mean([1, 2, 3])
     assert result == SeedMean(2, pytest.approx(4.303 / 3**0.5), 3)
+    same = seed_mean([3664.448] * 5)
+    assert same is not None
+    assert same.half == 0  # a mean with rounding would make 6e-13 of it
     many = seed_mean([0.0, 1.0] * 50)  # variance 25 / 99
     assert many is not None
     assert many.half == pytest.approx(1.959964 * (25 / 99 / 100) ** 0.5)

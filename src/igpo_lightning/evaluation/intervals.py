@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 Z95 = 1.959963984540054  # two-sided 95 % point of the standard normal distribution
 # Two-sided 95 % points of Student's t with 1, 2, ... degrees of freedom.
@@ -24,13 +25,6 @@ def wilson_interval(right: float, total: int) -> tuple[float, float]:
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
-def _standard_error(values: Sequence[float]) -> float:
-    """Of the mean of at least two values."""
-    mean = sum(values) / len(values)
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return math.sqrt(variance / len(values))
-
-
 def interval_over_problems(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean, and mean +- 1.96 standard errors within [0, 1], of one value for each problem.
 
@@ -42,7 +36,7 @@ def interval_over_problems(values: Sequence[float]) -> tuple[float, float, float
         return mean, 0.0, 1.0
     if min(values) == max(values):
         return mean, *wilson_interval(sum(values), len(values))
-    half = Z95 * _standard_error(values)
+    half = Z95 * stdev(values) / math.sqrt(len(values))
     return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
@@ -66,8 +60,8 @@ def seed_mean(values: Sequence[float]) -> SeedMean | None:
     count = len(values)
     if count == 0:
         return None
-    mean = sum(values) / count
+    mean = fmean(values)
     if count == 1:
         return SeedMean(mean, None, 1)
     quantile = _T95[count - 2] if count - 2 < len(_T95) else Z95
-    return SeedMean(mean, quantile * _standard_error(values), count)
+    return SeedMean(mean, quantile * stdev(values) / math.sqrt(count), count)

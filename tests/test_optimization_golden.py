@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from igpo_lightning.optimization import lr_factor
+from igpo_lightning.optimization import linear
 from igpo_lightning.settings import OptimizerConfig
 
 pytestmark = pytest.mark.shared
@@ -20,5 +20,5 @@ def test_linear_schedule(shared_golden: Path) -> None:
     recorded = outputs[name].tolist()
     stride = total // (len(recorded) - 1)
     settings = OptimizerConfig(max(recorded), (0.9, 0.99), 0.1, 0.2, warmup, 0.0, "linear")
-    made = [settings.lr * lr_factor(i * stride, total, settings) for i in range(len(recorded))]
+    made = [settings.lr * linear(i * stride, total, settings) for i in range(len(recorded))]
     assert made == pytest.approx(recorded, rel=1e-6)

@@ -40,16 +40,12 @@ def _left(step: int, total_steps: int, settings: OptimizerConfig) -> float:
     return max(0.0, (total_steps - step) / max(1, total_steps - settings.warmup_steps))
 
 
+# (step from 0, steps in all, settings) -> factor on the learning rate
 SCHEDULES: dict[str, Callable[[int, int, OptimizerConfig], float]] = {
     "trapezoid": trapezoid,
     "linear": linear,
     "cosine": cosine,
 }
-
-
-def lr_factor(step: int, total_steps: int, settings: OptimizerConfig) -> float:
-    """Factor on the learning rate at optimizer step `step`, counted from 0."""
-    return SCHEDULES[settings.schedule](step, total_steps, settings)
 
 
 def build_optimizer(
@@ -62,10 +58,8 @@ def build_optimizer(
         betas=settings.betas,
         weight_decay=settings.weight_decay,
     )
-    scheduler = LambdaLR(
-        optimizer,
-        lambda step: lr_factor(step, total_steps, settings),
-    )
+    factor = SCHEDULES[settings.schedule]
+    scheduler = LambdaLR(optimizer, lambda step: factor(step, total_steps, settings))
     return {
         "optimizer": optimizer,
         "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -80,15 +74,8 @@ def clipped_step(
     A step that one rank cannot take is taken by none. It counts as a step all the same, so that
     schedules and the data's place do not depend on it.
 
-    Args:
-        optimizer: Lightning's wrapper, which counts its steps.
-        scheduler: Of the learning rate.
-        parameters: Whose gradients are clipped.
-        limit: Largest norm.
-        loss: Of this rank.
-
-    Returns:
-        The norm before clipping, and whether the step was skipped.
+    `optimizer` is Lightning's wrapper, which counts its steps, `limit` the largest norm, `loss`
+    this rank's. Returns the norm before clipping, and whether the step was skipped.
     """
     clipped = nn.utils.clip_grad_norm_(parameters, limit)
     norm = (clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped).item()

@@ -52,11 +52,6 @@ def official() -> Score:
     return score
 
 
-def ours(gold: str, text: str) -> tuple[bool, bool]:
-    score = harness_score(gold, text)
-    return score.strict, score.flexible
-
-
 @pytest.mark.parametrize(
     ("text", "strict", "flexible"),
     [
@@ -84,7 +79,7 @@ TEXTS = [
 @pytest.mark.parametrize("gold", ["9", "1234", "18.50", "-3", "8", "4", "#### 9", "a #### 1,234"])
 def test_hard_texts_score_as_there(official: Score, gold: str) -> None:
     for text in TEXTS:
-        assert ours(gold, text) == official(gold, text), text
+        assert harness_score(gold, text) == official(gold, text), text
 
 
 @settings(max_examples=50, deadline=None)
@@ -94,7 +89,7 @@ def test_hard_texts_score_as_there(official: Score, gold: str) -> None:
 )
 def test_any_text_scores_as_there(official: Score, parts: list[str], gold: str) -> None:
     text = "".join(parts)
-    assert ours(gold, text) == official(gold, text)
+    assert harness_score(gold, text) == official(gold, text)
 
 
 @pytest.mark.shared
@@ -108,10 +103,10 @@ def test_official_solutions_score_as_there(official: Score, shared_data: Path) -
     for problem, other in zip(problems, problems[1:] + problems[:1], strict=True):
         solution, answer = problem["solution"], problem["answer"]
         for gold in (solution, answer):
-            assert ours(gold, solution) == official(gold, solution) == (True, True)
+            assert harness_score(gold, solution) == official(gold, solution) == (True, True)
         boxed = re.sub(r"#### .*", rf"\\boxed{{{answer}}}", solution)
-        assert ours(answer, boxed) == official(solution, boxed) == (False, True)
-        wrong = ours(other["answer"], solution)
+        assert harness_score(answer, boxed) == official(solution, boxed) == (False, True)
+        wrong = harness_score(other["answer"], solution)
         assert wrong == official(other["solution"], solution)
         assert wrong == ((True, True) if other["answer"] == answer else (False, False))
 

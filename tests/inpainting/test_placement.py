@@ -1,10 +1,6 @@
 """Where chunks stand, by hand."""
 
-from igpo_lightning.inpainting.placement import own_positions, stretched_positions
-
-
-def test_own_positions():
-    assert own_positions([(0, 5), (12, 20)]) == [0, 12]
+from igpo_lightning.inpainting.hints import stretched_positions
 
 
 def test_gaps_are_stretched_up_to_the_limit():

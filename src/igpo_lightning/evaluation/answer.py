@@ -26,21 +26,6 @@ from igpo_lightning.runs.signs import Signs
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Completions:
-    """Completions of a batch with the prompts they answer.
-
-    Attributes:
-        prompt_ids: [N, P], padded on the left.
-        prompt_mask: [N, P], True at real tokens.
-        output: What the sampler returned.
-    """
-
-    prompt_ids: Tensor
-    prompt_mask: Tensor
-    output: DenoiseOutput
-
-
 @contextmanager
 def without_dropout(model: torch.nn.Module) -> Iterator[None]:
     """Sampling and scoring see the policy itself, not a thinned one."""
@@ -80,7 +65,7 @@ class Answerer:
         hint_ids: Tensor | None = None,
         on_rows: Callable[[list[int], Tensor], None] | None = None,
         together: bool = False,
-    ) -> Completions:
+    ) -> DenoiseOutput:
         """Complete one row for each problem, without dropout.
 
         Args:
@@ -89,8 +74,7 @@ class Answerer:
             seeds: N row seeds: a row's completion follows from its prompt, hints and seed.
             device: Where the model computes.
             hint_ids: [N, C], -1 where free.
-            on_rows: Told the row numbers and completions [n, C] of rows that are done; what it
-                starts in the background goes on while others are denoised.
+            on_rows: See `Slots`.
             together: Whether all ranks answer at the same time; they make the same number of
                 forward passes then. One that has made fewer goes on with passes on a single row,
                 and one that shares the model's weights does so in any case.
@@ -133,8 +117,7 @@ class Answerer:
                 missing = distributed.max_over_ranks(output.forward_passes) - output.forward_passes
             for _ in range(missing):
                 company()
-        output = replace(output, forward_passes=output.forward_passes + missing)
-        return Completions(prompt_ids[: len(problems)], prompt_mask[: len(problems)], output)
+        return replace(output, forward_passes=output.forward_passes + missing)
 
     def _nothing(self, device: torch.device) -> DenoiseOutput:
         """What no rows become."""

@@ -32,12 +32,7 @@ def right_cells(puzzle: str, gold: str, text: str) -> tuple[int, int]:
 
 
 def cell_accuracy(samples: Iterable[Mapping[str, Any]]) -> float:
-    """The share of right cells among the empty ones of all puzzles.
-
-    Args:
-        samples: Evaluation records with `question`, which shows the puzzle, `answer` and
-            `completion`.
-    """
+    """The share of right cells among the empty ones of all puzzles of an evaluation's records."""
     right = total = 0
     for sample in samples:
         puzzle = _PUZZLE.findall(sample["question"])[-1]

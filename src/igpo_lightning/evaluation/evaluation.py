@@ -1,6 +1,5 @@
 """Answer held-out problems, grade them and keep every sample."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
@@ -57,8 +56,8 @@ class Evaluation:
         ]
         self.signs.begin("evaluation", note=self.so_far())
         grading = Grading(self.pool, answerer.texts, batch.problems)
-        completions = answerer.answer(batch.problems, seeds, batch.device, on_rows=grading.start)
-        steps = replays(completions.output, answerer.tokenizer, answerer.model.eos_token_id)
+        output = answerer.answer(batch.problems, seeds, batch.device, on_rows=grading.start)
+        steps = replays(output, answerer.tokenizer, answerer.model.eos_token_id)
         self._ungraded.append((batch, grading, steps))
 
     def so_far(self) -> str:
@@ -93,11 +92,7 @@ class Evaluation:
         ]
 
     def values(self, name: str = "eval/accuracy") -> dict[str, float]:
-        """The accuracy with its interval, as loggers take it.
-
-        Args:
-            name: Of the metric.
-        """
+        """The accuracy with its interval, as loggers take it."""
         assert self.accuracy is not None
         return {
             name: self.accuracy.mean,
@@ -105,14 +100,3 @@ class Evaluation:
             f"{name}_high": self.accuracy.high,
             "eval/problems": self.accuracy.problems,
         }
-
-    def log(self, loggers: Iterable[Any], step: int) -> None:
-        """Write the accuracy with its interval to the loggers.
-
-        Args:
-            loggers: Of the trainer.
-            step: Steps that the policy has made; 0 for the one that training starts from.
-        """
-        values = self.values()
-        for logger in loggers:
-            logger.log_metrics(values, step=step)

@@ -26,9 +26,10 @@ class Pool(Protocol):
 
 
 class Grading:
-    """Texts and verdicts of N rows, started part by part, collected once.
+    """Texts and verdicts of N rows, one for each problem, started part by part, collected once.
 
-    Which rows are graded together changes no verdict: each item has its own limits.
+    `texts` makes texts of completions [n, C]. Which rows are graded together changes no verdict:
+    each item has its own limits.
     """
 
     def __init__(
@@ -37,24 +38,12 @@ class Grading:
         texts: Callable[[Tensor], list[str]],
         problems: Sequence[EncodedProblem],
     ) -> None:
-        """Nothing is started yet.
-
-        Args:
-            pool: The grader processes.
-            texts: Texts of completions [n, C].
-            problems: N problems, one for each row.
-        """
         self._pool, self._texts = pool, texts
         self._golds = [encoded.problem.gold for encoded in problems]
         self._parts: list[tuple[list[int], list[str], Future[list[Verdict]]]] = []
 
     def start(self, rows: list[int], completion_ids: Tensor) -> None:
-        """Hand rows to the pool and return at once.
-
-        Args:
-            rows: Their numbers among the N.
-            completion_ids: [len(rows), C].
-        """
+        """Hand rows, by their numbers among the N, with completions [n, C] to the pool."""
         with record_function(HAND_OVER):
             texts = self._texts(completion_ids)
             items = [(self._golds[row], text) for row, text in zip(rows, texts, strict=True)]

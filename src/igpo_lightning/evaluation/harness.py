@@ -5,7 +5,6 @@ The rules are those of its task `gsm8k`, version 3: two ways to find an answer, 
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 NO_ANSWER = "[invalid]"
@@ -13,19 +12,6 @@ _STRICT = re.compile(r"#### (-?[0-9.,]+)")
 _FLEXIBLE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
 # Taken out of both sides in this order: separators, currency, the way to the answer, a full stop.
 _IGNORED = tuple(re.compile(pattern) for pattern in (",", r"\$", r"(?s).*#### ", r"\.$"))
-
-
-@dataclass(frozen=True)
-class HarnessScore:
-    """Whether a completion is right by each of the two filters.
-
-    Attributes:
-        strict: strict-match: the first number after "#### ".
-        flexible: flexible-extract: the last number of the text.
-    """
-
-    strict: bool
-    flexible: bool
 
 
 def strict_match(text: str) -> str:
@@ -46,18 +32,13 @@ def _compared(text: str) -> str:
     return text.lower()
 
 
-def harness_score(gold: str, text: str) -> HarnessScore:
-    """Score a completion.
+def harness_score(gold: str, text: str) -> tuple[bool, bool]:
+    """Whether a completion is right by strict-match, and by flexible-extract.
 
-    Args:
-        gold: The answer, or the official solution that ends with it after "#### ".
-        text: The completion.
+    `gold` is the answer, or the official solution that ends with it after "#### ".
     """
     wanted = _compared(gold)
-    return HarnessScore(
-        strict=_compared(strict_match(text)) == wanted,
-        flexible=_compared(flexible_extract(text)) == wanted,
-    )
+    return _compared(strict_match(text)) == wanted, _compared(flexible_extract(text)) == wanted
 
 
 def harness_summary(samples: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -70,10 +51,10 @@ def harness_summary(samples: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         `strict_match` and `flexible_extract`: shares of right samples; `agreement`: share of
         samples with one verdict by flexible-extract and by our grader.
     """
-    rows = [(harness_score(s["answer"], s["completion"]), bool(s["correct"])) for s in samples]
+    rows = [(*harness_score(s["answer"], s["completion"]), bool(s["correct"])) for s in samples]
     count = len(rows)
     return {
-        "strict_match": sum(score.strict for score, _ in rows) / count,
-        "flexible_extract": sum(score.flexible for score, _ in rows) / count,
-        "agreement": sum(score.flexible == correct for score, correct in rows) / count,
+        "strict_match": sum(strict for strict, _, _ in rows) / count,
+        "flexible_extract": sum(flexible for _, flexible, _ in rows) / count,
+        "agreement": sum(flexible == correct for _, flexible, correct in rows) / count,
     }

@@ -34,13 +34,7 @@ _CHUNK = 8  # batches that are sorted by length together, and after which result
 
 
 def canvas(config: SamplerConfig, tokens: int, temperature: float) -> SamplerConfig:
-    """The sampler for completions of so many tokens: whole blocks, as many tokens per step.
-
-    Args:
-        config: The model's own; its ratio of tokens to steps is kept.
-        tokens: Asked for; the completion is as many whole blocks as hold them.
-        temperature: Of the request.
-    """
+    """The sampler for a request: as many whole blocks as hold its tokens, as many tokens a step."""
     blocks = -(-tokens // config.block_length)
     own_blocks = config.completion_length // config.block_length
     return replace(
@@ -197,8 +191,8 @@ class DiffusionLM(LM):
             problem = Problem(id="", question=context, solution=None, answer="")
             problems.append(EncodedProblem(problem, ids[-room:], None, None))
         answerer = Answerer(self.backbone, self.tokenizer, config, self.batch_size)
-        completions = answerer.answer(problems, seeds, self._device)
-        return answerer.texts(completions.output.completion_ids[:, :tokens])
+        output = answerer.answer(problems, seeds, self._device)
+        return answerer.texts(output.completion_ids[:, :tokens])
 
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -60,12 +60,7 @@ def evaluation_record(
 ) -> dict[str, Any]:
     """One sample of an evaluation, JSON-ready; `replays` adds how it came about.
 
-    Args:
-        encoded: The problem.
-        prompt: All that the model saw of it.
-        sample: Number among the problem's samples.
-        text: The completion up to its end.
-        verdict: Of the grader.
+    `prompt` is all that the model saw, `text` the completion up to its end.
     """
     problem = encoded.problem
     return {

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from igpo_lightning.inpainting.placement import Chunk, own_positions, stretched_positions
 from igpo_lightning.settings import InpaintConfig
 
+Chunk = tuple[int, int]  # tokens [start, end) of a trace
 FREE = -1  # in hint_ids: the sampler fills this position
 PAPER = InpaintConfig()
 
@@ -25,7 +25,7 @@ def draw_ratio(low: float, high: float, generator: torch.Generator) -> float:
 
 def chunk_trace(
     length: int, min_size: int, max_size: int, generator: torch.Generator
-) -> list[tuple[int, int]]:
+) -> list[Chunk]:
     """Cut [0, length) into contiguous chunks (start, end), sizes ~ U[min_size, max_size] tokens.
 
     The last chunk takes what is left and may be shorter than `min_size`: no token is lost.
@@ -44,7 +44,7 @@ def chunks_of(sizes: Iterator[int], length: int) -> list[Chunk]:
     return chunks
 
 
-def _outside(length: int, span: tuple[int, int] | None) -> list[tuple[int, int]]:
+def _outside(length: int, span: Chunk | None) -> list[Chunk]:
     """The parts of [0, length) outside `span`."""
     if span is None:
         return [(0, length)]
@@ -138,7 +138,9 @@ def place_chunks(
     """Hint ids [C] with the chosen chunks of a whole trace at their places, -1 where free."""
     hint_ids = torch.full((completion_length,), FREE, dtype=torch.int64)
     room = _room(completion_length, options)
-    places = _positions(chosen, len(trace), room, options)
+    places = [start for start, _ in chosen]  # each chunk's own position in the trace
+    if options.placement == "stretched":
+        places = stretched_positions(chosen, len(trace), room, options.stretch, options.gap_limit)
     for (start, end), place in zip(chosen, places, strict=True):
         stop = min(place + end - start, room)  # what reaches past the room is cut off
         hint_ids[place:stop] = trace[start : start + max(0, stop - place)]
@@ -150,9 +152,30 @@ def _room(completion_length: int, options: InpaintConfig) -> int:
     return completion_length - (options.tail if options.placement == "stretched" else 0)
 
 
-def _positions(
-    chosen: list[Chunk], trace_length: int, room: int, options: InpaintConfig
+def stretched_positions(
+    chunks: list[Chunk], trace_length: int, room: int, stretch: float, gap_limit: int
 ) -> list[int]:
-    if options.placement == "stretched":
-        return stretched_positions(chosen, trace_length, room, options.stretch, options.gap_limit)
-    return own_positions(chosen)
+    """The released code's placement: gaps widened by one factor, and a bound on each.
+
+    The factor is what would spread the whole trace over the room, at least 1 and at most
+    `stretch`. The first chunk stands at its own start times the factor, each later one after the
+    end of the chunk before it and the gap between both times the factor, at most `gap_limit`. A
+    chunk may come out past the room; see `choose_hints`.
+
+    Args:
+        chunks: Chosen chunks in the order of the trace.
+        trace_length: T, before the trace is cut to the room.
+        room: Positions that may be given: the completion without its free tail.
+        stretch: Largest factor on a gap (released: 1.5).
+        gap_limit: Largest gap between two chunks in tokens (released: 100).
+    """
+    factor = min(stretch, max(1.0, room / max(1, trace_length)))
+    positions: list[int] = []
+    cursor, previous_end = 0, 0
+    for start, end in chunks:
+        gap = math.floor(factor * (start - previous_end))
+        cursor += min(gap, gap_limit) if positions else gap
+        positions.append(cursor)
+        cursor += end - start
+        previous_end = end
+    return positions

@@ -40,14 +40,9 @@ def ratio_range(
     all_wrong_share: float = 0.0,
     hint_round: int = 0,
 ) -> tuple[float, float]:
-    """The range (low, high) in [0, 1] that eta is drawn from.
+    """The range (low, high) in [0, 1] that eta is drawn from; arguments as in `schedule_scale`.
 
-    Args:
-        settings: Bounds of eta, schedule and growth.
-        step: Rollout step, from 0.
-        total_steps: As in `schedule_scale`.
-        all_wrong_share: As in `schedule_scale`.
-        hint_round: Rounds that the group has been through already, 0 for the first.
+    It grows with `hint_round`, the rounds that the group has been through already.
     """
     scale = schedule_scale(settings, step, total_steps, all_wrong_share)
     scale *= settings.round_growth**hint_round

@@ -112,7 +112,7 @@ class GroupSampler:
                 request.hint_ids,
                 on_rows=grading.start,
                 together=True,
-            ).output
+            )
         generated = int((~output.hint_mask).sum())
         self.cost.count("rollout", output.forward_passes, generated, output.body_tokens)
         self.cost.note(sampling_measures(output))

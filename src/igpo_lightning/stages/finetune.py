@@ -144,7 +144,8 @@ def run(config: Settings) -> dict[str, Any]:
     if stage.eval_after:
         evaluation = evaluate(config, asked, backbone, tokenizer, trainer)
         SampleFile(folder / "eval_after.jsonl").write(evaluation.samples)
-        evaluation.log(trainer.loggers, steps)
+        for logger in trainer.loggers:
+            logger.log_metrics(evaluation.values(), step=steps)
         after = evaluation.accuracy
     export_model(module, folder / resuming.EXPORT_FOLDER)
     if not trainer.is_global_zero:

@@ -78,7 +78,11 @@ def test_all_wrong_and_all_right_are_of_each_prompt_alone():
 def test_the_first_right_samples_take_the_first_wrong_places():
     """G = 4, lambda = 1/2: at most 2. Group 0 has three right extras, group 1 one, group 2 none."""
     extra = verdicts("xooo", "xxxo", "xxxx")
-    assert plan_replacements(extra, 0.5) == [(0, 1, 0), (0, 2, 1), (1, 3, 0)]
+    assert plan_replacements(extra, 0.5, torch.zeros_like(extra)) == [
+        (0, 1, 0),
+        (0, 2, 1),
+        (1, 3, 0),
+    ]
 
 
 def test_right_samples_are_never_replaced():
@@ -91,7 +95,8 @@ def test_right_samples_are_never_replaced():
 )
 def test_at_most_floor_of_lambda_g(group, fraction, limit):
     """0.3 * 10 is 3 although it is 2.9999999999999996 in some orders of binary sums."""
-    assert len(plan_replacements(torch.ones(1, group, dtype=torch.bool), fraction)) == limit
+    extra = torch.ones(1, group, dtype=torch.bool)
+    assert len(plan_replacements(extra, fraction, ~extra)) == limit
 
 
 groups_of_verdicts = st.integers(2, 6).flatmap(

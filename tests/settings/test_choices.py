@@ -14,7 +14,8 @@ from igpo_lightning.rl.advantages import group_advantages, summed_advantages
 from igpo_lightning.rl.filters import filter_tokens
 from igpo_lightning.rl.injection import needs_help
 from igpo_lightning.rl.kl import kl_estimate
-from igpo_lightning.rl.objectives import importance_ratio, normalized_weights
+from igpo_lightning.rl.normalization import normalized_weights
+from igpo_lightning.rl.objectives import importance_ratio
 from igpo_lightning.settings import STAGES, FilterConfig, InpaintConfig, LikelihoodConfig, reward
 from igpo_lightning.settings.filter import FILTERS
 from igpo_lightning.settings.inpaint import PLACEMENTS, RATIO_SCHEDULES, SCOPES, TRIGGERS

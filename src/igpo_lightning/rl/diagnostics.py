@@ -1,6 +1,6 @@
 """What a step logs; docs/metrics.md says what each name means."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,27 +10,6 @@ from igpo_lightning.rewards import extract_answer
 from igpo_lightning.rl.measures import Measure, Measures, mean, share
 from igpo_lightning.rl.rollout import Rollout, all_right, all_wrong
 from igpo_lightning.rl.scorer import Experience
-
-
-def step_measures(first: Rollout, final: Rollout, reward_names: Sequence[str]) -> Measures:
-    """All that the groups and rewards of a step say.
-
-    Args:
-        first: The groups as the policy sampled them.
-        final: After replacement.
-        reward_names: Of the parts of the rewards.
-    """
-    return group_measures(first, final) | reward_measures(first, final, reward_names)
-
-
-def experience_measures(experience: Experience, eos_token_id: int) -> Measures:
-    """All that the completions and advantages that are trained on say."""
-    hint_mask = experience.rollout.hint_mask
-    return (
-        rollout_measures(experience, eos_token_id)
-        | advantage_measures(experience.advantages, experience.kept, hint_mask)
-        | {"group/dropped": share(~experience.counted_rows)}
-    )
 
 
 def sampling_measures(output: DenoiseOutput) -> Measures:
@@ -87,8 +66,8 @@ def reward_measures(first: Rollout, final: Rollout, names: Sequence[str]) -> Mea
     }
 
 
-def rollout_measures(experience: Experience, eos_token_id: int) -> Measures:
-    """Length, end, entropy and hint tokens of the rows that are trained on."""
+def experience_measures(experience: Experience, eos_token_id: int) -> Measures:
+    """Length, end, entropy, hint tokens and advantages of the rows that are trained on."""
     rollout, live = experience.rollout, experience.live
     loss_mask, entropy = experience.kept, experience.entropy
     assert entropy is not None
@@ -102,7 +81,9 @@ def rollout_measures(experience: Experience, eos_token_id: int) -> Measures:
         )
         for suffix, mask in split
     }
+    measures |= advantage_measures(experience.advantages, loss_mask, rollout.hint_mask)
     return measures | {
+        "group/dropped": share(~experience.counted_rows),
         "rollout/length": mean(float(live.sum()), rows),
         "rollout/eos_rate": share((rollout.completion_ids == eos_token_id).any(dim=1)),
         "hint/tokens": Measure("sum", float(rollout.hint_mask.sum())),
@@ -143,14 +124,10 @@ def advantage_measures(advantages: Tensor, loss_mask: Tensor, hint_mask: Tensor)
 def update_measures(stats: Mapping[str, Tensor], loss_mask: Tensor, hint_mask: Tensor) -> Measures:
     """Ratio, clipping and KL of a micro-batch: means over counted tokens, split by their origin.
 
-    One transfer from the device, whatever the number of measures.
-
-    Args:
-        stats: Of `policy_loss`.
-        loss_mask: [B, C], True at tokens that count.
-        hint_mask: [B, C], True at hint tokens.
+    From the statistics of `policy_loss` and masks [B, C]. One transfer from the device, whatever
+    the number of measures.
     """
-    names: list[tuple[str, Callable[[float, float], Measure]]] = []
+    names: list[tuple[str, str]] = []  # and the kinds of their measures
     numbers: list[Tensor] = []
     for suffix, mask in (
         ("", loss_mask),
@@ -163,18 +140,13 @@ def update_measures(stats: Mapping[str, Tensor], loss_mask: Tensor, hint_mask: T
         if "token_kl" in stats:
             values["kl"] = stats["token_kl"]
         for name, value in values.items():
-            names.append((f"policy/{name}{suffix}", mean))
+            names.append((f"policy/{name}{suffix}", "mean"))
             numbers += [torch.where(mask, value, 0.0).sum(), count]
-        names.append((f"policy/ratio_max{suffix}", _largest))
+        names.append((f"policy/ratio_max{suffix}", "max"))
         numbers += [torch.where(mask, ratio, 0.0).amax(), count]
     plain = torch.stack([number.double() for number in numbers]).tolist()
-    made = {
-        name: make(plain[2 * i], plain[2 * i + 1])
-        for i, (name, make) in enumerate(names)
-        if plain[2 * i + 1] > 0
+    return {
+        name: Measure(kind, value, count)
+        for (name, kind), value, count in zip(names, plain[::2], plain[1::2], strict=True)
+        if count > 0
     }
-    return made
-
-
-def _largest(value: float, count: float) -> Measure:
-    return Measure("max", value)

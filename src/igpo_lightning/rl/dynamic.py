@@ -15,10 +15,10 @@ from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch, pad_left
 from igpo_lightning.data.prompts import EncodedProblem
 from igpo_lightning.rl.advantages import informative_groups
-from igpo_lightning.rl.diagnostics import step_measures
+from igpo_lightning.rl.diagnostics import group_measures, reward_measures
 from igpo_lightning.rl.inpainter import Inpainter
 from igpo_lightning.rl.measures import Measure, Measures, join_measures
-from igpo_lightning.rl.rollout import Rollout, repeated
+from igpo_lightning.rl.rollout import Rollout, joined, moved, repeated
 from igpo_lightning.rl.sampler import GroupSampler
 from igpo_lightning.rl.sharing import deal
 
@@ -145,20 +145,16 @@ class GroupCollector:
         rollout, hints = self.inpainter.inpaint(batch, first)
         if batch.part:  # of ranks that share groups one speaks for them
             return rollout, {}
-        return rollout, hints | step_measures(first, rollout, self.reward_names)
+        rewards = reward_measures(first, rollout, self.reward_names)
+        return rollout, hints | group_measures(first, rollout) | rewards
 
     def joined(self, groups: Sequence[Group], device: torch.device) -> Rollout:
         """Groups as one rollout."""
         size = self.sampler.group_size
         prompts = [p.prompt_ids for p in repeated([group.problem for group in groups], size)]
         ids, mask = pad_left(prompts, self.sampler.answerer.model.pad_token_id)
-        fields: dict[str, Any] = {"prompt_ids": ids.to(device), "prompt_mask": mask.to(device)}
-        for name, value in groups[0].rows.items():
-            parts = [group.rows[name] for group in groups]
-            if isinstance(value, torch.Tensor):
-                fields[name] = torch.cat(parts).to(device)
-            else:
-                fields[name] = [entry for part in parts for entry in part]
+        rows = joined([group.rows for group in groups])
+        fields = moved(rows | {"prompt_ids": ids, "prompt_mask": mask}, device)
         return Rollout(**fields, group_size=size)
 
     # ---- resuming ---------------------------------------------------------------------------
@@ -184,12 +180,8 @@ def groups_of_all_ranks(batch: PromptBatch, rollout: Rollout) -> list[Group]:
     size = rollout.group_size
     for q, (position, problem) in enumerate(zip(batch.positions, batch.problems, strict=True)):
         part = vars(rollout.part(slice(q * size, (q + 1) * size)))
-        rows = {
-            name: value.cpu() if isinstance(value, torch.Tensor) else value
-            for name, value in part.items()
-            if name not in _PLAIN
-        }
-        own.append(Group(position, problem, rows, informative[q]))
+        rows = {name: value for name, value in part.items() if name not in _PLAIN}
+        own.append(Group(position, problem, moved(rows, "cpu"), informative[q]))
     return of_all_ranks(batch, own)
 
 

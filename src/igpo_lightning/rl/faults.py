@@ -17,10 +17,7 @@ from igpo_lightning.settings import ObjectiveConfig
 def reward_faults(rollout: Rollout, ids: Sequence[str], names: Sequence[str]) -> list[str]:
     """One sentence for each reward that gave NaN or inf: its file, how often, and where first.
 
-    Args:
-        rollout: Q groups of G samples.
-        ids: Q problem ids.
-        names: Of the rewards, in the order of `rollout.reward_parts`.
+    `ids` are those of the Q problems, `names` in the order of `rollout.reward_parts`.
     """
     faults = []
     for column, name in enumerate(names):
@@ -39,11 +36,6 @@ def objective_faults(
     """A sentence if the objective or its gradient is NaN or inf where all that it takes is finite.
 
     Tried at the scores of the policy that sampled, at which the first update of a step is made.
-
-    Args:
-        experience: What was trained on.
-        ids: Q problem ids.
-        settings: Names the objective.
     """
     assert experience.old is not None
     old, row_of, objective = experience.old.logp, experience.row_of, OBJECTIVES[settings.loss]

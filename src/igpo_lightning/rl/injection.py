@@ -11,12 +11,7 @@ from igpo_lightning.settings import InpaintConfig
 
 
 def needs_help(settings: InpaintConfig, correct: Tensor) -> Tensor:
-    """Groups [Q] that get extra samples.
-
-    Args:
-        settings: Trigger and scope.
-        correct: Verdicts [Q, G].
-    """
+    """Groups [Q] that get extra samples, from verdicts [Q, G]."""
     groups = correct.shape[0]
     if settings.scope == "batch":  # the whole batch is one group
         correct = correct.reshape(1, -1)
@@ -28,7 +23,7 @@ def needs_help(settings: InpaintConfig, correct: Tensor) -> Tensor:
 
 
 def plan_replacements(
-    extra_correct: Tensor, replace_fraction: float, correct: Tensor | None = None
+    extra_correct: Tensor, replace_fraction: float, correct: Tensor
 ) -> list[tuple[int, int, int]]:
     """Which extra samples take the place of which wrong ones (Algorithm 1, replacement).
 
@@ -39,18 +34,16 @@ def plan_replacements(
     Args:
         extra_correct: [K, G], verdicts on the extra samples of K groups.
         replace_fraction: lambda in [0, 1].
-        correct: [K, G], verdicts on the samples to be replaced; None where all are wrong.
+        correct: [K, G], verdicts on the samples to be replaced.
 
     Returns:
         (group, source sample, target sample), one for each replacement.
     """
     limit = math.floor(replace_fraction * extra_correct.shape[1] + 1e-9)
-    first = [[False] * extra_correct.shape[1]] * len(extra_correct)
-    if correct is not None:
-        first = correct.tolist()
+    pairs = zip(extra_correct.tolist(), correct.tolist(), strict=True)
     return [
         (group, source, target)
-        for group, (extra, old) in enumerate(zip(extra_correct.tolist(), first, strict=True))
+        for group, (extra, old) in enumerate(pairs)
         for source, target in zip(
             [i for i, right in enumerate(extra) if right][:limit],
             [i for i, right in enumerate(old) if not right],
@@ -64,11 +57,7 @@ def inject(
 ) -> tuple[Rollout, int]:
     """Replace wrong samples of groups by correct extra ones.
 
-    Args:
-        rollout: The sampled groups.
-        extra: G extra samples for each of the chosen groups.
-        groups: The group numbers of `rollout` that the groups of `extra` belong to.
-        replace_fraction: lambda.
+    `groups` are the numbers in `rollout` of the groups of `extra`, `replace_fraction` is lambda.
 
     Returns:
         The updated rollout and the number of replaced samples.

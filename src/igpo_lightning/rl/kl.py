@@ -7,34 +7,19 @@ from torch import Tensor
 
 from igpo_lightning.settings import ObjectiveConfig
 
-
-def _k1(difference: Tensor) -> Tensor:
-    """-d. Unbiased, but of no use as a loss: the expectation of its gradient is 0."""
-    return -difference
-
-
-def _k2(difference: Tensor) -> Tensor:
-    """d^2 / 2. Biased in value; its gradient is the divergence's own."""
-    return difference.square() / 2
-
-
-def _k3(difference: Tensor) -> Tensor:
-    """exp(d) - 1 - d. Unbiased and never negative."""
-    return difference.exp() - 1 - difference
+# Of d = ref_logp - logp.
+KL_ESTIMATES: dict[str, Callable[[Tensor], Tensor]] = {
+    # Unbiased, but of no use as a loss: the gradient of log p has expectation 0 under the policy.
+    "k1": lambda d: -d,
+    # Biased in value; its gradient is the divergence's own.
+    "k2": lambda d: d.square() / 2,
+    # Unbiased and never negative.
+    "k3": lambda d: d.exp() - 1 - d,
+}
 
 
-KL_ESTIMATES: dict[str, Callable[[Tensor], Tensor]] = {"k1": _k1, "k2": _k2, "k3": _k3}
-KL_KINDS = (*KL_ESTIMATES, "none")
-
-
-def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str = "k3") -> Tensor:
-    """Per-token estimate of KL(policy || reference) from samples of the policy (Schulman, 2020).
-
-    With d = ref_logp - logp: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - 1 - d. As a loss k1 does nothing
-    but add noise: the gradient of log p has expectation 0 under the policy itself.
-    """
-    if kind not in KL_ESTIMATES:
-        raise ValueError(f"KL estimate {kind!r} is unknown; use one of {', '.join(KL_KINDS)}")
+def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str) -> Tensor:
+    """Estimate of KL(policy || reference) from samples of the policy (Schulman, 2020)."""
     return KL_ESTIMATES[kind](ref_logp - logp)
 
 

@@ -16,7 +16,6 @@ from igpo_lightning.errors import OWN_MODULES, ConfigError, call_own
 from igpo_lightning.rl.kl import kl_terms
 from igpo_lightning.rl.normalization import normalized_weights
 from igpo_lightning.settings import ObjectiveConfig
-from igpo_lightning.settings.objective import RATIOS
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,6 @@ def sequence_log_ratio(
     logp: Tensor, old_logp: Tensor, mask: Tensor, ratio_length: str = "counted"
 ) -> Tensor:
     """Normalised log-ratio [B] of each row's tokens in `mask` [B, C]; see `RATIO_LENGTHS`."""
-    if ratio_length not in RATIO_LENGTHS:
-        known = ", ".join(RATIO_LENGTHS)
-        raise ValueError(f"ratio length {ratio_length!r} is unknown; use one of {known}")
     log_ratio = torch.where(mask, logp - old_logp, 0.0)
     return log_ratio.sum(dim=1) / RATIO_LENGTHS[ratio_length](mask)
 
@@ -90,10 +86,8 @@ def importance_ratio(
     if ratio == "token":
         # Positions that do not count may hold any value: they must not reach the result as nan.
         return torch.where(loss_mask, logp - old_logp, 0.0).exp()
-    if ratio == "sequence":
-        mean = sequence_log_ratio(logp, old_logp, loss_mask, ratio_length)
-        return mean[:, None].expand_as(logp).exp()
-    raise ValueError(f"importance ratio {ratio!r} is unknown; use one of {', '.join(RATIOS)}")
+    mean = sequence_log_ratio(logp, old_logp, loss_mask, ratio_length)
+    return mean[:, None].expand_as(logp).exp()
 
 
 def surrogate(ratio: Tensor, advantages: Tensor, settings: ObjectiveConfig) -> TokenTerms:

@@ -1,8 +1,10 @@
 """Groups of completions: Q prompts with G completions each, kept as N = Q * G rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from igpo_lightning.data.prompts import EncodedProblem
@@ -57,6 +59,24 @@ class Rollout:
         )
 
 
+def moved(fields: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
+    """Fields of rows, tensors and lists, with their tensors on a device."""
+    return {
+        name: values.to(device) if isinstance(values, Tensor) else values
+        for name, values in fields.items()
+    }
+
+
+def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Fields of rows, tensors and lists, of several parts one after the other."""
+    whole: dict[str, Any] = {}
+    for name, first in parts[0].items():
+        values = [part[name] for part in parts]
+        tensors = isinstance(first, Tensor)
+        whole[name] = torch.cat(values) if tensors else [entry for part in values for entry in part]
+    return whole
+
+
 def all_wrong(correct: Tensor) -> Tensor:
     """Groups [Q] without a single right answer, from verdicts [Q, G]: each prompt on its own."""
     return ~correct.any(dim=1)
@@ -75,14 +95,9 @@ def repeated(problems: Sequence[EncodedProblem], group_size: int) -> list[Encode
 def row_seeds(
     seed: int, step: int, problems: Sequence[EncodedProblem], group_size: int, purpose: str
 ) -> list[int]:
-    """A seed for each row, G of each problem in turn: nothing else decides its randomness.
+    """A seed for each of N rows, G of each problem in turn: nothing else decides its randomness.
 
-    Args:
-        seed: Of the run.
-        step: The rollout step.
-        problems: N problems, one for each row.
-        group_size: G.
-        purpose: Tells the draws of a row apart.
+    `purpose` tells the draws of a row apart.
     """
     return [
         stable_seed(seed, step, encoded.problem.id, row % group_size, purpose)

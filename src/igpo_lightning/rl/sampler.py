@@ -152,13 +152,7 @@ class GroupSampler:
     def refuse_given(
         self, output: DenoiseOutput, live: Tensor, verdicts: Sequence[Verdict]
     ) -> list[Verdict]:
-        """The verdicts, where a right answer that a hint holds is wrong: no policy gave it.
-
-        Args:
-            output: N completions.
-            live: [N, C], True up to and including the first EOS.
-            verdicts: N verdicts.
-        """
+        """The N verdicts, where a right answer that a hint holds is wrong: no policy gave it."""
         judged = list(verdicts)
         text = live & (output.completion_ids != self.answerer.model.eos_token_id)
         hints = output.hint_mask & text

@@ -7,13 +7,13 @@ groups are all wrong asks for many extra rows, another for none: all ranks compl
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from igpo_lightning import distributed
 from igpo_lightning.data.prompts import EncodedProblem
+from igpo_lightning.rl.rollout import joined, moved
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,7 @@ class Samples:
 
     def part(self, rows: slice) -> "Samples":
         """Some of the rows."""
-        some: dict[str, Any] = {name: values[rows] for name, values in vars(self).items()}
-        return Samples(**some)
-
-    def to(self, device: torch.device) -> "Samples":
-        """The rows with their tensors on a device."""
-        moved: dict[str, Any] = {
-            name: values.to(device) if isinstance(values, Tensor) else values
-            for name, values in vars(self).items()
-        }
-        return Samples(**moved)
+        return Samples(**{name: values[rows] for name, values in vars(self).items()})
 
 
 def deal(rows: int, ranks: int) -> list[slice]:
@@ -87,8 +78,8 @@ class Share:
         if not distributed.is_distributed():
             return made
         device = made.completion_ids.device
-        parts = distributed.gather_objects(made.to(torch.device("cpu")))
-        return _joined_samples(parts).part(self.home).to(device)
+        parts = distributed.gather_objects(moved(vars(made), "cpu"))
+        return Samples(**moved(joined(parts), device)).part(self.home)
 
 
 def share_out(own: Request, leader: int) -> Share:
@@ -116,12 +107,3 @@ def _joined_requests(parts: Sequence[Request]) -> Request:
         [seed for part in parts for seed in part.seeds],
         torch.cat(hints) if hints else None,
     )
-
-
-def _joined_samples(parts: Sequence[Samples]) -> Samples:
-    made: dict[str, Any] = {}
-    for name in vars(parts[0]):
-        values = [getattr(part, name) for part in parts]
-        tensors = isinstance(values[0], Tensor)
-        made[name] = torch.cat(values) if tensors else [value for v in values for value in v]
-    return Samples(**made)

@@ -27,7 +27,7 @@ def decoder(shifted: bool) -> DecoderBackbone:
         shifted=shifted,
         initializer_std=0.3,
     )
-    made = DecoderBackbone(config, TokenIds(mask=0, eos=1, pad=2, eot=None), {})
+    made = DecoderBackbone(config, TokenIds(mask=0, eos=1, pad=2), {})
     made.initialize(torch.Generator().manual_seed(0))
     return made.eval()
 

@@ -135,10 +135,10 @@ def test_what_no_public_text_states_is_said_to_be_assumed(caplog) -> None:
 def test_special_tokens_come_from_the_first_source_that_knows() -> None:
     override = {"mask_token_id": 7, "eos_token_id": None}
     config = {"mask_token_id": 8, "eos_token_id": [2, 3], "pad_token_id": None}
-    tokenizer = {"mask_token_id": 9, "eos_token_id": 4, "pad_token_id": None, "eot_token_id": 5}
+    tokenizer = {"mask_token_id": 9, "eos_token_id": 4, "pad_token_id": None}
     assert token_ids(
         "m", {"settings": override, "config": config, "tokenizer": tokenizer}
-    ) == TokenIds(mask=7, eos=2, pad=2, eot=5)
+    ) == TokenIds(mask=7, eos=2, pad=2)
 
 
 def test_a_missing_mask_token_says_what_to_set() -> None:
@@ -150,9 +150,9 @@ def test_a_missing_mask_token_says_what_to_set() -> None:
 
 def test_overrides_reach_the_model_and_must_fit_it(native, tmp_path: Path) -> None:
     path = folder_of(tmp_path, **native("llada").raw_config)
-    overrides = {"mask_token_id": 39, "eot_token_id": 6, "eos_token_id": None}
+    overrides = {"mask_token_id": 39, "pad_token_id": 6, "eos_token_id": None}
     model = load_backbone(path, random_init=True, token_overrides=overrides)
-    assert (model.mask_token_id, model.eot_token_id, model.eos_token_id) == (39, 6, 1)
+    assert (model.mask_token_id, model.pad_token_id, model.eos_token_id) == (39, 6, 1)
     with pytest.raises(ConfigError, match=r"model\.mask_token_id=40: .* has 40 tokens"):
         load_backbone(path, random_init=True, token_overrides={"mask_token_id": 40})
 

@@ -192,14 +192,9 @@ def visible_keys(
 
 
 def earlier_blocks(queries: Tensor, keys: Tensor, block_size: int) -> Tensor:
-    """Whether a key's block is the query's or one before it.
+    """Whether a key's block is the query's or one before it, [B, n, L].
 
-    Args:
-        queries: [B, n], positions within their sequences.
-        keys: [B, L], likewise.
-        block_size: Tokens of a block; blocks are counted from a sequence's first token.
-
-    Returns:
-        [B, n, L].
+    From the positions of queries [B, n] and keys [B, L] within their sequences, from whose first
+    token blocks are counted.
     """
     return (queries // block_size)[:, :, None] >= (keys // block_size)[:, None, :]

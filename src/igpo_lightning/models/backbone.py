@@ -124,7 +124,6 @@ class BackboneModule(nn.Module):
     Attributes:
         raw_config: The content of config.json, kept as it was read so that exports carry it on.
         hidden_size: D, channels of what `encode` returns.
-        eot_token_id: Ends a turn; None where the model has no such token.
         block_size: Tokens of a block of block-causal attention; None for full attention.
         shifted: Whether the checkpoint's logits at i - 1 predict token i; hidden from callers.
         gradient_checkpointing: Recompute each block in the backward pass.
@@ -162,7 +161,6 @@ class BackboneModule(nn.Module):
         self.mask_token_id = tokens.mask
         self.eos_token_id = tokens.eos
         self.pad_token_id = tokens.pad
-        self.eot_token_id = tokens.eot
 
     @property
     @abstractmethod

@@ -41,11 +41,7 @@ def keep_freed_memory() -> bool:
 
 
 def available_bytes() -> int | None:
-    """Memory that this process can still take, by the kernel and its control group.
-
-    Returns:
-        None where the system does not say.
-    """
+    """Memory that this process can still take, by the kernel and its control group, if known."""
     found = []
     memory = Path("/proc/meminfo")
     if memory.is_file():
@@ -62,13 +58,7 @@ def available_bytes() -> int | None:
 def check_memory(
     name: str, model: nn.Module, dtype: torch.dtype, device: str | torch.device
 ) -> None:
-    """Refuse a model that the CPU has no room for, before any room is taken.
-
-    Args:
-        name: Of the model, for the message.
-        model: On the meta device.
-        dtype: That its weights will have.
-        device: Where they will go.
+    """Refuse a model on the meta device that the CPU has no room for, before any room is taken.
 
     Raises:
         ConfigError: There is less memory than the weights take.

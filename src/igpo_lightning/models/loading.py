@@ -79,8 +79,8 @@ def load_backbone(
         seed: Of the random initialisation; without effect on the global generator.
         architecture: A name in `ARCHITECTURES`: its bundled config.json stands in for the model's
             own where no checkpoint is read.
-        token_overrides: `mask_token_id`, `eos_token_id`, `pad_token_id`, `eot_token_id`; None
-            leaves an id as the model has it.
+        token_overrides: `mask_token_id`, `eos_token_id`, `pad_token_id`; None leaves an id as the
+            model has it.
         mask_token: Text of the mask token for a model that has none; added to the vocabulary if
             it is new. `load_tokenizer` takes the same.
         shifted: Whether a decoder's logits at i - 1 predict token i; None for what config.json says

@@ -121,13 +121,11 @@ def merged_state(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Laz
     """A state dict as the backbone had it before adapters, with the adapters added to its weights.
 
     Each sum is made when it is asked for, so that no second copy of the weights ever exists.
+    Weights have their own dtype; quantized ones are written out in full.
 
     Args:
         model: The backbone, for scaling and quantized weights.
         state: Its own state dict, or the same with other values (of a checkpoint).
-
-    Returns:
-        Weights in their own dtype; sums are float32. Quantized weights are written out in full.
     """
     merged = {name: LazyTensor.of(tensor) for name, tensor in state.items()}
     for path, layer in model.named_modules():

@@ -57,21 +57,14 @@ def load_transformers(
     raw: Mapping[str, Any],
     dtype: torch.dtype,
     random_init: bool,
-    trust_remote_code: bool = False,
-    quantization: str = "none",
-    allocates: bool = True,
+    trust_remote_code: bool,
+    quantization: str,
+    allocates: bool,
 ) -> Any:
     """The PreTrainedModel of transformers, its weights strictly checked.
 
-    Args:
-        source: Folder or hub id.
-        raw: The content of its config.json.
-        dtype: Of the weights.
-        random_init: Build it with random weights, on torch's current default device.
-        trust_remote_code: Run the code that the checkpoint brings; only for a type that neither
-            this project nor transformers knows.
-        quantization: "none", "8bit" or "4bit".
-        allocates: The weights take memory: the current default device is not "meta".
+    Arguments as in `load_backbone`; remote code runs only for a type that neither this project nor
+    transformers knows. `allocates` is False where torch's default device is "meta".
 
     Raises:
         ConfigError: config.json describes no model, or one that is larger than its files or the

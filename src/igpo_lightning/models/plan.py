@@ -26,7 +26,6 @@ class Counts:
         trainable: Those that get a gradient.
         weight_bytes: Of the frozen and trained weights together.
         trainable_bytes: Of the trained weights.
-        block_parameters: Of the largest block.
         block_bytes: Of the largest block.
         active: Parameters that a token meets: with a mixture of experts, its own experts' alone.
         active_blocks: Those of them that are in blocks.
@@ -44,7 +43,6 @@ class Counts:
     trainable: int
     weight_bytes: int
     trainable_bytes: int
-    block_parameters: int
     block_bytes: int
     active: int
     active_blocks: int
@@ -91,7 +89,6 @@ def count(model: BackboneModule, quantization: str = "none") -> Counts:
         trainable=sum(p.numel() for p in trained),
         weight_bytes=_bytes(parameters) - spared,
         trainable_bytes=_bytes(trained),
-        block_parameters=sum(p.numel() for p in largest),
         block_bytes=_block_bytes(largest, quantization),
         active=sum(p.numel() for p in parameters) - idle,
         active_blocks=sum(p.numel() for block in blocks for p in block) - idle,

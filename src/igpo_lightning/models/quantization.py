@@ -12,9 +12,6 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.backbone import BackboneModule
 from igpo_lightning.models.lazy_tensor import LazyTensor
 
-KINDS = ("none", "8bit", "4bit")
-
-
 # Of bitsandbytes: weights that share a scale, and scales that share one.
 _NF4_BLOCK, _SCALE_BLOCK = 64, 256
 

@@ -19,13 +19,11 @@ class TokenIds:
         mask: The token that stands for "not yet known".
         eos: Ends a completion.
         pad: Fills up prompts; the EOS where a model has none.
-        eot: Ends a turn, where a model has such a token.
     """
 
     mask: int
     eos: int
     pad: int
-    eot: int | None = None
 
 
 def _ids(name: str, source: str, key: str, value: Any) -> list[int]:
@@ -47,14 +45,14 @@ def token_ids(name: str, sources: Mapping[str, Mapping[str, Any]]) -> TokenIds:
 
     Args:
         name: Of the model, for messages.
-        sources: By name, mappings with `mask_token_id`, `eos_token_id`, `pad_token_id` and
-            `eot_token_id`; the most binding first.
+        sources: By name, mappings with `mask_token_id`, `eos_token_id` and `pad_token_id`; the
+            most binding first.
 
     Raises:
         ConfigError: No source has a mask or EOS token.
     """
     found: dict[str, int | None] = {}
-    for kind in ("mask", "eos", "pad", "eot"):
+    for kind in ("mask", "eos", "pad"):
         key = f"{kind}_token_id"
         known = {
             source: _ids(name, source, key, content.get(key)) for source, content in sources.items()
@@ -78,7 +76,7 @@ def token_ids(name: str, sources: Mapping[str, Mapping[str, Any]]) -> TokenIds:
     assert mask is not None
     assert eos is not None
     pad = eos if found["pad"] is None else found["pad"]
-    return TokenIds(mask=mask, eos=eos, pad=pad, eot=found["eot"])
+    return TokenIds(mask=mask, eos=eos, pad=pad)
 
 
 @lru_cache

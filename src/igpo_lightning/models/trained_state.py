@@ -30,10 +30,8 @@ def save_trained_only(module: nn.Module) -> None:
     """Let the state dict of a module hold its trained parameters alone.
 
     Loading leaves the others as they are, and stays strict about the trained ones. A state dict
-    that holds frozen parameters too is loaded with them.
-
-    Args:
-        module: The outermost one: the names that loading misses are taken as its own.
+    that holds frozen parameters too is loaded with them. The module has to be the outermost one:
+    the names that loading misses are taken as its own.
     """
     module.register_state_dict_post_hook(_leave_out_frozen)  # type: ignore[no-untyped-call]
     module.register_load_state_dict_post_hook(_miss_no_frozen)  # type: ignore[no-untyped-call]

@@ -44,7 +44,6 @@ class ModelConfig:
     mask_token_id: int | None = None  # overrides config.json and the tokenizer
     eos_token_id: int | None = None  # likewise; ends a completion
     pad_token_id: int | None = None  # likewise; fills up prompts
-    eot_token_id: int | None = None  # likewise; ends a turn
     shifted: bool | None = None  # logits at i - 1 predict token i; null: by the model's type
     trust_remote_code: bool = False  # run the code of a checkpoint whose type nobody here knows
     plugin: str | None = None  # .py file of your own that registers the model's type
@@ -65,5 +64,5 @@ class ModelConfig:
     @property
     def token_overrides(self) -> dict[str, int | None]:
         """Special tokens by name, None where config.json and the tokenizer decide."""
-        names = ("mask_token_id", "eos_token_id", "pad_token_id", "eot_token_id")
+        names = ("mask_token_id", "eos_token_id", "pad_token_id")
         return {name: getattr(self, name) for name in names}

@@ -3,12 +3,7 @@
 import pytest
 import torch
 
-from igpo_lightning.diffusion.forward_process import (
-    apply_masks,
-    live_mask,
-    sample_masks,
-    sample_times,
-)
+from igpo_lightning.diffusion.forward_process import live_mask, sample_masks, sample_times
 
 
 def test_times_are_uniform_and_a_function_of_the_key():
@@ -36,11 +31,6 @@ def test_masks_do_not_follow_the_times():
     first = sample_masks(keys, torch.full_like(times, 0.5), 1)[:, 0].double()
     correlation = torch.corrcoef(torch.stack((times, first)))[0, 1]
     assert abs(float(correlation)) < 0.03  # standard error 0.007
-
-
-def test_only_masked_tokens_become_the_mask_token():
-    tokens, masks = torch.tensor([[5, 6, 7]]), torch.tensor([[True, False, True]])
-    assert apply_masks(tokens, masks, 0).tolist() == [[0, 6, 0]]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 import torch
 from sampler_cases import tiny
 
-from igpo_lightning.diffusion.likelihood import draw_masked_inputs, token_scores
+from igpo_lightning.diffusion.likelihood import token_scores
+from igpo_lightning.diffusion.masked_inputs import draw_masked_inputs
 from igpo_lightning.diffusion.ordered_masks import autoregressive_masks, merged_step_masks
 from igpo_lightning.settings import LikelihoodConfig
 

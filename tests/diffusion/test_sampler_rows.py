@@ -29,12 +29,12 @@ def test_a_row_does_not_depend_on_its_batch_or_padding(model: TinyBackbone, name
 
 
 @pytest.mark.parametrize("cache", ["prefix", "dual"])
-@pytest.mark.parametrize("name", ["hot", "guidance", "threshold", "remask", "cosine"])
+@pytest.mark.parametrize("name", ["hot", "guidance", "threshold", "remask"])
 def test_cached_rows_do_not_depend_on_their_batch(
     model: TinyBackbone, cache: str, name: str
 ) -> None:
     """Rows need different numbers of steps, and refresh their cache at their own."""
-    extra = {"remask": replace(BASE, remask=0.4), "cosine": replace(BASE, schedule="cosine")}
+    extra = {"remask": replace(BASE, remask=0.4)}
     config = replace((CONFIGS | extra)[name], cache=cache, cache_refresh=3)
     case = problem(11, batch=4, length=16)
     together = denoise(model, config=config, **case)
@@ -46,26 +46,12 @@ def test_cached_rows_do_not_depend_on_their_batch(
 
 
 @pytest.mark.parametrize("cache", ["prefix", "dual"])
-def test_a_row_that_pauses_finds_its_cache_again(model: TinyBackbone, cache: str) -> None:
-    """Row 1 has 2 masked tokens: by cosine it commits 1, 0, 1, 0 in the 4 steps of the block."""
-    hints = torch.full((2, 8), -1)
-    hints[1, 2:] = 7
-    case = problem(0, batch=2, length=8) | {"hint_ids": hints}
-    config = SamplerConfig(8, 8, 4, schedule="cosine", cache=cache)
-    together = denoise(model, config=config, **case)
-    alone = denoise(model, config=config, **{key: value[1:] for key, value in case.items()})
-    assert sorted(alone.unmask_step[0, :2].tolist()) == [0, 2]
-    assert torch.equal(together.completion_ids[1], alone.completion_ids[0])
-    assert torch.equal(together.unmask_step[1], alone.unmask_step[0])
-
-
-@pytest.mark.parametrize("cache", ["prefix", "dual"])
-@pytest.mark.parametrize("name", ["hot", "guidance", "threshold", "remask", "cosine"])
+@pytest.mark.parametrize("name", ["hot", "guidance", "threshold", "remask"])
 @pytest.mark.parametrize("blocks", [2, 4])
 def test_rows_with_a_cache_over_blocks_do_not_depend_on_their_batch(
     model: TinyBackbone, cache: str, name: str, blocks: int
 ) -> None:
-    extra = {"remask": replace(BASE, remask=0.4), "cosine": replace(BASE, schedule="cosine")}
+    extra = {"remask": replace(BASE, remask=0.4)}
     config = replace(
         (CONFIGS | extra)[name],
         block_length=4,

@@ -19,7 +19,6 @@ ENDING = {
     "end": replace(BASE, temperature=1.5, stop_after_eos=True),
     "end_threshold": replace(BASE, temperature=1.5, confidence_threshold=0.2, stop_after_eos=True),
     "remask": replace(BASE, remask=0.4),
-    "cosine": replace(BASE, schedule="cosine"),
     "narrow": replace(BASE, block_length=4, steps=8, temperature=0.8),
 }
 ALL = CONFIGS | ENDING

@@ -1,5 +1,7 @@
 """How tokens are drawn and scored, by hand-made logits."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,8 +12,10 @@ from igpo_lightning.diffusion.token_choice import (
     filter_logits,
     head_rows,
 )
+from igpo_lightning.settings import SamplerConfig
 
 LOGITS = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+GREEDY = SamplerConfig()
 
 
 def choose(logits: torch.Tensor, rules: TokenRules, keys: torch.Tensor | None = None):
@@ -20,7 +24,7 @@ def choose(logits: torch.Tensor, rules: TokenRules, keys: torch.Tensor | None = 
 
 def test_the_most_probable_allowed_token_and_its_probability() -> None:
     """Without token 0 the others have 0.3 / 0.5, 0.15 / 0.5 and 0.05 / 0.5."""
-    tokens, scores = choose(LOGITS[None], TokenRules(forbidden=(0,)))
+    tokens, scores = choose(LOGITS[None], TokenRules(GREEDY, forbidden=(0,)))
     assert tokens.tolist() == [1]
     assert scores.tolist() == pytest.approx([0.6])
 
@@ -41,7 +45,7 @@ def test_filters_by_hand() -> None:
 def test_draws_follow_the_tempered_softmax(temperature: float, power: int) -> None:
     """20,000 draws: the standard deviation of a share is at most 0.5 / sqrt(20,000) = 0.0035."""
     number = 20_000
-    rules = TokenRules(forbidden=(), temperature=temperature)
+    rules = TokenRules(replace(GREEDY, temperature=temperature), forbidden=())
     tokens, scores = choose(LOGITS.expand(number, 4), rules, row_keys(list(range(number))))
     shares = tokens.bincount(minlength=4) / number
     expected = LOGITS.exp() ** power / (LOGITS.exp() ** power).sum()
@@ -52,7 +56,7 @@ def test_draws_follow_the_tempered_softmax(temperature: float, power: int) -> No
 
 def test_last_ids_are_scored_below_everything() -> None:
     logits = torch.stack((LOGITS, LOGITS.flip(0)))  # tokens 0 and 3 are chosen
-    tokens, scores = choose(logits, TokenRules(forbidden=(), last=(0,)))
+    tokens, scores = choose(logits, TokenRules(GREEDY, forbidden=(), last=(0,)))
     assert tokens.tolist() == [0, 3]
     assert scores[0] == -torch.inf
     assert scores[1] == pytest.approx(0.5)
@@ -60,7 +64,7 @@ def test_last_ids_are_scored_below_everything() -> None:
 
 def test_pieces_of_the_head_give_the_same_as_one_call() -> None:
     logits = torch.randn(7, 300, generator=torch.Generator().manual_seed(0))
-    rules, keys = TokenRules(forbidden=(3,), temperature=0.8), row_keys(list(range(7)))
+    rules, keys = TokenRules(replace(GREEDY, temperature=0.8), (3,)), row_keys(list(range(7)))
     calls: list[int] = []
 
     def project(hidden: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,6 @@ from igpo_lightning.diffusion.unmasking import (
     remasked,
     within_factor,
 )
-from igpo_lightning.settings.sampler import SCHEDULES
 
 
 def candidates(probabilities: list[list[float]], tokens: list[int]) -> Candidates:
@@ -47,27 +46,16 @@ def test_random_scores_come_from_the_keys_alone() -> None:
     assert one[0] != one[1]
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("fixed", [3, 3, 2, 2]),  # 10 / 4 = 2, remainder 2 to the first two
-        ("linear", [3, 2, 3, 2]),  # still masked: 10, floor 7.5, 5, floor 2.5, 0
-        ("cosine", [1, 2, 4, 3]),  # still masked: 10, floor 9.24, floor 7.07, floor 3.83, 0
-    ],
-)
-def test_schedules_by_hand(kind: str, expected: list[int]) -> None:
-    assert commit_schedule(torch.tensor([10]), 4, kind).tolist() == [expected]
+def test_the_schedule_by_hand() -> None:
+    """10 / 4 = 2, and the remainder 2 goes to the first two steps."""
+    assert commit_schedule(torch.tensor([10]), 4).tolist() == [[3, 3, 2, 2]]
 
 
-@given(
-    counts=st.lists(st.integers(0, 64), min_size=1, max_size=5),
-    steps=st.integers(1, 70),
-    kind=st.sampled_from(SCHEDULES),
-)
-def test_schedules_commit_everything_and_never_less_than_nothing(
-    counts: list[int], steps: int, kind: str
+@given(counts=st.lists(st.integers(0, 64), min_size=1, max_size=5), steps=st.integers(1, 70))
+def test_the_schedule_commits_everything_and_never_less_than_nothing(
+    counts: list[int], steps: int
 ) -> None:
-    schedule = commit_schedule(torch.tensor(counts), steps, kind)
+    schedule = commit_schedule(torch.tensor(counts), steps)
     assert schedule.shape == (len(counts), steps)
     assert schedule.sum(dim=1).tolist() == counts
     assert (schedule >= 0).all()

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from igpo_lightning.diffusion.likelihood import MaskedInputs, combine_scores
+from igpo_lightning.diffusion.likelihood import combine_scores
+from igpo_lightning.diffusion.masked_inputs import MaskedInputs
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "golden" / "methods"
 MASK_ID, EOS_ID = 12, 1  # of every folder, as its README says

@@ -6,7 +6,7 @@ import torch
 from igpo_lightning import stages
 from igpo_lightning.diffusion.masked_inputs import draw_masked_inputs
 from igpo_lightning.diffusion.noise import row_keys
-from igpo_lightning.diffusion.unmasking import STRATEGIES, commit_schedule
+from igpo_lightning.diffusion.unmasking import STRATEGIES
 from igpo_lightning.inpainting import choose_hints
 from igpo_lightning.inpainting.schedule import schedule_scale
 from igpo_lightning.rewards import extraction
@@ -27,7 +27,7 @@ from igpo_lightning.settings.objective import (
     RATIO_LENGTHS,
     RATIOS,
 )
-from igpo_lightning.settings.sampler import REMASKING, SCHEDULES
+from igpo_lightning.settings.sampler import REMASKING
 
 LOGP = torch.tensor([[-1.0, -2.0]])
 MASK = torch.ones(1, 2, dtype=torch.bool)
@@ -89,11 +89,6 @@ def test_triggers(trigger: str, scope: str) -> None:
     wrong = torch.zeros(2, 2, dtype=torch.bool)
     chosen = needs_help(InpaintConfig(trigger=trigger, scope=scope), wrong)
     assert chosen.tolist() == [trigger != "never"] * 2
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_commit_schedules(name: str) -> None:
-    assert commit_schedule(torch.tensor([8]), 4, name).sum() == 8
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)

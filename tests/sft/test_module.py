@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from igpo_lightning.data.collate import TraceBatch
-from igpo_lightning.diffusion.forward_process import apply_masks, sample_masks, sample_times
+from igpo_lightning.diffusion.forward_process import sample_masks, sample_times
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.models.tiny import TinyBackbone
 from igpo_lightning.settings import Settings, SFTStage
@@ -59,7 +59,7 @@ def slow_nelbo(module: SFTModule, given: TraceBatch) -> Tensor:
         keys = row_keys([stable_seed(0, "sft", given.row_indices[row])])
         times = sample_times(keys)
         masks = sample_masks(keys, times, C)
-        noised = apply_masks(given.completion_ids[row : row + 1], masks, MASK)
+        noised = given.completion_ids[row : row + 1].masked_fill(masks, MASK)
         real = given.prompt_mask[row]
         canvas = torch.cat((given.prompt_ids[row, real][None], noised), dim=1)
         logits = module.backbone(canvas)[0, -C:]  # no padding at all

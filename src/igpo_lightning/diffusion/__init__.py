@@ -2,12 +2,8 @@
 
 from igpo_lightning.diffusion.completion_scores import completion_scores
 from igpo_lightning.diffusion.forward_process import live_mask
-from igpo_lightning.diffusion.likelihood import (
-    MaskedInputs,
-    TokenScores,
-    draw_masked_inputs,
-    token_scores,
-)
+from igpo_lightning.diffusion.likelihood import TokenScores, token_scores
+from igpo_lightning.diffusion.masked_inputs import MaskedInputs, draw_masked_inputs
 from igpo_lightning.diffusion.sampler import DenoiseOutput, denoise
 from igpo_lightning.settings import SamplerConfig
 

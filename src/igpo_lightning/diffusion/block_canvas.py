@@ -179,7 +179,6 @@ def check_attention(model: Backbone, config: SamplerConfig) -> None:
 
 def lay_out(
     model: Backbone,
-    config: SamplerConfig,
     rules: TokenRules,
     ranks: Lockstep,
     prompt_ids: Tensor,
@@ -190,16 +189,8 @@ def lay_out(
 ) -> BlockCanvas:
     """Put rows so that each begins with its first real token.
 
-    Args:
-        model: A backbone with a `block_size` W.
-        config: The sampler.
-        rules: How tokens are drawn.
-        ranks: See `sampler.denoise`.
-        prompt_ids: [B, P], padded on the left.
-        real: [B, P], True at real tokens.
-        completion: [B, C], hints and masks.
-        free: [B, C], True where masked.
-        keys: [B] int64, or None where nothing is random.
+    From prompts [B, P], True in `real` [B, P] at real tokens, and completions [B, C] of hints and
+    masks, True in `free` [B, C] where masked.
     """
     width, device = model.block_size, prompt_ids.device
     assert width is not None
@@ -218,7 +209,7 @@ def lay_out(
     ids = torch.where(column < starts[:, None], prompt_ids.gather(1, source), ids)
     return BlockCanvas(
         model=model,
-        config=config,
+        config=rules.config,
         rules=rules,
         ranks=ranks,
         ids=ids,

@@ -33,7 +33,7 @@ from igpo_lightning.diffusion.unmasking import commit_schedule, most_confident, 
 from igpo_lightning.models.backbone import KeyValueCache, Layout
 
 
-def fill(canvas: BlockCanvas, slots: Slots, eos_token_id: int) -> None:
+def fill(canvas: BlockCanvas, slots: Slots) -> None:
     """Fill all rows."""
     free = canvas.free.sum(dim=1).tolist()
     # A row that has begun goes on, since its keys and values are kept; long ones begin first.
@@ -50,7 +50,7 @@ def fill(canvas: BlockCanvas, slots: Slots, eos_token_id: int) -> None:
         steps_before = canvas.steps_taken.clone()
         limit = max(len(at_work), min(slots.rows or len(free), len(free)))
         going_on: list[int] = []
-        run = partial(_fill_block, canvas, joining, at_work, limit, eos_token_id, going_on)
+        run = partial(_fill_block, canvas, joining, at_work, limit, going_on)
         fewer = slots.attempt(run, len(at_work))
         if fewer is not None:
             _give_up(canvas, at_work, steps_before)
@@ -68,7 +68,6 @@ def _fill_block(
     joining: list[int],
     at_work: list[int],
     limit: int,
-    eos_token_id: int,
     going_on: list[int],
 ) -> None:
     """Fill the next block of the rows at work; those that go on behind it are put into a list."""
@@ -82,7 +81,7 @@ def _fill_block(
         _fill_part(canvas, slice(inner, inner + config.block_length), rows, begun)
     ended: list[int] = []
     if config.stop_after_eos:
-        ended = _end_rows(canvas, rows, eos_token_id)
+        ended = _end_rows(canvas, rows)
     stops = (canvas.begins[rows] + width).tolist()
     going_on += [
         row
@@ -121,7 +120,7 @@ def _fill_part(canvas: BlockCanvas, part: slice, rows: Tensor, begun: Tensor) ->
     """Fill a block, or a sub-block of it, step by step."""
     config, block = canvas.config, slice(0, canvas.width)
     width = torch.tensor([config.block_length])
-    quotas = commit_schedule(width, config.steps_per_block, config.schedule)[0].tolist()
+    quotas = commit_schedule(width, config.steps_per_block)[0].tolist()
     # The masks of a block that holds prompt or hints are fewer: they need not all of the steps.
     busy = rows
     quotas = [quota for quota in quotas if quota]
@@ -329,8 +328,9 @@ def _commit(
     canvas.unmask_score[index] = torch.where(commit, scores, canvas.unmask_score[index])
 
 
-def _end_rows(canvas: BlockCanvas, rows: Tensor, eos_token_id: int) -> list[int]:
+def _end_rows(canvas: BlockCanvas, rows: Tensor) -> list[int]:
     """Fill rows with EOS whose finished blocks hold one; returns these rows."""
+    eos_token_id = canvas.model.eos_token_id
     column = torch.arange(canvas.ids.shape[1], device=rows.device)
     stops = canvas.begins[rows][:, None] + canvas.width
     finished = (column >= canvas.starts[rows][:, None]) & (column < stops)

@@ -100,18 +100,15 @@ def hinted(prompt_ids: Tensor, hint_ids: Tensor | None, length: int, mask_id: in
 
 
 def end_rows(
-    canvas: Canvas, rows: list[int], finished: list[int], steps_taken: list[int], eos_token_id: int
+    canvas: Canvas, rows: list[int], finished: list[int], steps_taken: list[int]
 ) -> list[bool]:
     """Fill rows with EOS whose finished blocks hold one; returns which of the A rows these are.
 
-    Args:
-        canvas: Changed in place.
-        rows: [A].
-        finished: [A], tokens of the completion in finished blocks.
-        steps_taken: [A], steps of each row so far.
-        eos_token_id: The EOS.
+    `finished` [A] are the tokens of the completion in finished blocks, `steps_taken` [A] the steps
+    of each row so far.
     """
     start, device = canvas.prompt_length, canvas.ids.device
+    eos_token_id = canvas.passes.model.eos_token_id
     place = torch.arange(canvas.free.shape[1], device=device)
     ends = torch.tensor(finished).to(device)[:, None]
     is_eos = canvas.ids[rows, start:] == eos_token_id

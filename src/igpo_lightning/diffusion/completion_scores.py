@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.forward_process import live_mask
-from igpo_lightning.diffusion.likelihood import TokenScores, draw_masked_inputs, token_scores
+from igpo_lightning.diffusion.likelihood import TokenScores, token_scores
+from igpo_lightning.diffusion.masked_inputs import draw_masked_inputs
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.models.backbone import Backbone
 from igpo_lightning.settings import LikelihoodConfig

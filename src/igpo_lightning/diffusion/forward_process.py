@@ -19,11 +19,6 @@ def sample_masks(keys: Tensor, times: Tensor, length: int) -> Tensor:
     return uniform(fold(fold(keys, _MASK)[:, None], counters)) < times[:, None]
 
 
-def apply_masks(tokens: Tensor, masks: Tensor, mask_token_id: int) -> Tensor:
-    """Tokens with the mask token where `masks` is True."""
-    return tokens.masked_fill(masks, mask_token_id)
-
-
 def live_mask(completion_ids: Tensor, eos_token_id: int) -> Tensor:
     """Mask [B, C], True up to and including the first EOS of each row (all True without one)."""
     is_eos = completion_ids == eos_token_id

@@ -5,23 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.forward_process import apply_masks
 from igpo_lightning.diffusion.head_scores import any_head_scores, linear_head_scores, part_count
-from igpo_lightning.diffusion.masked_inputs import (
-    MaskedInputs,
-    draw_masked_inputs,
-)
+from igpo_lightning.diffusion.masked_inputs import MaskedInputs
 from igpo_lightning.diffusion.paired_inputs import encode_noised, noised_layout
 from igpo_lightning.models.backbone import Backbone
-
-__all__ = [
-    "MaskedInputs",
-    "TokenScores",
-    "combine_scores",
-    "draw_masked_inputs",
-    "packed_token_scores",
-    "token_scores",
-]
 
 
 @dataclass(frozen=True)
@@ -107,8 +94,8 @@ def token_scores(
     for n, scored in enumerate(used.unbind(dim=1)):
         prompt = prompt_ids
         if inputs.prompt_masks is not None:
-            prompt = apply_masks(prompt_ids, inputs.prompt_masks[:, n], model.mask_token_id)
-        noised = apply_masks(completion_ids, inputs.masks[:, n], model.mask_token_id)
+            prompt = prompt_ids.masked_fill(inputs.prompt_masks[:, n], model.mask_token_id)
+        noised = completion_ids.masked_fill(inputs.masks[:, n], model.mask_token_id)
         canvas = torch.cat((prompt, noised), dim=1)
         clean = torch.cat((prompt, completion_ids), dim=1)
         hidden = encode_noised(model, canvas, clean, attention_mask, layout, window)  # [B, C, D]

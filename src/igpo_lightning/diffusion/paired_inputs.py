@@ -14,19 +14,14 @@ from torch.nn.attention.flex_attention import create_block_mask
 from igpo_lightning.models.backbone import Backbone, Layout
 
 
-def sequence_positions(sequences: Tensor) -> Tensor:
-    """Position [B, L] of each token within its sequence, for sequence numbers [B, L]."""
-    own = sequences[:, :, None] == sequences[:, None, :]
-    return own.tril().sum(dim=2) - 1
-
-
 def _who_sees_whom(sequences: Tensor, block_size: int) -> tuple[Tensor, Callable[..., Tensor]]:
     """Positions [B, 2 L] in [x_t | x_0], and whether a query sees a key.
 
     The second takes what FlexAttention asks of a mask: row, head, query and key.
     """
     sequences = sequences.long()
-    positions = sequence_positions(sequences).repeat(1, 2)
+    same = sequences[:, :, None] == sequences[:, None, :]
+    positions = (same.tril().sum(dim=2) - 1).repeat(1, 2)  # each token's within its sequence
     blocks = positions // block_size  # [B, 2 L]
     numbers = sequences.repeat(1, 2)
     length = sequences.shape[1]

@@ -15,7 +15,7 @@ A call makes its state here and goes through four files: `slots.py` (which rows 
 import torch
 from torch import Tensor
 
-from igpo_lightning.diffusion.block_canvas import check_attention, lay_out
+from igpo_lightning.diffusion.block_canvas import BlockCanvas, check_attention, lay_out
 from igpo_lightning.diffusion.block_causal import fill as fill_blocks
 from igpo_lightning.diffusion.cache import Passes
 from igpo_lightning.diffusion.canvas import HINTED, Canvas, DenoiseOutput, hinted
@@ -47,14 +47,8 @@ def _token_rules(config: SamplerConfig, model: Backbone) -> TokenRules:
     forbidden = {model.mask_token_id}
     if config.eos == "never":
         forbidden.add(model.eos_token_id)
-    return TokenRules(
-        forbidden=tuple(sorted(forbidden)),
-        temperature=config.temperature,
-        top_k=config.top_k,
-        top_p=config.top_p,
-        strategy=config.remasking,
-        last=(model.eos_token_id,) if config.eos == "last" else (),
-    )
+    last = (model.eos_token_id,) if config.eos == "last" else ()
+    return TokenRules(config, tuple(sorted(forbidden)), last)
 
 
 @torch.no_grad()
@@ -102,12 +96,11 @@ def denoise(
         attention_mask = torch.cat((prompt_mask.bool(), torch.ones_like(free)), dim=1)
     if keys is None and config.random:
         keys = _random_keys(prompt_ids.shape[0], generator, prompt_ids.device)
+    rules, drawn = _token_rules(config, model), keys if config.random else None
     if getattr(model, "block_size", None) is not None:
-        real = torch.ones_like(prompt_ids, dtype=torch.bool) if prompt_mask is None else prompt_mask
-        return _denoise_blocks(
-            model, prompt_ids, real.bool(), completion, free, config, keys, ranks, slots
-        )
-    rules = _token_rules(config, model)
+        real = torch.ones_like(prompt_ids) if prompt_mask is None else prompt_mask
+        blocks = lay_out(model, rules, ranks, prompt_ids, real.bool(), completion, free, drawn)
+        return _denoise_blocks(blocks, ~free, slots)
     length = prompt_ids.shape[1] + config.completion_length
     canvas = Canvas(
         ids=torch.cat((prompt_ids, completion), dim=1),
@@ -115,7 +108,7 @@ def denoise(
         free=free,
         unmask_step=torch.full_like(completion, HINTED),
         unmask_score=torch.ones_like(completion, dtype=torch.float32),
-        keys=keys if config.random else None,
+        keys=drawn,
         passes=Passes(
             model,
             compiled_encode(model, config.compile, prompt_ids.device),
@@ -133,7 +126,7 @@ def denoise(
         if prompt_mask is None
         else (~prompt_mask.bool()).sum(dim=1).tolist(),
     )
-    fill_slots(canvas, slots, model.eos_token_id)
+    fill_slots(canvas, slots)
     completion, work = canvas.ids[:, prompt_ids.shape[1] :], canvas.passes.work
     if canvas.drift is not None:
         work.forward_passes += canvas.drift.forward_passes
@@ -165,34 +158,13 @@ def _growth(
     return Growth(ahead, config.block_length, prompt_length)
 
 
-def _denoise_blocks(
-    model: Backbone,
-    prompt_ids: Tensor,
-    real: Tensor,
-    completion: Tensor,
-    free: Tensor,
-    config: SamplerConfig,
-    keys: Tensor | None,
-    ranks: Lockstep,
-    slots: Slots,
-) -> DenoiseOutput:
-    """`denoise` for a block-causal model."""
-    canvas = lay_out(
-        model,
-        config,
-        _token_rules(config, model),
-        ranks,
-        prompt_ids,
-        real,
-        completion,
-        free,
-        keys if config.random else None,
-    )
-    fill_blocks(canvas, slots, model.eos_token_id)
-    columns = canvas.columns(config.completion_length)
+def _denoise_blocks(canvas: BlockCanvas, hint_mask: Tensor, slots: Slots) -> DenoiseOutput:
+    """`denoise` for the rows of a block-causal model."""
+    fill_blocks(canvas, slots)
+    columns = canvas.columns(canvas.config.completion_length)
     return DenoiseOutput(
         canvas.ids.gather(1, columns),
-        ~free,
+        hint_mask,
         canvas.unmask_step.gather(1, columns),
         canvas.unmask_score.gather(1, columns),
         **vars(canvas.work),

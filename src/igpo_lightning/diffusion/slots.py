@@ -82,11 +82,11 @@ class Slots:
         return Slots(at_work // 2, None, self.on_rows, self.on_memory)
 
 
-def fill_slots(canvas: Canvas, slots: Slots, eos_token_id: int) -> None:
+def fill_slots(canvas: Canvas, slots: Slots) -> None:
     """Fill all rows of a canvas."""
     config = canvas.config
     widths = torch.arange(config.block_length + 1)
-    quotas = commit_schedule(widths, config.steps_per_block, config.schedule).tolist()
+    quotas = commit_schedule(widths, config.steps_per_block).tolist()
     # [B][blocks]: with a fixed schedule nothing else is read from the device, but for EOS.
     counts = canvas.free.view(-1, config.blocks, config.block_length).sum(dim=2).tolist()
     whole = canvas.ids.shape[1]
@@ -96,7 +96,7 @@ def fill_slots(canvas: Canvas, slots: Slots, eos_token_id: int) -> None:
     ]
     longest = max(course.length for course in courses)
     moved = [course for course in courses if course.advance(config, quotas) and course.block > 0]
-    _end(canvas, moved, eos_token_id)
+    _end(canvas, moved)
     left, done = _split(courses, config)
     report = _report(canvas, slots.on_rows, done)
     while left:
@@ -116,7 +116,7 @@ def fill_slots(canvas: Canvas, slots: Slots, eos_token_id: int) -> None:
         work.slot_passes += max(at_work, min(slots.rows or len(courses), len(courses)))
         report()
         moved = _advance(canvas, taking, quotas)
-        _end(canvas, moved, eos_token_id)
+        _end(canvas, moved)
         left, done = _split(left, config)
         report = _report(canvas, slots.on_rows, done)
     report()
@@ -202,7 +202,7 @@ def _advance(canvas: Canvas, taking: Sequence[Course], quotas: list[list[int]]) 
     return [course for course in taking if course.advance(config, quotas)]
 
 
-def _end(canvas: Canvas, moved: Sequence[Course], eos_token_id: int) -> None:
+def _end(canvas: Canvas, moved: Sequence[Course]) -> None:
     """End the rows whose finished blocks hold EOS."""
     config = canvas.config
     going_on = [course for course in moved if course.block < config.blocks]
@@ -210,7 +210,7 @@ def _end(canvas: Canvas, moved: Sequence[Course], eos_token_id: int) -> None:
         return
     rows = [course.row for course in going_on]
     finished = [course.block * config.block_length for course in going_on]
-    ended = end_rows(canvas, rows, finished, [course.taken for course in going_on], eos_token_id)
+    ended = end_rows(canvas, rows, finished, [course.taken for course in going_on])
     for course, over in zip(going_on, ended, strict=True):
         if over:
             course.block, course.kept = config.blocks, False

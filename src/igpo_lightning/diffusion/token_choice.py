@@ -13,6 +13,7 @@ from torch import Tensor
 from igpo_lightning.diffusion.cpu_draws import pruned_gumbel_argmax, two_level_argmax
 from igpo_lightning.diffusion.noise import NoiseBuffers, gumbel
 from igpo_lightning.diffusion.unmasking import STRATEGIES, Candidates
+from igpo_lightning.settings import SamplerConfig
 
 # Logits handled at a time, and logits of one call of the head, by device. On CPUs the first fits
 # the processor's cache, and buffers of the second size are used again by the allocator, not
@@ -26,19 +27,13 @@ class TokenRules:
     """How tokens are drawn and scored.
 
     Attributes:
+        config: Temperature, top-k, top-p and the strategy (`remasking`).
         forbidden: Ids that are never drawn; they have probability 0.
-        temperature: Of the Gumbel-max draw; 0 takes the most probable token.
-        top_k: Draw from the k most probable tokens; None for all.
-        top_p: Draw from the smallest set of most probable tokens with at least this mass.
-        strategy: Name of the score, a key of `unmasking.STRATEGIES`.
         last: Ids whose positions are scored below all others, so that they are committed last.
     """
 
+    config: SamplerConfig
     forbidden: tuple[int, ...]
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float | None = None
-    strategy: str = "low_confidence"
     last: tuple[int, ...] = ()
 
 
@@ -72,22 +67,23 @@ def _choose(
         logits.scatter_add_(1, boosts[0][:, None], boosts[1][:, None])
     for token in rules.forbidden:  # one by one: an index list would have to reach the device first
         logits[:, token].fill_(-torch.inf)
-    filters = rules.top_k or rules.top_p or rules.strategy == "topk_margin"
+    config = rules.config
+    filters = config.top_k or config.top_p or config.remasking == "topk_margin"
     on_cpu, drawn_from = logits.device.type == "cpu", logits
     if buffers is None:
         tokens = _argmax(logits)
     elif on_cpu and not filters:
         assert keys is not None
-        tokens = pruned_gumbel_argmax(logits, keys, rules.temperature, buffers)
+        tokens = pruned_gumbel_argmax(logits, keys, config.temperature, buffers)
     else:
         assert keys is not None
         # The arg-max of logits / T + noise, in float64 and in the noise's memory.
-        perturbed = gumbel(keys, logits.shape[-1], buffers).mul_(rules.temperature).add_(logits)
+        perturbed = gumbel(keys, logits.shape[-1], buffers).mul_(config.temperature).add_(logits)
         if filters:
-            drawn_from = filter_logits(logits / rules.temperature, rules.top_k, rules.top_p)
+            drawn_from = filter_logits(logits / config.temperature, config.top_k, config.top_p)
             perturbed.masked_fill_(drawn_from == -torch.inf, -torch.inf)
         tokens = _argmax(perturbed)
-    scores = STRATEGIES[rules.strategy](Candidates(logits, drawn_from, tokens, keys))
+    scores = STRATEGIES[config.remasking](Candidates(logits, drawn_from, tokens, keys))
     for token in rules.last:
         scores = scores.masked_fill(tokens == token, -torch.inf)
     return tokens, scores
@@ -110,7 +106,7 @@ def choose_tokens(
     Args:
         project: The head, from hidden states [m, D] to logits [m, V] that may be written to.
         hidden: [M, D].
-        rules: See `TokenRules`.
+        rules: How.
         keys: [M] int64, one random key a position; None where nothing is random.
         rows_per_call: Positions for each call of the head; None for all in one.
         boosts: A token of each position [M] and what is added to its logit [M] float32.
@@ -126,7 +122,7 @@ def choose_tokens(
         few = _rows(CHUNK, logits.shape[-1], logits.device)
         for inner in range(0, len(logits), few):
             part = logits[inner : inner + few]
-            if rules.temperature > 0 and buffers is None:  # the first part is the largest
+            if rules.config.temperature > 0 and buffers is None:  # the first part is the largest
                 buffers = NoiseBuffers.allocate(len(part), part.shape[-1], part.device)
             rows = slice(start + inner, start + inner + len(part))
             part_keys = None if keys is None else keys[rows]

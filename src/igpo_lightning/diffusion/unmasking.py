@@ -1,10 +1,9 @@
 """Which masked positions a denoising step commits: how many, and which of them.
 
-A *strategy* scores the masked positions (higher is committed first), a *schedule* says how many a
+A *strategy* scores the masked positions (higher is committed first), the *schedule* says how many a
 step commits, and a *parallel rule* lets the scores themselves decide how many.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.noise import fold, uniform
-from igpo_lightning.settings.sampler import SCHEDULES
 
 RANDOM_STREAM = 0x72616E64  # the stream of row keys that the strategy "random" draws from
 
@@ -88,36 +86,17 @@ STRATEGIES: dict[str, Callable[[Candidates], Tensor]] = {
     "topk_margin": topk_margin,
 }
 
-# ---- schedules: how many positions each step of a block commits -------------------------------
+# ---- the schedule: how many positions each step of a block commits ----------------------------
 
 
-def commit_schedule(masked_count: Tensor, steps: int, kind: str = "fixed") -> Tensor:
+def commit_schedule(masked_count: Tensor, steps: int) -> Tensor:
     """How many positions each step of a block commits: [B] masked positions -> [B, steps].
 
-    Args:
-        masked_count: [B], masked positions at the start of the block.
-        steps: Steps of the block.
-        kind: "fixed": equal shares, the remainder to the earliest steps (LLaDA). "linear" and
-            "cosine": after step s, floor(N * g(s / steps)) positions are still masked, with
-            g(r) = 1 - r or cos(pi r / 2) (MaskGIT, arXiv 2202.04200); cosine starts slowly.
-
-    Returns:
-        Rows sum to their count.
+    Equal shares, the remainder to the earliest steps (LLaDA): rows sum to their count.
     """
-    if kind == "fixed":
-        base = masked_count[:, None] // steps
-        remainder = masked_count[:, None] % steps
-        return base + (torch.arange(steps, device=masked_count.device) < remainder)
-    if kind == "linear":  # in integers, since N * (1 - s / steps) is not exact in floating point
-        shares = torch.arange(steps, -1, -1, device=masked_count.device)
-        still_masked = masked_count[:, None] * shares // steps
-    elif kind == "cosine":
-        ratios = [math.cos(math.pi / 2 * step / steps) for step in range(steps)] + [0.0]
-        shares = torch.tensor(ratios, dtype=torch.float64, device=masked_count.device)
-        still_masked = (masked_count[:, None] * shares).floor().long()
-    else:
-        raise ValueError(f"schedule={kind!r} is unknown; use one of {', '.join(SCHEDULES)}")
-    return still_masked[:, :-1] - still_masked[:, 1:]
+    base = masked_count[:, None] // steps
+    remainder = masked_count[:, None] % steps
+    return base + (torch.arange(steps, device=masked_count.device) < remainder)
 
 
 # ---- choosing positions -----------------------------------------------------------------------

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import EncodedProblem
-from igpo_lightning.diffusion.likelihood import draw_masked_inputs, token_scores
+from igpo_lightning.diffusion.likelihood import token_scores
+from igpo_lightning.diffusion.masked_inputs import draw_masked_inputs
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.errors import ConfigError

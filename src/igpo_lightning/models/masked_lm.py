@@ -59,7 +59,7 @@ def load_transformers(
     random_init: bool,
     trust_remote_code: bool,
     quantization: str,
-    allocates: bool,
+    allocates: bool = True,
 ) -> Any:
     """The PreTrainedModel of transformers, its weights strictly checked.
 

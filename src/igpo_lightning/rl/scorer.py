@@ -9,12 +9,8 @@ from torch import Tensor
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import PromptBatch
 from igpo_lightning.diffusion.forward_process import live_mask
-from igpo_lightning.diffusion.likelihood import (
-    MaskedInputs,
-    TokenScores,
-    draw_masked_inputs,
-    token_scores,
-)
+from igpo_lightning.diffusion.likelihood import TokenScores, token_scores
+from igpo_lightning.diffusion.masked_inputs import MaskedInputs, draw_masked_inputs
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.evaluation.answer import without_dropout
 from igpo_lightning.models import BackboneModule

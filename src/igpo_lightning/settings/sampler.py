@@ -7,7 +7,6 @@ from igpo_lightning.settings.rules import above_zero, as_tuples, at_least, choic
 # Strategies whose scores are probabilities in [0, 1]: parallel rules need one of them.
 PROBABILITIES = ("low_confidence", "margin", "topk_margin")
 REMASKING = (*PROBABILITIES, "random", "entropy", "sequential")
-SCHEDULES = ("fixed", "linear", "cosine")
 EOS_RULES = ("free", "last", "never")
 CANVASES = ("whole", "growing")
 HINTS_AHEAD = ("visible", "waiting")
@@ -30,7 +29,6 @@ class SamplerConfig:
     confidence_threshold: float | None = None  # in [0, 1]: commit all above, steps as needed
     canvas: str = "whole"  # whole | growing: blocks are appended until EOS, unseen before (iLLaDA)
     hints_ahead: str = "visible"  # growing: hints behind its end are seen | waiting: once reached
-    schedule: str = "fixed"  # how many a step commits: fixed (the paper) | linear | cosine
     factor: float | None = None  # above 0: commit the n best with (n + 1)(1 - c_n) < factor
     entropy_bound: float | None = None  # above 0: commit the best while the sum of -p ln p is below
     remask: float = 0.0  # in [0, 1): chance that a step masks a token again (ReMDM, 2503.00307)
@@ -68,7 +66,6 @@ class SamplerConfig:
             self,
             "sampler",
             remasking=REMASKING,
-            schedule=SCHEDULES,
             eos=EOS_RULES,
             canvas=CANVASES,
             hints_ahead=HINTS_AHEAD,
@@ -105,7 +102,6 @@ class SamplerConfig:
                 self.remasking in PROBABILITIES,
                 f"use one of {probabilities}",
             ),
-            ("schedule", self.schedule == "fixed", "leave it at fixed"),
             ("remask", self.remask == 0, "leave it at 0"),
         ):
             value = getattr(self, key)

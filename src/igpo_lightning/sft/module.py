@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from igpo_lightning import distributed
 from igpo_lightning.data.collate import COMPANY, TraceBatch
 from igpo_lightning.data.packing import NOWHERE, PackedBatch
-from igpo_lightning.diffusion.likelihood import MaskedInputs, packed_token_scores, token_scores
+from igpo_lightning.diffusion.likelihood import packed_token_scores, token_scores
+from igpo_lightning.diffusion.masked_inputs import MaskedInputs
 from igpo_lightning.diffusion.noise import row_keys, stable_seed
 from igpo_lightning.models import BackboneModule
 from igpo_lightning.models.trained_state import save_trained_only

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.head_scores import CHUNK_ELEMENTS
-from igpo_lightning.diffusion.likelihood import draw_masked_inputs, token_scores
+from igpo_lightning.diffusion.likelihood import token_scores
+from igpo_lightning.diffusion.masked_inputs import draw_masked_inputs
 from igpo_lightning.diffusion.noise import row_keys
 from igpo_lightning.diffusion.sampler import denoise
 from igpo_lightning.models.memory import activation_bytes

@@ -90,7 +90,7 @@ def answer(
     texts, passes, work, body, canvas = [], 0, 0.0, 0, 0
     for start in range(0, len(problems), BATCH):
         rows = problems[start : start + BATCH]
-        output = answerer.answer(rows, [0] * len(rows), torch.device("cpu")).output
+        output = answerer.answer(rows, [0] * len(rows), torch.device("cpu"))
         texts += answerer.texts(output.completion_ids)
         length = max(len(p.prompt_ids) for p in rows) + config.completion_length
         work += operations(model, output, length)

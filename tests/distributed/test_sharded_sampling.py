@@ -54,7 +54,7 @@ def sample(model: BackboneModule, config: SamplerConfig, rows: list[int]) -> Den
     hints[1, :8], hints[4] = 9, 9
     tokenizer: Any = None  # no text is needed
     answerer = Answerer(model, tokenizer, config, rows=2)
-    return answerer.answer(problems, rows, torch.device("cpu"), hints[rows]).output
+    return answerer.answer(problems, rows, torch.device("cpu"), hints[rows])
 
 
 def compare(rank: int, meeting: str) -> None:

@@ -32,9 +32,9 @@ def test_measuring_costs_at_most_three_percent_of_the_recipes_rollouts() -> None
     sampler = settings.sampler
     often = replace(sampler, drift_share=MORE * sampler.drift_share)
     without, measured = (
-        Answerer(load_backbone("tiny_terse"), tokenizer, config, rows=64)
-        .answer(rows, range(len(rows)), torch.device("cpu"))
-        .output
+        Answerer(load_backbone("tiny_terse"), tokenizer, config, rows=64).answer(
+            rows, range(len(rows)), torch.device("cpu")
+        )
         for config in (sampler.unmeasured, often)
     )
     assert torch.equal(measured.completion_ids, without.completion_ids)

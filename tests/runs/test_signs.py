@@ -112,10 +112,10 @@ def test_passes_are_counted_on_the_way() -> None:
     made = Signs()
     answerer = Answerer(tiny.backbone(), tiny.TOKENIZER, tiny.SAMPLER, 2, made)
     made.begin("sampling")
-    completions = answerer.answer(
+    output = answerer.answer(
         [tiny.problem(name) for name in "abcd"], [1, 2, 3, 4], tiny.backbone().head.weight.device
     )
-    assert made.done == made.expected == completions.output.forward_passes == 8
+    assert made.done == made.expected == output.forward_passes == 8
     assert made.tokens == 4 * tiny.SAMPLER.completion_length
 
 

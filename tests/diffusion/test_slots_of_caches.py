@@ -23,7 +23,6 @@ KEPT: dict[str, dict[str, Any]] = {
     "guidance": {"cfg_scale": 1.0},
     "threshold": PARALLEL,
     "remask": {"remask": 0.4},
-    "cosine": {"schedule": "cosine"},
     "refresh": {"cache_refresh": 3, **PARALLEL},
     "two_blocks": {"cache_blocks": 2, **PARALLEL},
     "four_blocks": {"cache_blocks": 4},

@@ -41,10 +41,8 @@ weaker() { # NAME STEPS_OF_SFT
     "$python" -m igpo_lightning experiment=sudoku_sft trainer.threads=1 "stage.steps=$2" \
         "hydra.run.dir=$runs/sudoku_start_$1"
     rl "sudoku_$1" igpo_paper 16 8 inpaint=none,partial "model.path=$runs/sudoku_start_$1/export"
-    rl "sudoku_$1" igpo_released 14 7 "model.path=$runs/sudoku_start_$1/export"
     "$python" experiments/compare.py "$runs/sudoku_$1" --into $here --results "sudoku_$1" --budget compute --accuracy 0 0.6 \
-        --baseline GRPO --name "*none*=GRPO" --name "*partial*=IGPO (paper)" --name "*released*=IGPO (released)" \
-        --title "4x4 sudoku, the $1 start"
+        --baseline GRPO --name "*none*=GRPO" --name "*partial*=IGPO (paper)" --title "4x4 sudoku, the $1 start"
 }
 weaker weaker 600
 weaker weakest 300

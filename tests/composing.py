@@ -1,5 +1,6 @@
 """The configuration of a command line, without running it."""
 
+import copy
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,10 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from igpo_lightning.config import CONF, register_schemas, to_settings
 from igpo_lightning.settings import Settings
@@ -47,4 +51,32 @@ def composed(*overrides: str, folder: Path | None = None) -> Settings:
 @functools.cache
 def _of_conf(overrides: tuple[str, ...]) -> Settings:
     """What conf/ alone composes: not the environment, which `rewriter=endpoint` reads."""
-    return to_settings(raw(*overrides))
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    if not all(plain_override(override) for override in parsed):
+        return to_settings(raw(*overrides))
+    groups = [o for o in parsed if is_group(o.key_or_group)]
+    config = copy.deepcopy(_of_groups(tuple(str(o.input_line) for o in groups)))
+    try:
+        for override in parsed:
+            if override not in groups:
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+    except OmegaConfBaseException:
+        return to_settings(raw(*overrides))  # which says what is wrong as a user sees it
+    return to_settings(config)
+
+
+@functools.cache
+def _of_groups(overrides: tuple[str, ...]) -> DictConfig:
+    """Composed once: the values are set in a copy, as Hydra sets them after it has composed."""
+    return raw(*overrides)
+
+
+def plain_override(override: Override) -> bool:
+    """Whether it gives a key, or a group, one value."""
+    alone = override.package is None and not override.is_sweep_override()
+    return alone and override.type is OverrideType.CHANGE
+
+
+def is_group(key: str) -> bool:
+    """Whether an override of that key chooses a file; the stages are dataclasses without one."""
+    return key == "stage" or (CONF / key).is_dir()

@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -83,6 +84,12 @@ def igpo(command_server: CommandServer, tmp_path: Path) -> Command:
         return subprocess.CompletedProcess(overrides, status, out, err)
 
     return run
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of the collections to come, which runs end with."""
+    gc.collect()
+    gc.freeze()
 
 
 _skipped_beside_data: list[str] = []

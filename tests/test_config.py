@@ -1,6 +1,7 @@
 """Every config file composes, and a mistake is told in one line before anything heavy is loaded."""
 
 import dataclasses
+import re
 import resource
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from igpo_lightning.checks import validate
 from igpo_lightning.cli import explain
-from igpo_lightning.config import CONF, schema
+from igpo_lightning.config import CONF, schema, to_settings
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.settings import STAGES, Settings
 from tests.composing import composed, raw
@@ -49,6 +51,30 @@ def test_every_file_of_every_group_composes(choice: str) -> None:
         overrides.append("stage.prompts_per_step=8")
     config = checked(*overrides)
     assert getattr(config, choice.split("=")[0]) is not None
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["seed=7"],
+        ["stage=eval", "eval.limit=3", "hydra.run.dir=x"],
+        ["experiment=igpo_released", "model=tiny", "data.levels=[1,2]", "inpaint.ratio=0.5"],
+        ["stage.group_size=4", "objective=dapo", "optimizer.betas=[0.9,0.99]"],
+        ["+experiment=grpo"],
+        ["stage.stepz=3"],
+        ["stage.steps=a"],
+    ],
+    ids=" ".join,
+)
+def test_the_tests_compose_as_hydra_does(overrides: list[str]) -> None:
+    """`composed` sets values in a copy of what it composed before."""
+    try:
+        expected = to_settings(raw(*overrides))
+    except HydraException as error:
+        with pytest.raises(type(error), match=re.escape(str(error).splitlines()[0])):
+            composed(*overrides)
+    else:
+        assert composed(*overrides) == expected
 
 
 @pytest.mark.parametrize("stage", STAGES)

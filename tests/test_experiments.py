@@ -5,19 +5,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import compare
 import pytest
-from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from igpo_lightning.checks import validate
-from igpo_lightning.config import to_settings
 from igpo_lightning.reporting.sweep_settings import Setting
-from tests.composing import hydra_ready
+from tests.composing import composed
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(file.parent for file in (ROOT / "experiments").glob("*/run.sh"))
@@ -28,12 +25,6 @@ import json, sys
 with open("asked", "a") as file:
     file.write(json.dumps(sys.argv[1:]) + "\\n")
 """
-
-
-@pytest.fixture
-def hydra() -> Iterator[None]:
-    with hydra_ready():
-        yield
 
 
 def asked_of_python(experiment: Path, folder: Path) -> list[list[str]]:
@@ -65,7 +56,6 @@ def first_of_each_sweep(overrides: list[str]) -> list[str]:
     return chosen
 
 
-@pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda folder: folder.name)
 def test_every_run_of_an_experiment_is_valid(experiment: Path, tmp_path: Path) -> None:
     asked = asked_of_python(experiment, tmp_path)
@@ -76,7 +66,7 @@ def test_every_run_of_an_experiment_is_valid(experiment: Path, tmp_path: Path) -
     assert scripts
     for arguments in runs:
         overrides = [part for part in arguments if part != "-m"]
-        validate(to_settings(compose("config", first_of_each_sweep(overrides))))
+        validate(composed(*first_of_each_sweep(overrides)))
     for script in scripts:
         assert script[script.index("--into") + 1] == f"experiments/{experiment.name}"
 

@@ -6,6 +6,8 @@ nobody reads: ours makes one pass less.
 """
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,12 @@ Case = tuple[str, re.Match[str]]
 @pytest.fixture
 def root(shared_golden: Path) -> Path:
     return shared_golden / "backbones"
+
+
+@cache
+def load(root: Path, folder: str, block: str | int = "own", eos: int | None = None) -> Any:
+    """The checkpoint, read once for all cases that set it up alike."""
+    return load_golden(root, folder, block, eos)
 
 
 def sampler_values(root: Path, folder: str) -> dict[str, torch.Tensor]:
@@ -81,7 +89,7 @@ def test_sdar(root: Path, folder: str) -> None:
         assert prompts is not None
         if match["ragged"]:
             prompts = prompts[:, : ragged_length(root)]
-        model = load_golden(root, folder, block)
+        model = load(root, folder, block)
         tokens, passes = sample(
             model, prompts, expected.shape[1], block, int(match["steps"]), **rule(match)
         )
@@ -103,7 +111,7 @@ def test_sdar_stops_after_a_block_with_the_stop_token(root: Path) -> None:
     values = sampler_values(root, "sdar")
     stop, expected = int(values["stop_id_row0"]), values["stop_row0"]
     prompt = values["prompts"][:1]
-    model = load_golden(root, "sdar", eos=stop)
+    model = load(root, "sdar", eos=stop)
     length = len(expected) - prompt.shape[1]
     block = model.block_size
     config = SamplerConfig(
@@ -123,7 +131,7 @@ def test_dreamreasoner(root: Path) -> None:
     pattern = rf"prompt\d+_{RULE}_block(?P<block>\d+)_steps(?P<steps>\d+)"
     for name, match in cases(values, pattern):
         expected, prompts, block = values[name], values[f"{name}_prompts"], int(match["block"])
-        model = load_golden(root, "dreamreasoner", block)
+        model = load(root, "dreamreasoner", block)
         tokens, passes = sample(
             model, prompts, expected.shape[1], block, int(match["steps"]), **rule(match)
         )
@@ -141,7 +149,7 @@ def test_fast_dllm(root: Path) -> None:
     pattern = STOP_CASE.pattern + r"(?P<cached>_blockcache)?"
     for name, match in cases(values, pattern):
         expected, prompts, sub = values[name], values[f"{name}_prompts"], int(match["sub"])
-        model = load_golden(root, "fast_dllm_v2", int(match["block"]))
+        model = load(root, "fast_dllm_v2", int(match["block"]))
         options: dict[str, Any] = {"confidence_threshold": float(match["threshold"])}
         if match["cached"] and sub < model.block_size:
             options["cache"] = "dual"  # one part is the whole block, whose passes are the same
@@ -155,25 +163,25 @@ def test_fast_dllm_stops_at_the_stop_token(root: Path) -> None:
     values = sampler_values(root, "fast_dllm_v2")
     for name, _ in cases(values, r"stop_row\d+"):
         expected, prompt = values[name], values[f"{name}_prompt"][None]
-        stop = int(values[f"{name}_id"])
-        matching = [key for key in values if STOP_CASE.fullmatch(key)]
-        found = []
-        for key in matching:
-            match = STOP_CASE.fullmatch(key)
-            assert match is not None
-            model = load_golden(root, "fast_dllm_v2", int(match["block"]), eos=stop)
-            sub = int(match["sub"])
-            config = SamplerConfig(
-                completion_length=4 * model.block_size,
-                block_length=sub,
-                steps=4 * model.block_size,
-                confidence_threshold=float(match["threshold"]),
-                stop_after_eos=True,
-            )
-            tokens = denoise(model, prompt, config).completion_ids[0].tolist()
-            found.append(tokens[: tokens.index(stop) + 1] if stop in tokens else tokens)
-        # The name does not say which of the sampled cases it is.
+        found = fast_dllm_stopping(root, int(values[f"{name}_id"]), prompt, values)
         assert expected[prompt.shape[1] :].tolist() in found, name
+
+
+def fast_dllm_stopping(
+    root: Path, stop: int, prompt: torch.Tensor, values: dict[str, torch.Tensor]
+) -> Iterator[list[int]]:
+    """Completions of any of the cases: a name does not say which of them it is."""
+    for match in {match.groups(): match for _, match in cases(values, STOP_CASE.pattern)}.values():
+        model = load(root, "fast_dllm_v2", int(match["block"]), eos=stop)
+        config = SamplerConfig(
+            completion_length=4 * model.block_size,
+            block_length=int(match["sub"]),
+            steps=4 * model.block_size,
+            confidence_threshold=float(match["threshold"]),
+            stop_after_eos=True,
+        )
+        tokens = denoise(model, prompt, config).completion_ids[0].tolist()
+        yield tokens[: tokens.index(stop) + 1] if stop in tokens else tokens
 
 
 STOP_CASE = re.compile(
@@ -188,7 +196,7 @@ def test_llada2(root: Path) -> None:
     pattern = r"(?:ragged_)?threshold(?P<threshold>[\d.]+)_block(?P<block>\d+)_steps(?P<steps>\d+)"
     for name, match in cases(values, pattern):
         expected, prompts, block = values[name], values[f"{name}_prompts"], int(match["block"])
-        model = load_golden(root, "llada2", block)
+        model = load(root, "llada2", block)
         options = {"confidence_threshold": float(match["threshold"])}
         total = prompts.shape[1] + expected.shape[1]
         tokens, passes = sample(model, prompts, total, block, int(match["steps"]), **options)
@@ -204,22 +212,27 @@ def test_llada2_stops_after_a_block_with_eos(root: Path) -> None:
     pattern = r"threshold(?P<threshold>[\d.]+)_block(?P<block>\d+)_steps(?P<steps>\d+)"
     for name, _ in cases(values, r"eos_row\d+"):
         expected, prompt = values[name], values[f"{name}_prompt"][None]
-        found = []
+        configs = []
         for key, match in cases(values, pattern):
-            block = int(match["block"])
-            model = load_golden(root, "llada2", block, eos=int(values[f"{name}_id"]))
-            length = values[key].shape[1]
-            config = SamplerConfig(
-                completion_length=length,
-                block_length=block,
-                steps=length // block * int(match["steps"]),
-                confidence_threshold=float(match["threshold"]),
-                stop_after_eos=True,
+            block, length = int(match["block"]), values[key].shape[1]
+            steps = length // block * int(match["steps"])
+            threshold = float(match["threshold"])
+            configs.append(
+                SamplerConfig(
+                    *(length, block, steps), confidence_threshold=threshold, stop_after_eos=True
+                )
             )
-            tokens = denoise(model, prompt, config).completion_ids[0]
-            found.append(tokens[: len(expected)].tolist())
-        # The name does not say which of the sampled cases it is.
-        assert expected.tolist() in found, name
+        found = llada2_stopping(root, int(values[f"{name}_id"]), prompt, configs)
+        assert expected.tolist() in (tokens[: len(expected)] for tokens in found), name
+
+
+def llada2_stopping(
+    root: Path, eos: int, prompt: torch.Tensor, configs: list[SamplerConfig]
+) -> Iterator[list[int]]:
+    """Completions of any of the cases: a name does not say which of them it is."""
+    for config in dict.fromkeys(configs):
+        model = load(root, "llada2", config.block_length, eos=eos)
+        yield denoise(model, prompt, config).completion_ids[0].tolist()
 
 
 def test_llada2_edits_what_it_has_committed(root: Path) -> None:
@@ -227,7 +240,7 @@ def test_llada2_edits_what_it_has_committed(root: Path) -> None:
     values = load_file(root / "llada2" / "sampler_edit.safetensors")
     for name, match in cases(values, EDIT_CASE.pattern):
         expected, prompts, block = values[name], values[f"{name}_prompts"], int(match["block"])
-        model = load_golden(root, "llada2", block)
+        model = load(root, "llada2", block)
         total = prompts.shape[1] + expected.shape[1]
         tokens, passes = sample(model, prompts, total, block, block, **editing(match))
         assert torch.equal(tokens, expected[:, : tokens.shape[1]]), name
@@ -255,12 +268,10 @@ def test_llada2_stops_after_an_edited_block_with_eos(root: Path) -> None:
     for name, _ in cases(values, r"eos(?:_early)?_row\d+"):
         row = name.removeprefix("eos_early_").removeprefix("eos_")
         expected, prompt = values[name], values[f"eos_{row}_prompt"][None]
-        found = []
+        configs = []
         for key, match in cases(values, EDIT_CASE.pattern):
             block, length = int(match["block"]), values[key].shape[1]
-            model = load_golden(root, "llada2", block, eos=int(values[f"eos_{row}_id"]))
             config = SamplerConfig(length, block, length, stop_after_eos=True, **editing(match))
-            tokens = denoise(model, prompt, config).completion_ids[0]
-            found.append(tokens[: len(expected)].tolist())
-        # The name does not say which of the sampled cases it is.
-        assert expected.tolist() in found, name
+            configs.append(config)
+        found = llada2_stopping(root, int(values[f"eos_{row}_id"]), prompt, configs)
+        assert expected.tolist() in (tokens[: len(expected)] for tokens in found), name

@@ -1,6 +1,7 @@
 """Full slots: whatever rows share a pass, a row's tokens are those of the row alone."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -49,6 +50,7 @@ def watch(of: TinyBackbone) -> list[int]:
     return rows
 
 
+@cache
 def alone(name: str, row: int, seed: int) -> DenoiseOutput:
     of = {key: value[row : row + 1] for key, value in case(seed).items()}
     return denoise(model(name), config=ALL[name], **of)

@@ -17,6 +17,7 @@ from tests.integration.forked import CommandServer
 SMALL_RUN = (
     *("stage.steps=1", "stage.prompts_per_step=2", "stage.group_size=2", "stage.inner_updates=1"),
     *("data.train_size=8", "data.eval_size=8", "eval.limit=4", "trainer.threads=1"),
+    "reward.workers=1",  # a grader takes seconds to start
 )
 
 

@@ -10,6 +10,7 @@ signal). Answers each with the exit status of every rank (negative: a signal). `
 module whose main() is called, the command line's own unless it is given.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -200,6 +201,9 @@ def serve() -> None:
     """Answer until the input ends."""
     Plugins.instance()  # Hydra looks for plugins, and the schemas are made, once for all runs
     register_schemas()
+    # A collection in a forked process would visit, and so copy, all that was imported.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         request = json.loads(line)
         with socket.socket() as free:

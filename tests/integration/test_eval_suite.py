@@ -86,6 +86,7 @@ def test_the_papers_suite_on_its_real_problems(igpo, shared_data: Path, tmp_path
         "stage.samples.amc=2",
         "sampler.steps=8",
         "eval.limit=2",
+        "reward.workers=1",
         "hydra.run.dir=run",
         env={"IGPO_DATA_DIR": str(shared_data)},
     )

@@ -7,7 +7,13 @@ import pytest
 
 from tests.integration.test_stages import records
 
-SMALL = ("data.train_size=64", "data.eval_size=8", "eval.split=validation", "eval.limit=8")
+SMALL = (
+    "data.train_size=64",
+    "data.eval_size=8",
+    "eval.split=validation",
+    "eval.limit=8",
+    "reward.workers=1",
+)
 RL = ("stage.steps=1", "stage.prompts_per_step=2", "stage.group_size=4", "stage.eval_every=0")
 
 

@@ -22,6 +22,7 @@ def test_rl_on_amc(igpo, shared_data: Path, tmp_path: Path) -> None:
         "sampler.completion_length=64",
         "sampler.steps=8",
         "eval.limit=4",
+        "reward.workers=1",
         "hydra.run.dir=run",
         env={"IGPO_DATA_DIR": str(shared_data)},
     )
@@ -44,6 +45,7 @@ def test_evaluation_on_real_test_sets(igpo, shared_data: Path, tmp_path: Path, n
         "eval.limit=3",
         "sampler.completion_length=32",
         "sampler.steps=4",
+        "reward.workers=1",
         "hydra.run.dir=run",
         env={"IGPO_DATA_DIR": str(shared_data)},
     )

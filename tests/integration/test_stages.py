@@ -22,6 +22,7 @@ SHORT_RL = (
     "stage.log_samples_every=1",
     "data.train_size=8",
     "eval.limit=8",
+    "reward.workers=1",  # a grader takes seconds to start
     "hydra.run.dir=run",
 )
 
@@ -133,6 +134,7 @@ def test_sft_trains(igpo, tmp_path: Path) -> None:
         "model.init=random",
         "data.eval_size=8",
         "eval.limit=4",
+        "reward.workers=1",
         "hydra.run.dir=run",
     )
     assert "validation loss" in done.stdout
@@ -151,6 +153,7 @@ def test_eval_reports_an_interval_and_keeps_every_sample(igpo, tmp_path: Path) -
         "data.eval_size=10",
         "eval.samples=3",
         "eval.temperature=0.7",
+        "reward.workers=1",
         "hydra.run.dir=run",
     )
     assert "avg@3 on 10 test problems" in done.stdout

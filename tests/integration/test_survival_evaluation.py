@@ -80,17 +80,27 @@ def test_a_signal_in_the_step_before_an_evaluation_does_not_wait_for_it(
     same(folder, whole, "eval/accuracy")
 
 
+# 4 traces in 2 batches, after steps 3 and 6, the last.
+TUNED = (
+    *(*SFT, "stage.val_every=3", "stage.val_limit=4", "stage.train_batch_size=2"),
+    *("logger=[csv,tensorboard]", "stage.eval_after=false", "stage.batch_size=2"),
+)
+
+
+@pytest.fixture(scope="module")
+def tuned(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tuned"
+    assert runs.start(folder, *TUNED) == 0, runs.log(folder)
+    return folder
+
+
 @pytest.mark.parametrize("call", [2, 4])
 def test_a_signal_within_the_validation_of_fine_tuning(
-    runs: Runs, tmp_path: Path, call: int
+    runs: Runs, tuned: Path, tmp_path: Path, call: int
 ) -> None:
-    """4 traces in 2 batches, after steps 3 and 6, the last."""
-    args = (*SFT, "stage.val_every=3", "stage.val_limit=4", "stage.train_batch_size=2")
-    args = (*args, "logger=[csv,tensorboard]", "stage.eval_after=false", "stage.batch_size=2")
-    assert runs.start(tmp_path / "whole", *args) == 0, runs.log(tmp_path / "whole")
     fault = {"target": VALIDATE, "call": call, "action": "terminate"}
     folder = tmp_path / "run"
-    assert runs.start(folder, *args, faults=[fault]) == 143, runs.log(folder)
-    assert runs.start(folder, *args) == 0, runs.log(folder)
-    same(folder, tmp_path / "whole", "sft/val_loss")
+    assert runs.start(folder, *TUNED, faults=[fault]) == 143, runs.log(folder)
+    assert runs.start(folder, *TUNED) == 0, runs.log(folder)
+    same(folder, tuned, "sft/val_loss")
     assert [step for step, _ in points(folder, "sft/val_loss")] == [3, 6]

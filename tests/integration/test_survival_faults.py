@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,20 @@ def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def killed(runs: Runs, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def killed_once(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed in its last step, with checkpoints after rollout steps 2 and 3."""
-    folder = tmp_path / "killed"
+    folder = tmp_path_factory.mktemp("runs") / "killed"
     assert runs.start(folder, *SHORT, faults=KILLED) == -9
     names = sorted(p.name for p in (folder / "checkpoints").iterdir())
     assert names == ["last.ckpt", "step-2.ckpt", "step-3.ckpt"]
     return folder
+
+
+@pytest.fixture
+def killed(killed_once: Path, tmp_path: Path) -> Path:
+    """A copy of that run, for a test to spoil and to resume."""
+    return shutil.copytree(killed_once, tmp_path / "killed", symlinks=True)
 
 
 def flip_a_byte(file: Path) -> None:

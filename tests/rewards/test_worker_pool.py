@@ -266,14 +266,19 @@ def test_workers_that_cannot_start_are_reported(
 def test_workers_end_with_a_parent_that_is_killed(stopped: bool) -> None:
     script = (
         "import sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "import misbehaving\n"
         "from igpo_lightning.rewards import GradingPool\n"
-        "pool = GradingPool(workers=1)\n"
+        "pool = GradingPool(workers=1, grader=misbehaving.grade)\n"
         "pool.grade([('x+1', r'\\boxed{1+2x}')])\n"
         "print('graded', flush=True)\n"
         "sys.stdin.read()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(Path(__file__).parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "graded\n"
@@ -294,7 +299,7 @@ def _seconds(pids: set[int]) -> float:
 
 
 @pytest.mark.shared
-def test_ordinary_answers_are_graded_fast(shared_data: Path) -> None:
+def test_ordinary_answers_are_graded_fast(pool: GradingPool, shared_data: Path) -> None:
     """At least 500 items a second on two cores, over GSM8K's answers as models write them.
 
     Computing time of the trainer and of the workers together counts, on one core after the other,
@@ -316,13 +321,11 @@ def test_ordinary_answers_are_graded_fast(shared_data: Path) -> None:
         items.append((row["answer"], text + form.format(i + 300_001)))
         items.append((row["answer"], f"{text}\\boxed{{{i}/7}} and more"))
         right += 1
-    before = children(os.getpid())
-    with GradingPool(workers=2) as pool:
-        pool.grade([("x+1", r"\boxed{1+2x}"), ("x+1", r"\boxed{1+3x}")])  # the workers' start
-        workers = children(os.getpid()) - before
-        start = time.process_time() + _seconds(workers)
-        verdicts = pool.grade(items)
-        seconds = time.process_time() + _seconds(workers) - start
+    pool.grade([("x+1", r"\boxed{1+2x}"), ("x+1", r"\boxed{1+3x}")])  # the workers have started
+    workers = children(os.getpid())  # those of another pool do nothing meanwhile
+    start = time.process_time() + _seconds(workers)
+    verdicts = pool.grade(items)
+    seconds = time.process_time() + _seconds(workers) - start
     assert right <= sum(v.correct for v in verdicts) <= right + len(rows) // 50
     assert len(items) / seconds >= 500
 

@@ -215,6 +215,7 @@ def test_memory_and_speed_are_measured(site: Site, monkeypatch: pytest.MonkeyPat
     assert speed.memory(site).verdict == "skipped"
 
 
+@pytest.mark.slow  # two interpreters import torch; what is said of failures is tested below
 def test_two_processes_find_each_other(site: Site) -> None:
     finding = processes.connection(site)
     assert finding.verdict == "ok", finding
@@ -235,12 +236,16 @@ def test_a_rank_that_fails_is_named_with_its_message(site: Site) -> None:
     assert finding.output == "RuntimeError: unhandled system error\n"
 
 
-def test_graders_start_and_tell_right_from_wrong(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.slow  # two graders start; tests/rewards grade with such a pool
+def test_graders_start_and_tell_right_from_wrong(site: Site) -> None:
     finding = processes.grader(site)
     assert finding.verdict == "ok", finding
     assert finding.numbers["seconds"] > 0
+
+
+def test_graders_that_tell_nothing_apart_are_found(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(GradingPool, "grade", lambda *_: [Verdict(True), Verdict(True)])
     wrong = processes.grader(site)
     assert wrong.verdict == "failed"
@@ -306,6 +311,7 @@ def test_a_steps_verdict(
     assert list(site.folder.iterdir()) == []
 
 
+@pytest.mark.slow  # a server imports all that a run needs
 def test_forked_ranks_tell_status_and_output() -> None:
     launch = Forks()
     wrong = launch(["stage=nonsense"], 2, 60)

@@ -26,6 +26,7 @@ from typing import Any
 import lightning  # noqa: F401
 import matplotlib.pyplot as plt  # noqa: F401
 import peft.tuners.lora  # noqa: F401
+from hydra._internal.hydra import Hydra
 from hydra.core.plugins import Plugins
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -181,6 +182,10 @@ def run(request: dict[str, Any], rank: int, port: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit_file_size"],) * 2)
+    several = any(part == "-m" or "sweep" in part or "multirun" in part for part in request["args"])
+    if not several:
+        # Hydra composes a run twice, first to learn its mode, which only a sweep's file sets.
+        Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
     sys.argv = ["igpo-lightning", *request["args"]]
     status = 0
     try:

@@ -18,7 +18,7 @@ from compare import named, put_table
 from igpo_lightning.data.countdown import operate
 from igpo_lightning.reporting.run_data import read_sweep
 from igpo_lightning.reporting.sweep_settings import settings_of
-from igpo_lightning.rewards.extraction import boxed_answer
+from igpo_lightning.rewards.extraction import STRATEGIES
 
 _OPERATION = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
 _COLUMNS = ("with a box", "right, of those with a box", "operations that are right")
@@ -26,7 +26,7 @@ _COLUMNS = ("with a box", "right, of those with a box", "operations that are rig
 
 def shares(answers: Sequence[dict[str, Any]]) -> tuple[float, ...]:
     """Answers with a box, the right ones among these, and the right ones among all operations."""
-    boxed = [answer for answer in answers if boxed_answer(answer["completion"]) is not None]
+    boxed = [answer for answer in answers if STRATEGIES["box"](answer["completion"]) is not None]
     operations = [found for answer in answers for found in _OPERATION.findall(answer["completion"])]
     right = 0
     for left, sign, other, value in operations:

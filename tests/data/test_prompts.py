@@ -117,11 +117,11 @@ def test_a_cut_prompt_keeps_the_template_and_the_questions_end(
 def test_long_prompts_are_dropped_or_cut_and_counted(tokenizer: PreTrainedTokenizerFast) -> None:
     problems = [problem(), problem("word " * 50 + "What is 2+3?")]
     dropped, counts = encode_problems(problems, tokenizer, PromptConfig("{question}", "", 30))
-    assert counts == EncodingCounts(problems=2, traces=1, long_prompts=1, dropped=1)
+    assert counts == EncodingCounts(problems=2, traces=1, long_prompts=1)
     assert len(dropped) == 1
     cutting = PromptConfig("{question}", "", 30, long_prompts="cut")
     kept, counts = encode_problems(problems, tokenizer, cutting)
-    assert counts == EncodingCounts(problems=2, traces=2, long_prompts=1, dropped=0)
+    assert counts == EncodingCounts(problems=2, traces=2, long_prompts=1)
     assert str(tokenizer.decode(kept[1].prompt_ids)).endswith("What is 2+3?<|assistant|>")
     assert len(kept[1].prompt_ids) <= 30
 

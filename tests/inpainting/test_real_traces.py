@@ -14,7 +14,7 @@ from igpo_lightning.inpainting import choose_hints
 from igpo_lightning.inpainting.hints import FREE
 from igpo_lightning.models.tokenizer import train_tokenizer
 from igpo_lightning.rewards import is_equivalent
-from igpo_lightning.rewards.extraction import stated_answer
+from igpo_lightning.rewards.extraction import STRATEGIES
 from igpo_lightning.settings import PromptConfig
 
 FORM = PromptConfig("{question}", "{solution}", max_length=10_000)
@@ -53,7 +53,7 @@ def test_no_hint_shows_the_final_statement(shared_data, name):
         shown = tokenizer.decode(hints[hints != FREE].tolist())
         assert "####" not in shown, row.id
         assert "\\boxed" not in shown, row.id
-        marked = stated_answer(shown)
+        marked = STRATEGIES["stated"](shown)
         assert marked is None or not is_equivalent(row.answer, marked), row.id
         # What stands right before the free end does not already say "= answer".
         assert not re.search(r"=\s*\$?" + re.escape(row.answer) + r"\s*$", shown), row.id

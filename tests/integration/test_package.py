@@ -47,7 +47,7 @@ def test_a_wheel_works_in_a_new_environment(tmp_path: Path) -> None:
     shown = call(
         str(tmp_path / "venv" / "bin" / "igpo-lightning"),
         *("stage=generate", "stage.prompt='A+3 from 12'"),
-        *("stage.order=false", "stage.hint='\\boxed{17}'"),
+        "stage.hint='\\boxed{17}'",
         cwd=tmp_path,
         env=env,
     )

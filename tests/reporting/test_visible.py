@@ -54,8 +54,7 @@ def test_what_is_shown() -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-@pytest.mark.parametrize("in_colour", [False, True])
-def test_generate(name: str, in_colour: bool) -> None:
+def test_generate(name: str) -> None:
     tokenizer = train_tokenizer(["abc " + "".join(ATTACKS.values())] * 4, 400)
     ids = torch.tensor([tokenizer(ATTACKS[name], add_special_tokens=False)["input_ids"]])
     output = DenoiseOutput(
@@ -63,7 +62,7 @@ def test_generate(name: str, in_colour: bool) -> None:
     )
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=200)
-    plain = print_unmasking(output, tokenizer, -1, in_colour, console)
+    plain = print_unmasking(output, tokenizer, -1, console)
     assert plain == tokenizer.decode(ids[0].tolist())
     assert harmless(screen.getvalue())
 

@@ -46,14 +46,12 @@ class EncodingCounts:
         traces: With a trace, among those whose prompt fits or was cut.
         long_prompts: With a prompt over the limit.
         long_traces: With a trace over the limit, among those counted in `traces`.
-        dropped: Left out for their prompt.
     """
 
     problems: int = 0
     traces: int = 0
     long_prompts: int = 0
     long_traces: int = 0
-    dropped: int = 0
 
 
 def render_prompt(question: str, template: str) -> str:
@@ -201,7 +199,6 @@ def encode_problems(
             if form.long_prompts == "cut":
                 shorter = cut_prompt(problem.question, form, tokenizer)
             if shorter is None:
-                counts["dropped"] += 1
                 continue
             encoded = replace(encoded, prompt_ids=shorter)
         trace = encoded.trace_ids

@@ -8,12 +8,7 @@ from typing import Any
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.rewards.extraction import (
-    boxed_answer,
-    extract_answer,
-    hash_answer,
-    stated_answer,
-)
+from igpo_lightning.rewards.extraction import STRATEGIES, extract_answer
 from igpo_lightning.rewards.normalization import strip_choice
 from igpo_lightning.rewards.puzzles import countdown_reference, sudoku_reference
 from igpo_lightning.settings.data import KINDS, Reading
@@ -27,14 +22,14 @@ _LEVEL = re.compile(r"(?:Level )?(\d{1,9})")
 
 def _box(text: str) -> str | None:
     r"""The last box's value: `\boxed{\textbf{(D)}\ 25}` says 25."""
-    content = boxed_answer(text)
+    content = STRATEGIES["box"](text)
     return None if content is None else strip_choice(content)[1]
 
 
 _ANSWERS: dict[str, Callable[[str], str | None]] = {
     "box": _box,
-    "hash": hash_answer,
-    "the_answer_is": stated_answer,
+    "hash": STRATEGIES["hash"],
+    "the_answer_is": STRATEGIES["stated"],
     "any": extract_answer,
 }
 

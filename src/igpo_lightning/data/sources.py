@@ -68,7 +68,7 @@ def load_problems(source: DataConfig | str, split: str = "train") -> list[Proble
         is_file = source.endswith(ENDINGS)
         source = DataConfig(path=source) if is_file else named_data(source, "data")
     _check(source, split)
-    if is_generated(source):
+    if source.is_generated:
         size = source.train_size if split == "train" else source.eval_size
         problems = arithmetic_problems(split, size, source.levels, wording=source.wording)
         return problems[: source.limit]
@@ -80,11 +80,6 @@ def load_problems(source: DataConfig | str, split: str = "train") -> list[Proble
         if found is not None:
             return _share(source, split, found)[: source.limit]
     raise SplitNotFoundError(_not_found(source, split, tried))
-
-
-def is_generated(source: DataConfig) -> bool:
-    """Whether the problems are those of the embedded task."""
-    return source.name == "arithmetic" and source.path is None
 
 
 def _check(source: DataConfig, split: str) -> None:

@@ -24,7 +24,6 @@ def print_unmasking(
     output: DenoiseOutput,
     tokenizer: PreTrainedTokenizerFast,
     eos_token_id: int,
-    in_colour: bool = True,
     console: Console | None = None,
 ) -> str:
     """Print the first row up to its first EOS, with a legend; returns the plain text.
@@ -35,10 +34,6 @@ def print_unmasking(
     ids = output.completion_ids[0].tolist()
     length = ids.index(eos_token_id) if eos_token_id in ids else len(ids)
     ids, steps = ids[:length], output.unmask_step[0, :length].tolist()
-    plain = str(tokenizer.decode(ids))
-    if not in_colour:
-        console.print(visible(plain), markup=False, highlight=False, soft_wrap=True)
-        return plain
     last = max(steps, default=0)
     text = Text()
     for piece, step in zip(token_strings(ids, tokenizer), steps, strict=True):
@@ -50,4 +45,4 @@ def print_unmasking(
     if bool(output.hint_mask.any()):
         legend.append("  ").append(" hint ", HINT_STYLE)
     console.print(legend)
-    return plain
+    return str(tokenizer.decode(ids))

@@ -70,42 +70,33 @@ def find_boxes(text: str) -> list[Box]:
             start, inside = group
             content = text[inside : match.start()].strip()
             # An inner box was just closed: its content is the answer, the outer one is paint.
-            if boxes and boxes[-1].start >= inside and content == _source(text, boxes[-1]):
+            inner = boxes[-1] if boxes and boxes[-1].start >= inside else None
+            if inner is not None and content == text[inner.start : inner.end]:
                 content = boxes.pop().content
             if content:
                 boxes.append(Box(start, match.end(), content))
     return boxes
 
 
-def _source(text: str, box: Box) -> str:
-    return text[box.start : box.end]
-
-
 def _find_box(text: str) -> Found | None:
+    r"""The content of the last complete `\boxed{...}` or `\fbox{...}`."""
     boxes = find_boxes(text)
-    if not boxes:
-        return None
-    box = boxes[-1]
-    start = text.rindex(box.content, box.start, box.end)  # only braces and spaces follow it
-    return Found(box.content, start, start + len(box.content))
+    return _content_of(text, boxes[-1]) if boxes else None
 
 
 def _find_first_box(text: str) -> Found | None:
     r"""The content of the complete `\boxed{...}` that begins first."""
     boxes = find_boxes(text)
-    if not boxes:
-        return None
-    box = min(boxes, key=lambda box: box.start)
+    return _content_of(text, min(boxes, key=lambda box: box.start)) if boxes else None
+
+
+def _content_of(text: str, box: Box) -> Found:
     start = text.rindex(box.content, box.start, box.end)  # only braces and spaces follow it
     return Found(box.content, start, start + len(box.content))
 
 
-def boxed_answer(text: str) -> str | None:
-    r"""The content of the last complete `\boxed{...}` or `\fbox{...}`."""
-    return _answer_of(_find_box(text))
-
-
 def _find_tag(text: str) -> Found | None:
+    """The text between the last `<answer>` and the `</answer>` that closes it."""
     found: Found | None = None
     inside: int | None = None
     for match in _TAG.finditer(text):
@@ -119,32 +110,19 @@ def _find_tag(text: str) -> Found | None:
     return found
 
 
-def tagged_answer(text: str) -> str | None:
-    """The text between the last `<answer>` and the `</answer>` that closes it."""
-    return _answer_of(_find_tag(text))
-
-
 def _find_hash(text: str) -> Found | None:
+    """The number after the last `####`, as GSM8K ends its solutions, without thousands commas."""
     found = None
     for match in _HASH.finditer(text):
         found = Found(match.group(1).replace(",", ""), match.start(1), match.end(1))
     return found
 
 
-def hash_answer(text: str) -> str | None:
-    """The number after the last `####`, as GSM8K ends its solutions, without thousands commas."""
-    return _answer_of(_find_hash(text))
-
-
 def _find_stated(text: str) -> Found | None:
+    """What the last "The answer is ..." or "answer: ..." says, to the end of its sentence."""
     ends = [match.end() for match in _STATED.finditer(text)]
     answer = _statement(text, ends[-1]) if ends else None
     return None if answer is None else _within(text, answer, ends[-1])
-
-
-def stated_answer(text: str) -> str | None:
-    """What the last "The answer is ..." or "answer: ..." says, to the end of its sentence."""
-    return _answer_of(_find_stated(text))
 
 
 def _within(text: str, answer: str, start: int) -> Found:
@@ -192,17 +170,13 @@ def find_marks(text: str) -> list[tuple[int, str]]:
 
 
 def _find_quoted(text: str) -> Found | None:
+    """What the last "final answer is ... I hope it is correct" says (arXiv 2206.14858's form)."""
     found = None
     for match in _QUOTED.finditer(text) if "I hope" in text else ():
         answer = _strip_math(match.group(1).strip(" ."))
         if answer:
             found = _within(text, answer, match.start(1))
     return found
-
-
-def quoted_answer(text: str) -> str | None:
-    """What the last "final answer is ... I hope it is correct" says (arXiv 2206.14858's form)."""
-    return _answer_of(_find_quoted(text))
 
 
 def _find_number(text: str) -> Found | None:

@@ -70,7 +70,7 @@ def _is_free(key: str, config: Settings) -> bool:
     if key == "stage.steps":  # a longer run is the same run where nothing runs down to its end
         decays = config.optimizer.decay_share > 0 or config.optimizer.schedule != "trapezoid"
         scheduled = config.inpaint.schedule in ("linear", "cosine")
-        generated = config.stage.name == "sft" and config.data.name == "arithmetic"
+        generated = config.stage.name == "sft" and config.data.is_generated
         return not (decays or scheduled or generated)
     if key == "trainer.precision":
         return False

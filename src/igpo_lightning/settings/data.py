@@ -115,6 +115,11 @@ class DataConfig(Reading):
         self._check_levels()
         self._check_parts()
 
+    @property
+    def is_generated(self) -> bool:
+        """Whether the problems are those of the embedded task, made on the spot."""
+        return self.name == "arithmetic" and self.path is None
+
     def _check_levels(self) -> None:
         require(
             all(1 <= level <= MAX_LEVEL for level in self.levels)

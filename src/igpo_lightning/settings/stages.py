@@ -140,7 +140,6 @@ class GenerateStage(StageConfig):
     prompt: str = ""  # the question; has to be given
     hint: str | None = None  # text to keep in the completion
     hint_position: int = 0  # token of the completion at which the hint starts
-    order: bool = True  # show the unmasking order in colour
 
     def __post_init__(self) -> None:
         """Ask for a question."""

@@ -128,8 +128,7 @@ def step_flops(
 def evaluation_problems(config: Settings) -> tuple[int, bool]:
     """Problems of an evaluation, and whether that is known without reading the data."""
     data = config.data
-    generated = data.name == "arithmetic" and data.path is None
-    limits = [config.eval.limit, data.limit, data.eval_size if generated else None]
+    limits = [config.eval.limit, data.limit, data.eval_size if data.is_generated else None]
     known = [limit for limit in limits if limit is not None]
     return (min(known), True) if known else (PROBLEMS, False)
 

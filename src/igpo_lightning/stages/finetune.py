@@ -32,11 +32,6 @@ from igpo_lightning.stages.problems import (
 from igpo_lightning.stages.reinforce import export_model
 
 
-def is_generated(config: Settings) -> bool:
-    """Whether examples are made on the spot, without end, instead of read."""
-    return config.data.name == "arithmetic" and config.data.path is None
-
-
 def sft_stage(config: Settings) -> SFTStage:
     """The stage's own options."""
     assert isinstance(config.stage, SFTStage)
@@ -62,7 +57,7 @@ def trace_layout(config: Settings, backbone: BackboneModule) -> TraceLayout:
         canvas_length=config.prompt.max_length + length,  # the longest that a sequence may be
         # A generated stream grows harder on the way: its order says something. Packing saves what
         # buckets would.
-        bucket_steps=1 if is_generated(config) or stage.padding == "packed" else 16,
+        bucket_steps=1 if config.data.is_generated or stage.padding == "packed" else 16,
         seed=config.seed,
     )
 
@@ -71,7 +66,7 @@ def training_stream(
     config: Settings, problems: list[Problem], tokenizer: PreTrainedTokenizerFast
 ) -> Callable[[int], EncodedProblem]:
     """The endless stream of training examples: generated, or reshuffled epochs of a data set."""
-    if is_generated(config):
+    if config.data.is_generated:
         total = sft_stage(config).steps * sft_stage(config).batch_size
         make = functools.partial(
             arithmetic_sft_example,
@@ -95,7 +90,7 @@ def run(config: Settings) -> dict[str, Any]:
     if done is not None:
         return done
     tokenizer = build.build_tokenizer(config)
-    train = [] if is_generated(config) else read_problems(config, "train")
+    train = [] if config.data.is_generated else read_problems(config, "train")
     stream = training_stream(config, train, tokenizer)
     validation = with_traces(
         encode(

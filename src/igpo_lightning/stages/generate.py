@@ -51,5 +51,5 @@ def run(config: Settings) -> dict[str, Any]:
         hint_ids=hints,
         keys=row_keys([stable_seed(config.seed, "generate", stage.prompt)]),
     )
-    text = print_unmasking(output, tokenizer, model.eos_token_id, in_colour=stage.order)
+    text = print_unmasking(output, tokenizer, model.eos_token_id)
     return {"prompt": stage.prompt, "text": text}

@@ -189,7 +189,7 @@ def encode(
     problems: list[Problem],
     tokenizer: PreTrainedTokenizerFast,
     max_trace: int | None = None,
-    cut: bool = True,
+    keep_long: bool = False,
 ) -> list[EncodedProblem]:
     """Problems as tokens; says how many were cut or dropped for their length.
 
@@ -198,14 +198,14 @@ def encode(
         problems: To encode.
         tokenizer: The model's.
         max_trace: Tokens of a training completion; None for problems that are only asked.
-        cut: False only counts the traces that are too long: hints are cut from whole traces.
+        keep_long: Only count the traces that are too long: hints are cut from whole traces.
 
     Raises:
         ConfigError: None is left.
     """
     form = config.prompt
-    encoded, counts = encode_problems(problems, tokenizer, form, max_trace, keep_long=not cut)
-    for line in describe_lengths(form, counts, max_trace, keep_long=not cut):
+    encoded, counts = encode_problems(problems, tokenizer, form, max_trace, keep_long)
+    for line in describe_lengths(form, counts, max_trace, keep_long):
         log.info("%s: %s", config.data.name, line)
     if not encoded:
         raise ConfigError(
@@ -216,7 +216,7 @@ def encode(
 
 
 def describe_lengths(
-    form: PromptConfig, counts: EncodingCounts, max_trace: int | None, keep_long: bool = False
+    form: PromptConfig, counts: EncodingCounts, max_trace: int | None, keep_long: bool
 ) -> list[str]:
     """What was too long, and what was done about it; nothing where all fit."""
     lines = []

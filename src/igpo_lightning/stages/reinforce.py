@@ -35,7 +35,7 @@ def run(config: Settings) -> dict[str, Any]:
     # Long traces stay whole: where hints stand may follow from the length of the trace.
     length = config.sampler.completion_length
     train_problems = read_problems(config, "train")
-    train = encode(config, train_problems, tokenizer, length, cut=False)
+    train = encode(config, train_problems, tokenizer, length, keep_long=True)
     problems = read_problems(config, config.eval.split)
     evaluated_on = name_evaluated(config, train_problems, problems)
     asked = encode(config, problems[: config.eval.limit], tokenizer)

@@ -30,7 +30,6 @@ ROOMS = (
     "rl",
     "sweeping",
     "checks",
-    "composing",
     "stages",
     "lm_eval",
     "cli",
@@ -48,7 +47,7 @@ LIBRARIES = {
     "torch.distributed": ("distributed/",),
     "datasets": ("data/hub.py",),
     "hydra": (
-        *("cli.py", "composing.py", "config.py", "sweeping.py", "reporting/sweep.py", "stages/"),
+        *("cli.py", "config.py", "sweeping.py", "reporting/sweep.py", "stages/"),
         *("runs/interruption.py", "checks/start.py", "__init__.py"),
     ),
 }

@@ -28,15 +28,15 @@ from igpo_lightning.checks.launch import (
 )
 from igpo_lightning.checks.start import checked
 from igpo_lightning.config import CONF, register_schemas
-from igpo_lightning.errors import ConfigError, PastHydra, RunError, is_panic
+from igpo_lightning.errors import ConfigError, PastHydra, RunError, is_panic, root_cause
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.runs.interruption import (
     InterruptedRunError,
     obey_signals,
     own_resume_command,
+    requeue,
 )
 from igpo_lightning.runs.lock import is_first_rank, run_lock
-from igpo_lightning.runs.requeueing import requeue
 from igpo_lightning.settings import Settings
 from igpo_lightning.sweeping import SIGNALLED, register_resolvers, run_once
 
@@ -79,12 +79,6 @@ def _checked(config: DictConfig) -> dict[str, Any] | None:
     except InterruptedRunError as told:
         told.command = own_resume_command()  # known within the job alone
         raise
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 # Full, over quota, larger than allowed; not writable, a folder that is a file, or the other way, a
@@ -142,7 +136,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         reason = (str(error).splitlines() or [""])[0]
         return f"a library that reads files gave up: {reason}. {_PANIC_ADVICE}", 2
     # The logging library wraps the error of a file that it cannot open.
-    cause = _root_cause(error) if isinstance(error, OSError | ValueError) else None
+    cause = root_cause(error) if isinstance(error, OSError | ValueError) else None
     if isinstance(cause, OSError) and (
         cause.errno in _STORAGE_ERRORS or _folder_is_gone(cause) or _no_folder_can_be_there(cause)
     ):

@@ -7,6 +7,7 @@ while the configuration is composed; each dataclass then refuses values that are
 
 import dataclasses
 import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,19 @@ def plain(settings: Any) -> dict[str, Any]:
     values = OmegaConf.to_container(OmegaConf.create(dataclasses.asdict(settings)))
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def dotted(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Nested mappings as one, dotted key: value; an empty group is a leaf, and so is a list."""
+    return dict(_leaves(values, ""))
+
+
+def _leaves(node: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 # The C loader reads a run's configuration ten times as fast, where PyYAML was built with it.

@@ -27,7 +27,7 @@ def call_own(function: Callable[..., Any], expected: str, *arguments: Any) -> An
     Raises:
         ConfigError: A plugin's function raised; names file, line and function.
     """
-    if not is_own(function):
+    if not str(getattr(function, "__module__", "")).startswith(OWN_MODULES):
         return function(*arguments)
     try:
         return function(*arguments)
@@ -41,16 +41,18 @@ def call_own(function: Callable[..., Any], expected: str, *arguments: Any) -> An
         ) from error
 
 
-def is_own(function: Callable[..., Any]) -> bool:
-    """Whether a plugin defines a function or class."""
-    return str(getattr(function, "__module__", "")).startswith(OWN_MODULES)
-
-
 def error_place(file: str, error: BaseException) -> str:
     """The line of a file in which an exception arose: the innermost of the call."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
     return f"{file}, line {lines[-1]}" if lines else file
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The exception from which a chain of them arose."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def is_panic(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from igpo_lightning.runs.requeueing import requeue
+from igpo_lightning.runs.interruption import requeue
 from tests.integration.small_runs import RL
 
 

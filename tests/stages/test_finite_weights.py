@@ -7,7 +7,7 @@ import torch
 
 from igpo_lightning.errors import RunError
 from igpo_lightning.stages.checkup.speed import peak_bytes
-from igpo_lightning.stages.finite_weights import require_finite
+from igpo_lightning.stages.export import require_finite
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

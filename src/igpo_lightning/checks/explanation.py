@@ -11,7 +11,7 @@ from typing import Any, get_origin
 import yaml
 
 from igpo_lightning.config import CONF
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, root_cause
 from igpo_lightning.settings import STAGES, Settings
 
 # What the extra `sweeps` installs, as Hydra names it where it is missing.
@@ -29,7 +29,7 @@ def explain(error: BaseException) -> str:
         return f"{mark.name}, line {mark.line + 1}: not YAML: {error.problem}; mend the line"
     # Hydra's search path ends its text about a file that is missing, and helps nobody.
     text = str(error).partition("Config search path:")[0].strip()
-    first = _first_line(_root_cause(error))
+    first = _first_line(root_cause(error))
     if (override := getattr(error, "override", None)) is not None:
         said = text.splitlines()[1:2] or [text]
         return f"{override}: cannot be read ({said[0]}); write KEY=VALUE, in quotes for the shell"
@@ -47,14 +47,9 @@ def explain(error: BaseException) -> str:
         return f"{given}: {key} has no files; set its keys ({key}.{f', {key}.'.join(keys)})"
     if key:
         return f"{given}{f': {key}' if place else ''}: {first}"
-    if "interpolation" in text.lower() and (at := next(filter(_refers, sys.argv[1:]), "")):
-        return f"{at}: {first}"
+    if "interpolation" in text.lower() and (at := [a for a in sys.argv[1:] if "${" in a]):
+        return f"{at[0]}: {first}"
     return text
-
-
-def _refers(argument: str) -> bool:
-    """Whether an argument takes a value from elsewhere."""
-    return "${" in argument
 
 
 def missing_sweep_package(error: BaseException) -> str | None:
@@ -64,12 +59,6 @@ def missing_sweep_package(error: BaseException) -> str | None:
         return None
     found = _SWEEP_PACKAGE.search(text)
     return None if found is None else str(found.group(1) or found.group(2))
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,9 +6,8 @@ Nothing here imports torch: the checks look at every measurement before anything
 from dataclasses import dataclass, replace
 from typing import Any
 
-from igpo_lightning.config import named_data, plain
+from igpo_lightning.config import dotted, named_data, plain
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.runs.dotted_keys import dotted
 from igpo_lightning.settings import EvalStage, EvalSuiteStage, Settings
 
 # What a result follows from; it does not follow from where and on what it is computed.

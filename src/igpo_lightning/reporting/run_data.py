@@ -9,9 +9,8 @@ from typing import Any
 import yaml
 from omegaconf import ListConfig, OmegaConf
 
-from igpo_lightning.config import read_written, require_plain_files
+from igpo_lightning.config import dotted, read_written, require_plain_files
 from igpo_lightning.errors import ConfigError
-from igpo_lightning.runs.dotted_keys import dotted
 from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics, read_summary
 
 FAILURE_FILE = "failure.txt"  # a failed run of a sweep: the error in a line, and the traceback

@@ -1,11 +1,14 @@
-"""Signals outside of training steps, and the command that resumes a run.
+"""Signals outside of training steps, and how a run that they end goes on: by a command, or SLURM.
 
 `signals.SaveOnSignal` leaves a step and saves. In every other phase (start-up,
 evaluation before and after training, export) nothing is worth waiting for: the run ends at once.
 """
 
+import logging
+import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from types import FrameType
@@ -13,6 +16,7 @@ from types import FrameType
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -64,3 +68,29 @@ def own_resume_command() -> str:
     if hydra.mode == RunMode.MULTIRUN:
         return resume_command(sys.argv[1:], "hydra.sweep.dir", str(hydra.sweep.dir))
     return resume_command(sys.argv[1:], "hydra.run.dir", str(hydra.runtime.output_dir))
+
+
+def requeue() -> str | None:
+    """Put this SLURM job back into the queue, unless submitit does; returns its number.
+
+    None outside of SLURM's batch jobs.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or "SUBMITIT_EXECUTOR" in os.environ:
+        return None
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    if array is not None:
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    # Said before: SLURM ends this process, with its job, as soon as it is asked.
+    log.warning("saved; asking SLURM to put job %s back into the queue", job)
+    try:
+        answer = subprocess.run(
+            ["scontrol", "requeue", job], check=False, capture_output=True, text=True
+        )
+    except OSError as error:
+        log.warning("cannot requeue SLURM job %s: %s", job, error)
+        return None
+    if answer.returncode:
+        log.warning("cannot requeue SLURM job %s: %s", job, answer.stderr.strip())
+        return None
+    return job

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from igpo_lightning.config import plain, read_written
+from igpo_lightning.config import dotted, plain, read_written
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.runs import checkpoints, durable, json_lines
-from igpo_lightning.runs.dotted_keys import dotted
 from igpo_lightning.runs.metrics_file import (
     METRICS_FILE,
     SUMMARY_FILE,

@@ -12,7 +12,6 @@ from igpo_lightning.errors import RunError
 from igpo_lightning.runs import interruption
 from igpo_lightning.runs.checkpoints import RunCheckpoints, checkpoints
 from igpo_lightning.runs.leaving import LeftError
-from igpo_lightning.runs.requeueing import requeue
 
 
 class SaveOnSignal(Callback):
@@ -154,7 +153,7 @@ class SaveOnSignal(Callback):
             told = "left a step that is not done; "
             told += f"the last checkpoint is {there[-1]}" if there else "there is no checkpoint yet"
         name = signal.Signals(numbers[0]).name
-        requeued = requeue() if trainer.is_global_zero else None
+        requeued = interruption.requeue() if trainer.is_global_zero else None
         handler = self.before.get(self.received or 0)
         own = (interruption.interrupt, signal.default_int_handler)
         if callable(handler) and handler not in own and self.received != signal.SIGTERM:

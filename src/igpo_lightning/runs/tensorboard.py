@@ -8,8 +8,7 @@ from typing import Any
 import matplotlib.image
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from igpo_lightning.config import plain
-from igpo_lightning.runs.dotted_keys import dotted
+from igpo_lightning.config import dotted, plain
 from igpo_lightning.runs.metrics_file import METRICS_FILE, read_metrics
 from igpo_lightning.settings import Settings
 

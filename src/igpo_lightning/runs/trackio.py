@@ -9,7 +9,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from igpo_lightning.runs.dotted_keys import dotted
+from igpo_lightning.config import dotted
 
 
 class TrackioLogger(Logger):

@@ -1,14 +1,15 @@
-"""stage=export: turn a run's Lightning checkpoint into a folder that other code reads."""
+"""A trained model as a folder that other code reads: at a run's end, and by stage=export."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from igpo_lightning import distributed
 from igpo_lightning.config import read_settings
-from igpo_lightning.distributed import read_sharded
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, RunError
 from igpo_lightning.models import save_export
 from igpo_lightning.models.checkpoint import report_misfits
 from igpo_lightning.reporting.model_card import model_card
@@ -16,10 +17,10 @@ from igpo_lightning.reporting.run_data import read_run
 from igpo_lightning.runs import durable, untrusted
 from igpo_lightning.settings import ExportStage, Settings
 from igpo_lightning.stages import build
-from igpo_lightning.stages.finite_weights import require_finite
 from igpo_lightning.stages.push import push, require_token
 
 PREFIX = "backbone."  # of the model within the LightningModules
+_PART = 2**24  # numbers that are looked at together
 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -35,7 +36,7 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
                 "example RUN/checkpoints/last.ckpt"
             )
         untrusted.check_shards(checkpoint)
-        weights = read_sharded(checkpoint, f"state_dict.{PREFIX}")
+        weights = distributed.read_sharded(checkpoint, f"state_dict.{PREFIX}")
     elif checkpoint.is_file():
         problem = durable.damage(checkpoint) if durable.seal_of(checkpoint) else None
         if problem is not None:
@@ -102,3 +103,37 @@ def run(config: Settings) -> dict[str, Any]:
     address = push(folder, stage.hub, stage.private)
     print(f"uploaded to {address}")
     return {"export": str(folder), "hub": address}
+
+
+def export_model(module: Any, folder: Path) -> None:
+    """Write the trained model in its own layout; under sharding all ranks take part."""
+    require_finite(module.backbone.named_parameters(), folder)
+    with durable.new_folder(folder, owner=distributed.rank() == 0) as partial:
+        save_export(module.backbone, module.tokenizer, partial)
+
+
+def require_finite(weights: Iterable[tuple[str, Tensor]], folder: Path) -> None:
+    """Refuse to export weights that are NaN or infinite; under sharding all ranks take part.
+
+    Args:
+        weights: Names and tensors; a rank's own shards suffice.
+        folder: That would be written.
+
+    Raises:
+        RunError: Names the first such weight of this rank.
+    """
+    spoiled = next((name for name, weight in weights if not _is_finite(weight)), None)
+    if distributed.any_rank(spoiled is not None):
+        raise RunError(
+            f"{folder} is not written: {spoiled or 'a weight of another rank'} holds NaN or inf. "
+            "Lower optimizer.lr, or export an earlier checkpoint with stage=export checkpoint=FILE"
+        )
+
+
+def _is_finite(weight: Tensor) -> bool:
+    shard = getattr(weight, "to_local", None)  # of FSDP's DTensor
+    own = weight.detach() if shard is None else shard().detach()
+    if not own.is_floating_point():
+        return True
+    # In parts: the comparison of a whole embedding of 8B takes more memory than a shard.
+    return all(bool(part.isfinite().all()) for part in own.reshape(-1).split(_PART))

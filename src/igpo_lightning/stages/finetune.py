@@ -22,6 +22,7 @@ from igpo_lightning.settings import Settings, SFTStage
 from igpo_lightning.sft.module import SFTModule
 from igpo_lightning.stages import build
 from igpo_lightning.stages.evaluate import evaluate
+from igpo_lightning.stages.export import export_model
 from igpo_lightning.stages.problems import (
     encode,
     example_stream,
@@ -29,7 +30,6 @@ from igpo_lightning.stages.problems import (
     read_problems,
     with_traces,
 )
-from igpo_lightning.stages.reinforce import export_model
 
 
 def sft_stage(config: Settings) -> SFTStage:

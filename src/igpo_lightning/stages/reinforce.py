@@ -1,12 +1,9 @@
 """stage=rl: evaluate, train with IGPO or GRPO, evaluate again, report."""
 
-from pathlib import Path
 from typing import Any
 
-from igpo_lightning import distributed
 from igpo_lightning.data.datamodules import EvaluationData, RolloutData
 from igpo_lightning.evaluation.metrics import Accuracy, accuracy_of
-from igpo_lightning.models import save_export
 from igpo_lightning.reporting.plots import CURVES_FILE, plot_rl_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_rl_table
@@ -14,11 +11,11 @@ from igpo_lightning.reporting.timeline import FOLDER as TRACES
 from igpo_lightning.reporting.timeline import draw_timeline
 from igpo_lightning.rl.cost import SPANS
 from igpo_lightning.rl.module import RLModule
-from igpo_lightning.runs import durable, resuming
+from igpo_lightning.runs import resuming
 from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import RLStage, Settings
 from igpo_lightning.stages import build
-from igpo_lightning.stages.finite_weights import require_finite
+from igpo_lightning.stages.export import export_model
 from igpo_lightning.stages.problems import encode, example_stream, name_evaluated, read_problems
 
 
@@ -110,10 +107,3 @@ def run(config: Settings) -> dict[str, Any]:
     temperatures = (config.eval.temperature, config.sampler.temperature)
     print_rl_table(folder, summary, len(problems), temperatures)
     return summary
-
-
-def export_model(module: Any, folder: Path) -> None:
-    """Write the trained model in its own layout; under sharding all ranks take part."""
-    require_finite(module.backbone.named_parameters(), folder)
-    with durable.new_folder(folder, owner=distributed.rank() == 0) as partial:
-        save_export(module.backbone, module.tokenizer, partial)

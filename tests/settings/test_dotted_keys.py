@@ -1,6 +1,6 @@
 """Nested settings and their dotted keys."""
 
-from igpo_lightning.runs.dotted_keys import dotted
+from igpo_lightning.config import dotted
 
 
 def test_leaves_bear_the_names_of_their_groups() -> None:

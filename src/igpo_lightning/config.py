@@ -112,8 +112,8 @@ def require_plain_files(folder: Path) -> None:
             raise ConfigError(f"{path} is no file, as a pipe or a device; remove it")
 
 
-def read_written(file: Path) -> dict[str, Any]:
-    """The mapping in a config.yaml that a run wrote.
+def read_written(file: Path, kind: type = dict) -> Any:
+    """The mapping in a config.yaml that a run wrote, or a list in another YAML or JSON file.
 
     Raises:
         ConfigError: It is damaged, or of somebody who wants to do harm.
@@ -124,7 +124,7 @@ def read_written(file: Path) -> dict[str, Any]:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _LOADER)):
             raise ValueError("it holds an alias")
         written = yaml.load(text, _LOADER)
-        if not isinstance(written, dict):
+        if not isinstance(written, kind):
             raise ValueError(f"it holds a {type(written).__name__}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]

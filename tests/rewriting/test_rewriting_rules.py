@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from igpo_lightning.rewards import GradingPool
 from igpo_lightning.rewriting.rules import (
+    REFLECTION,
     RewriteLimits,
     form_fault,
-    has_reflection,
     is_copy,
     rewrite_by_rules,
 )
@@ -78,7 +78,7 @@ def test_rules_never_leave_reflection_nor_repeat_themselves(lines: list[str], an
     short = rewrite_by_rules(text, str(answer), always)
     steps = short.split("\n")
     assert short.endswith(f"{answer}.") or "24" in short
-    assert not has_reflection("\n".join(steps[:-1]))
+    assert not REFLECTION.search("\n".join(steps[:-1]))
     assert len(short) <= len(text)
     assert rewrite_by_rules(short, str(answer), always) == short
 
@@ -89,7 +89,7 @@ def test_rules_never_leave_reflection_nor_repeat_themselves(lines: list[str], an
      "Let's double-check: 5", "Alternatively, use 3."],
 )  # fmt: skip
 def test_reflection(text: str) -> None:
-    assert has_reflection(f"2 + 2 = 4. {text}")
+    assert REFLECTION.search(f"2 + 2 = 4. {text}")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_reflection(text: str) -> None:
      "We verify by induction for n = 1.", "Let us think of x as 5"],
 )  # fmt: skip
 def test_no_reflection(text: str) -> None:
-    assert not has_reflection(text)
+    assert not REFLECTION.search(text)
 
 
 WORDS = [f"word{i}" for i in range(12)]

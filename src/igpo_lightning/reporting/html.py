@@ -11,9 +11,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from igpo_lightning.evaluation.intervals import SeedMean
-from igpo_lightning.evaluation.metrics import Accuracy
 from igpo_lightning.reporting import report_plots
-from igpo_lightning.reporting.kinds import evaluated_on
+from igpo_lightning.reporting.kinds import accuracy_text, evaluated_on, mean_text, percent
 from igpo_lightning.reporting.plots import GREEN, ORANGE
 from igpo_lightning.reporting.run_data import RunData, read_run, read_sweep, varied_keys
 from igpo_lightning.reporting.sweep_settings import Setting, settings_of
@@ -35,23 +34,10 @@ def best_settings(settings: Sequence[Setting]) -> list[Setting]:
     return [setting for setting in settings if setting in best]
 
 
-def percent(value: float | None) -> str:
-    """A share for people."""
-    return "not measured" if value is None else f"{100 * value:.1f} %"
-
-
-def interval(entry: Mapping[str, Any] | None) -> str:
-    """An accuracy of summary.json with its interval."""
-    return str(Accuracy(**entry)) if entry else "not measured"
-
-
 def seed_interval(result: SeedMean | None) -> str:
-    """A mean over seeds with its interval."""
-    if result is None:
-        return "not measured"
-    if result.half is None:
-        return f"{100 * result.mean:.1f} %"  # the table's caption says why there is no interval
-    return f"{100 * result.mean:.1f} % ± {100 * result.half:.1f} ({result.count} seeds)"
+    """A mean over seeds with its interval; of one seed the table's caption says why it has none."""
+    seeds = f" ({result.count} seeds)" if result is not None and result.half is not None else ""
+    return mean_text(result) + seeds
 
 
 def config_rows(runs: Sequence[RunData]) -> list[tuple[str, list[str], bool]]:
@@ -258,7 +244,7 @@ def render(folder: Path, sample_limit: int) -> str:
     )
     environment.filters |= {
         "percent": percent,
-        "interval": interval,
+        "interval": accuracy_text,
         "seed_interval": seed_interval,
     }
     return environment.get_template("report.html").render(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from igpo_lightning.evaluation.intervals import SeedMean
 from igpo_lightning.evaluation.metrics import Accuracy
 from igpo_lightning.reporting.run_data import RunData
 from igpo_lightning.runs.metrics_file import column
@@ -20,6 +21,13 @@ COUNTED = {
 def percent(value: float | None) -> str:
     """A share for people."""
     return NOT_MEASURED if value is None else f"{100 * value:.1f} %"
+
+
+def mean_text(result: SeedMean | None) -> str:
+    """A share's mean over seeds, and with several of them half of its 95 % interval."""
+    if result is None or result.half is None:
+        return percent(None if result is None else result.mean)
+    return f"{percent(result.mean)} ± {100 * result.half:.1f}"
 
 
 def accuracy_text(entry: Mapping[str, Any] | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from igpo_lightning.evaluation.metrics import Accuracy
 from igpo_lightning.reporting.run_data import RunData
+from igpo_lightning.reporting.tables import markdown_table
 from igpo_lightning.runs.provenance import read_provenance
 
 _METHOD = (
@@ -84,5 +85,4 @@ def _commit(made_with: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _table(rows: Mapping[str, object]) -> str:
-    lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    return "\n".join(["| | |", "|---|---|", *lines]) if lines else ""
+    return markdown_table(["", ""], [[k, str(v)] for k, v in rows.items()]) if rows else ""

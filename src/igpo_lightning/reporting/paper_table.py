@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from igpo_lightning.evaluation.metrics import Accuracy
+from igpo_lightning.reporting.tables import markdown_table, table_of
 from igpo_lightning.runs import durable
 
 SOURCE = "arXiv 2509.10396"
@@ -148,18 +148,13 @@ def _columns(entries: Sequence[Entry]) -> list[str]:
     return ["model", *(TITLES.get(name, name) for name in benchmarks_of(entries)), "mean"]
 
 
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
 def write_suite(folder: Path, model: str, entries: Sequence[Entry]) -> None:
     """Write table.md, table.csv and table.json into the run folder."""
     rows, names = table_rows(model, entries), benchmarks_of(entries)
-    shown = _markdown_table(_columns(entries), [_cells(row, names) for row in rows])
-    how = _markdown_table(_HOW, _how(entries))
+    shown = markdown_table(_columns(entries), [_cells(row, names) for row in rows])
+    how = markdown_table(_HOW, _how(entries))
     notes = "\n".join(f"{note}\n" for note in _notes(entries))
-    durable.write_text(folder / "table.md", f"{shown}\n{how}\n{notes}")
+    durable.write_text(folder / "table.md", f"{shown}\n\n{how}\n\n{notes}")
     columns = [c for name in names for c in (name, f"{name}_low", f"{name}_high")]
     text = io.StringIO()
     writer = csv.DictWriter(text, ["model", "source", "length", *columns, "mean"])
@@ -175,22 +170,12 @@ def print_suite(
     """Print the paper's table with our rows, how they were measured, and what to know of them."""
     console = console or Console()
     names = benchmarks_of(entries)
-    table = _table("accuracy in percent", _columns(entries))
+    table = table_of("accuracy in percent", _columns(entries), [])
     for row in table_rows(model, entries):
         ours = row["length"] is not None
         table.add_row(*_cells(row, names), style="bold" if ours else None)
     console.print(table)
-    how = _table("how it was measured", _HOW)
-    for line in _how(entries):
-        how.add_row(*line)
-    console.print(how)
+    console.print(table_of("how it was measured", _HOW, _how(entries)))
     for note in _notes(entries):
         console.print(note, highlight=False, markup=False)
     console.print(f"run folder: {folder}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for place, name in enumerate(columns):
-        table.add_column(name, justify="left" if place == 0 else "right")
-    return table

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from igpo_lightning.evaluation.intervals import SeedMean
-from igpo_lightning.reporting.plots import BLUE, GREEN, ORANGE, PURPLE
+from igpo_lightning.reporting.plots import BLUE, GREEN, ORANGE, PURPLE, STYLE
 from igpo_lightning.reporting.run_data import RunData
 from igpo_lightning.runs.metrics_file import column
 
@@ -23,19 +23,13 @@ DRAWN = 8  # settings in one picture; more cannot be told apart
 BLUE_VARIABLE = "var(--blue)"  # dark pages show a lighter blue
 _SIZE = (4.6, 2.9)  # inches; the page shows pictures about 400 pixels wide
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
-_STYLE: dict[Any, Any] = {
+_STYLE = STYLE | {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
     "grid.color": "#808080",
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
     "legend.fontsize": 10,
     "axes.titlesize": 12,
-    "axes.titlelocation": "left",
     **{
         key: _INK
         for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
@@ -56,9 +50,24 @@ def _svg(figure: Figure, salt: str) -> str:
     return text.replace(BLUE.lower(), BLUE_VARIABLE)
 
 
-def _width(place: int) -> float:
-    """The width of a line: earlier ones are wider, and show below those that cover them."""
-    return max(1.3, 3.4 - 0.8 * place)
+def _draw(
+    axes: Any, place: int, label: str, steps: Sequence[float], band: Any, marker: str | None
+) -> None:
+    """Draw a line, the `place`-th of its picture, with its band: (means, lowest, highest)."""
+    means, low, high = band
+    axes.plot(
+        steps,
+        means,
+        DASHES[place % len(DASHES)],
+        label=label,
+        color=COLOURS[place % len(COLOURS)],
+        linewidth=max(1.3, 3.4 - 0.8 * place),  # earlier ones show below those that cover them
+        marker=marker,
+        markersize=4,
+    )
+    if low != high:
+        colour = COLOURS[place % len(COLOURS)]
+        axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 def band(
@@ -100,19 +109,9 @@ def curve(
             if not steps:
                 continue
             drawn += 1
-            colour = COLOURS[place % len(COLOURS)]
-            marker = "o" if len(steps) < 12 else None
-            dashes = DASHES[place % len(DASHES)]
-            look: dict[str, Any] = {
-                "color": colour,
-                "linewidth": _width(place),
-                "marker": marker,
-                "markersize": 4,
-            }
-            axes.plot(steps, means, dashes, label=label, **look)
             lowest = min(lowest, *low)
-            if low != high:
-                axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+            marker = "o" if len(steps) < 12 else None
+            _draw(axes, place, label, steps, (means, low, high), marker)
         if share:
             axes.set_ylim(-0.02, 1.02)
         elif lowest >= 0:
@@ -183,16 +182,7 @@ def pass_curves(lines: Mapping[str, Mapping[int, Sequence[float]]]) -> str | Non
         figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
         for place, (label, points) in enumerate(lines.items()):
             steps = sorted(points)
-            means, low, high = zip(*(points[k] for k in steps), strict=True)
-            colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
-            look: dict[str, Any] = {
-                "color": colour,
-                "linewidth": _width(place),
-                "marker": "o",
-                "markersize": 4,
-            }
-            axes.plot(steps, means, dashes, label=label, **look)
-            axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+            _draw(axes, place, label, steps, zip(*(points[k] for k in steps), strict=True), "o")
         ticks = sorted({k for points in lines.values() for k in points})
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(k) for k in ticks])

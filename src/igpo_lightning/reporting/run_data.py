@@ -10,14 +10,12 @@ import yaml
 from omegaconf import ListConfig, OmegaConf
 
 from igpo_lightning.config import dotted, read_written, require_plain_files
-from igpo_lightning.errors import ConfigError
 from igpo_lightning.runs.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics, read_summary
 
 FAILURE_FILE = "failure.txt"  # a failed run of a sweep: the error in a line, and the traceback
 PLANNED_FILE = "planned.json"  # override lists of every run that a sweep was asked for
 OVERRIDES_FILE = Path(".hydra") / "overrides.yaml"  # where Hydra itself would write it
 FINISHED, FAILED, UNFINISHED, MISSING = "finished", "failed", "unfinished", "missing"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -59,26 +57,10 @@ def run_status(folder: Path) -> str:
     return FAILED if (folder / FAILURE_FILE).exists() else UNFINISHED
 
 
-def _list(path: Path) -> list[Any]:
-    """The list in a YAML or JSON file; empty where there is no file.
-
-    Raises:
-        ConfigError: It holds something else.
-    """
-    if not path.exists():
-        return []
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER) or []
-        if not isinstance(content, list):
-            raise ValueError(f"it holds a {type(content).__name__}")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{path} is not as a run wrote it: {reason}; put it back") from error
-    return content
-
-
-def _overrides(folder: Path) -> list[str]:
-    return [str(item) for item in _list(folder / OVERRIDES_FILE)]
+def _list(file: Path) -> list[Any]:
+    """The list in a file that a sweep or a run wrote; empty where nothing was written."""
+    there = file.exists() and file.stat().st_size > 0
+    return read_written(file, list) if there else []
 
 
 def write_overrides(folder: Path, overrides: list[str] | ListConfig) -> None:
@@ -106,7 +88,7 @@ def read_run(folder: Path, name: str | None = None) -> RunData:
         name=name or folder.name,
         folder=folder,
         status=status,
-        overrides=parse_overrides(_overrides(folder)),
+        overrides=parse_overrides(_list(folder / OVERRIDES_FILE)),
         error=lines[0] if lines else None,
         config=dotted(read_written(config)) if config.exists() else {},
         summary=read_summary(summary) if summary.exists() else {},

@@ -14,6 +14,7 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.evaluation.intervals import seed_mean
 from igpo_lightning.reporting.run_data import RunData
 from igpo_lightning.reporting.sweep_settings import Setting
+from igpo_lightning.reporting.tables import markdown_table
 from igpo_lightning.runs import durable
 from igpo_lightning.runs.metrics_file import column
 from igpo_lightning.runs.provenance import read_provenance
@@ -90,21 +91,16 @@ def page(entries: Sequence[Entry]) -> str:
         rows.sort(
             key=lambda entry: -1.0 if entry.accuracy is None else entry.accuracy, reverse=True
         )
-        lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS)), *map(_row, rows)]
         notes = list(dict.fromkeys(entry.note for entry in rows if entry.note))
-        parts.append(f"## {data}\n\n" + "\n".join(lines) + "\n")
+        parts.append(f"## {data}\n\n" + markdown_table(_COLUMNS, map(_row, rows)) + "\n")
         parts += ["\n".join(f"- {note}" for note in notes) + "\n"] if notes else []
     return "\n".join(parts)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _row(entry: Entry) -> str:
+def _row(entry: Entry) -> list[str]:
     seeds = "-" if entry.seeds is None else str(entry.seeds)
     cells = [entry.method, entry.model, entry.result(), seeds, entry.protocol, entry.compute]
-    return _line([*cells, entry.hardware, entry.commit, entry.source])
+    return [*cells, entry.hardware, entry.commit, entry.source]
 
 
 def read_entries(folder: Path) -> list[Entry]:

@@ -11,16 +11,15 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from rich.table import Table
 
-from igpo_lightning.evaluation.intervals import SeedMean, seed_mean
+from igpo_lightning.evaluation.intervals import seed_mean
 from igpo_lightning.reporting.kinds import (
     COUNTED,
-    NOT_MEASURED,
     WHEN,
     WINDOW,
     accuracy_text,
     drawn_how,
     evaluated_on,
-    percent,
+    mean_text,
     window_means,
 )
 from igpo_lightning.reporting.plots import BLUE, GREEN, ORANGE, PANELS, PURPLE, STYLE, draw_shares
@@ -42,10 +41,7 @@ def comparable(runs: Sequence[RunData]) -> list[Setting]:
 
 def _over_seeds(setting: Setting, measure: Callable[[RunData], float | None]) -> str:
     """Mean, and with several seeds half of its 95 % interval."""
-    result: SeedMean | None = seed_mean(list(setting.over_seeds(measure).values()))
-    if result is None:
-        return NOT_MEASURED
-    return percent(result.mean) + ("" if result.half is None else f" ± {100 * result.half:.1f}")
+    return mean_text(seed_mean(list(setting.over_seeds(measure).values())))
 
 
 def _accuracy(setting: Setting, key: str) -> str:

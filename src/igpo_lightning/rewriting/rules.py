@@ -29,7 +29,6 @@ _EQUATION = re.compile(r"[^\s.,;:$]+(?:\s*[-+*/^]\s*[^\s.,;:$]+)*\s*=\s*[^\s.,;:
 _WORDS = re.compile(r"\w+|[^\w\s]")
 # Copies are found by runs of so many words.
 _RUN = 6
-REASONS = ("empty", "no_answer", "wrong_answer", "too_long", "reflection", "copy")
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,6 @@ class RewriteLimits:
     max_tokens: int
     copy_share: float
     keep_fitting: bool
-
-
-def has_reflection(text: str) -> bool:
-    """Whether a trace doubts, checks or comments on itself."""
-    return REFLECTION.search(text) is not None
 
 
 def is_copy(original: str, rewrite: str, share: float) -> bool:
@@ -72,7 +66,7 @@ def is_copy(original: str, rewrite: str, share: float) -> bool:
 
 
 def form_fault(original: str, rewrite: str, tokens: int, limits: RewriteLimits) -> str | None:
-    """The first reason of `REASONS` against the form of a rewrite, or None.
+    """What is wrong with a rewrite's form: "empty" | "too_long" | "reflection" | "copy" | None.
 
     Whether its answer is right ("no_answer", "wrong_answer") is the grader's to say.
 
@@ -86,7 +80,7 @@ def form_fault(original: str, rewrite: str, tokens: int, limits: RewriteLimits) 
         return "empty"
     if tokens > limits.max_tokens:
         return "too_long"
-    if has_reflection(rewrite):
+    if REFLECTION.search(rewrite):
         return "reflection"
     return "copy" if is_copy(original, rewrite, limits.copy_share) else None
 

@@ -1,7 +1,6 @@
 """Rewriting many traces: concurrency, checks, repeated tries, and going on after a kill."""
 
 import asyncio
-import json
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,6 +13,7 @@ from igpo_lightning.errors import ConfigError
 from igpo_lightning.rewards.worker_pool import GradingPool
 from igpo_lightning.rewriting.endpoint import RequestFailedError
 from igpo_lightning.rewriting.rules import RewriteLimits, form_fault
+from igpo_lightning.runs import durable, json_lines
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ class Outcome:
         text: The accepted trace, or None where the row was dropped.
         tokens_before: Length of the original under the student's tokenizer.
         tokens_after: Length of `text`; 0 where there is none.
-        rejected: The reasons against the tries before, in order (see `rewriting.REASONS`).
+        rejected: The reasons against the tries before, in order: `form_fault`'s, "no_answer",
+            "wrong_answer", "request_failed".
         as_is: The original was taken unasked, since it fulfils everything.
     """
 
@@ -59,9 +60,9 @@ class RewriteLog:
             ConfigError: It belongs to another source, model, prompt or setting.
         """
         self.finished: dict[str, Outcome] = {}
-        kept = [{"fingerprint": fingerprint}]
+        kept: list[dict[str, Any]] = [{"fingerprint": fingerprint}]
         if file.exists():
-            lines = [line for line in map(_json_or_none, file.open("rb")) if line is not None]
+            lines = [record for _, record in json_lines.read(file) if record is not None]
             if lines and lines[0] != kept[0]:
                 raise ConfigError(
                     f"stage.output={file.parent}: holds rewrites made with another source, model, "
@@ -72,29 +73,19 @@ class RewriteLog:
                 self.finished[outcome.id] = outcome
                 kept.append(line)
         # Written anew: a kill may have left half a line at the end.
-        new = file.with_suffix(".new")
-        new.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        new.replace(file)
-        self._file = file.open("a", encoding="utf-8")
+        durable.write_bytes(file, json_lines.encode(kept))
+        self._file = file.open("ab")
 
     def add(self, outcome: Outcome) -> None:
         """Keep an outcome, so that a kill after this call does not lose it."""
         self.finished[outcome.id] = outcome
-        self._file.write(json.dumps(asdict(outcome)) + "\n")
+        self._file.write(json_lines.encode([asdict(outcome)]))
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _json_or_none(line: bytes) -> Any:
-    """The value of a complete line; None for half a line."""
-    try:
-        return json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
 
 
 @dataclass(frozen=True)

@@ -46,15 +46,10 @@ def checks(site: Site) -> dict[str, Check]:
         "speed": speed.speed,
         "ranks": processes.connection,
         "grader": processes.grader,
-        **runs(site),
+        **processes.steps(site.on_gpu, site.gpus),
         "compile": numerics.compiling,
         "CUDA graphs": numerics.graphs,
     }
-
-
-def runs(site: Site) -> dict[str, Check]:
-    """The checks that run this package's command line, which take most of the time."""
-    return processes.steps(site.on_gpu, site.gpus)
 
 
 def site_of(config: Settings) -> Site:
@@ -84,7 +79,7 @@ def look(site: Site, todo: dict[str, Check]) -> dict[str, tuple[Finding, float]]
     """
     console = Console()
     found: dict[str, tuple[Finding, float]] = {}
-    commands = runs(site)
+    commands = processes.steps(site.on_gpu, site.gpus)
     with ThreadPoolExecutor(1) as beside:
         running = {}
         for name, check in todo.items():

@@ -21,6 +21,7 @@ from igpo_lightning.reporting.lengths import (
     plot_lengths,
     summarise_lengths,
 )
+from igpo_lightning.reporting.tables import table_of
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.settings import DataConfig, InspectStage, Settings
 from igpo_lightning.settings.data import SPLITS
@@ -118,39 +119,30 @@ def _numbers(rows: list[EncodedProblem], limits: dict[str, int]) -> dict[str, An
 
 def _table(config: Settings, numbers: dict[str, dict[str, Any]]) -> Table:
     """One column a split."""
-    table = Table(
-        title=Text(visible(f"data={config.data.name}")), title_justify="left", title_style="bold"
-    )
-    table.add_column("")
-    for split in numbers:
-        table.add_column(split, justify="right")
-
-    def row(label: str, *values: str) -> None:
-        table.add_row(label, *values)
-
     columns = list(numbers.values())
-    row("problems", *(f"{n['problems']}" for n in columns))
-    row("with a trace", *(f"{n['with_trace']}" for n in columns))
+    rows = [
+        ["problems", *(f"{n['problems']}" for n in columns)],
+        ["with a trace", *(f"{n['with_trace']}" for n in columns)],
+    ]
     done = {
         "prompts": f"{config.prompt.long_prompts} (prompt.long_prompts)",
         "traces": "cut",
     }
     for what in done:
         summaries = [LengthSummary(**n[what]) if n[what] else None for n in columns]
-        row(
-            f"{what}, tokens: median / 95 % / longest",
-            *(f"{s.median:g} / {s.percentile_95} / {s.longest}" if s else "-" for s in summaries),
-        )
+        lengths = [
+            f"{s.median:g} / {s.percentile_95} / {s.longest}" if s else "-" for s in summaries
+        ]
+        rows.append([f"{what}, tokens: median / 95 % / longest", *lengths])
         if not any(summaries):
             continue
         limit = next(s.limit for s in summaries if s)
-        row(f"{what} of at most {limit} tokens", *(_share(s) for s in summaries))
-        row(
-            f"  longer: {done[what]}",
-            *(f"{s.count - s.fitting}" if s else "-" for s in summaries),
-        )
-    row("prompt and trace fit", *(_percent(n["fitting"], n["problems"]) for n in columns))
-    return table
+        longer = [f"{s.count - s.fitting}" if s else "-" for s in summaries]
+        rows.append([f"{what} of at most {limit} tokens", *map(_share, summaries)])
+        rows.append([f"  longer: {done[what]}", *longer])
+    fits = [_percent(n["fitting"], n["problems"]) for n in columns]
+    rows.append(["prompt and trace fit", *fits])
+    return table_of(f"data={config.data.name}", ["", *numbers], rows)
 
 
 def _share(summary: LengthSummary | None) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,12 @@ from igpo_lightning.config import plain
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.reporting.lengths import LENGTHS_FILE, plot_lengths, summarise_lengths
-from igpo_lightning.rewards.worker_pool import GradingPool
 from igpo_lightning.rewriting.endpoint import EndpointRewriter
 from igpo_lightning.rewriting.rules import RewriteLimits, rewrite_by_rules
 from igpo_lightning.rewriting.run import Outcome, RewriteLog, Rewriting, rewrite_all
 from igpo_lightning.settings import RewriteStage, Settings
 from igpo_lightning.stages import build
-from igpo_lightning.stages.problems import grader, read_problems
+from igpo_lightning.stages.problems import read_problems
 
 LOG_FILE, MANIFEST_FILE = "rewrites.log.jsonl", "manifest.json"
 # What may change between a run and its resumption without changing a rewrite.
@@ -53,8 +53,7 @@ def run(config: Settings) -> dict[str, Any]:
     if not with_trace:
         raise ConfigError(f"data={config.data.name}: no problem of {stage.split} has a trace")
     build.save_resolved(config, folder)
-    requests = _rewrite(config, folder, with_trace)
-    outcomes = _outcomes(folder, config, with_trace)
+    requests, outcomes = _rewrite(config, folder, with_trace)
     file = _write(config, folder, with_trace, outcomes)
     manifest = _manifest(config, problems, outcomes, requests, file)
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
@@ -69,29 +68,33 @@ def run(config: Settings) -> dict[str, Any]:
     return counts
 
 
-def _rewrite(config: Settings, folder: Path, problems: Sequence[Problem]) -> int:
-    """Rewrite what the folder's log does not have yet; gives the number of requests sent."""
-    done = RewriteLog(folder / LOG_FILE, _fingerprint(config))
-    todo = [p for p in problems if p.id not in done.finished or not done.finished[p.id].finished]
-    if len(todo) < len(problems):
-        log.info(
-            "%d of %d rows are finished in %s", len(problems) - len(todo), len(problems), folder
-        )
-    kept = Counter(kept=sum(o.text is not None for o in done.finished.values()))
-    try:
-        with _progress() as progress:
-            bar = progress.add_task(
-                "rewrite", total=len(problems), completed=len(problems) - len(todo)
-            )
+def _rewrite(
+    config: Settings, folder: Path, problems: Sequence[Problem]
+) -> tuple[int, list[Outcome]]:
+    """Rewrite what the folder's log does not have yet.
+
+    Returns:
+        The number of requests sent, and what became of every problem, in the order of the source.
+    """
+    with closing(RewriteLog(folder / LOG_FILE, _fingerprint(config))) as done:
+        before = done.finished
+        todo = [p for p in problems if p.id not in before or not before[p.id].finished]
+        had = len(problems) - len(todo)
+        if had:
+            log.info("%d of %d rows are finished in %s", had, len(problems), folder)
+        kept = sum(outcome.text is not None for outcome in before.values())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn()) as progress:
+            bar = progress.add_task("rewrite", total=len(problems), completed=had)
 
             def tell(outcome: Outcome) -> None:
+                nonlocal kept
                 done.add(outcome)
-                kept["kept"] += outcome.text is not None
-                progress.update(bar, advance=1, description=f"rewrite ({kept['kept']} kept)")
+                kept += outcome.text is not None
+                progress.update(bar, advance=1, description=f"rewrite ({kept} kept)")
 
-            return asyncio.run(_rewrite_rows(config, todo, tell))
-    finally:
-        done.close()
+            requests = asyncio.run(_rewrite_rows(config, todo, tell))
+        return requests, [done.finished[p.id] for p in problems]
 
 
 async def _rewrite_rows(config: Settings, todo: Sequence[Problem], tell: Any) -> int:
@@ -107,8 +110,7 @@ async def _rewrite_rows(config: Settings, todo: Sequence[Problem], tell: Any) ->
         )
 
     limits = RewriteLimits(stage.max_tokens, stage.copy_share, rewriter.keep_fitting)
-    reward = config.reward
-    with GradingPool(reward.workers, reward.timeout, grader(config), reward.extraction) as pool:
+    with build.build_pool(config) as pool:
         running = Rewriting(
             by_rules, count_tokens, pool, limits, rewriter.attempts, rewriter.concurrency
         )
@@ -127,13 +129,6 @@ def _fingerprint(config: Settings) -> str:
     source = {k: v for k, v in plain(config.data).items() if k != "limit"}
     parts = [rewriter, stage, source, str(config.model.path)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _outcomes(folder: Path, config: Settings, problems: Sequence[Problem]) -> list[Outcome]:
-    """What became of every problem, in the order of the source."""
-    done = RewriteLog(folder / LOG_FILE, _fingerprint(config))
-    done.close()
-    return [done.finished[p.id] for p in problems]
 
 
 def _write(
@@ -216,9 +211,3 @@ def _report(manifest: dict[str, Any], folder: Path) -> None:
         )
     for name in (manifest["file"], MANIFEST_FILE, LENGTHS_FILE):
         console.print(f"wrote {folder / name}", markup=False, soft_wrap=True, highlight=False)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )

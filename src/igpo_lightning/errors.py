@@ -22,7 +22,6 @@ def call_own(function: Callable[..., Any], expected: str, *arguments: Any) -> An
     Args:
         function: Of this package, whose exceptions are bugs of ours, or of a plugin.
         expected: How it is called and what it gives, for the message.
-        arguments: Of the call.
 
     Raises:
         ConfigError: A plugin's function raised; names file, line and function.

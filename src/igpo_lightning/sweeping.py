@@ -67,7 +67,6 @@ def run_once(
     """Run a job; in a sweep, skip it where it is finished, and let the others run where it fails.
 
     Args:
-        config: Of the run.
         job: What to run; returns the headline numbers.
 
     Returns:

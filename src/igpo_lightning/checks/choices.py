@@ -16,9 +16,6 @@ METHOD_GROUPS = ("inpaint", "objective", "reward")
 def check_choices(overrides: Sequence[str]) -> None:
     """Refuse `experiment=espo objective=dapo`: the experiment's values would win over the file's.
 
-    Args:
-        overrides: Of the command line.
-
     Raises:
         ConfigError: An experiment sets values of a group, and another file of it was chosen.
     """

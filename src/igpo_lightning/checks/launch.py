@@ -32,9 +32,7 @@ def check_run_folder(trainer: TrainerConfig, run_dir: str, environment: Mapping[
     checkpoints, metrics and samples of one run would lie in several folders.
 
     Args:
-        trainer: The run's.
         run_dir: hydra.run.dir with its interpolations.
-        environment: Of this process.
     """
     world = trainer.world_size
     by_torchrun = "TORCHELASTIC_RUN_ID" in environment
@@ -52,10 +50,6 @@ def check_run_folder(trainer: TrainerConfig, run_dir: str, environment: Mapping[
 
 def check_stage_of_folder(own: str, folder: Path) -> None:
     """A run folder holds one stage's files: another stage would mix its own with them.
-
-    Args:
-        own: Name of the stage that is started.
-        folder: Of the run.
 
     Raises:
         ConfigError: Names both stages, or what in the folder cannot be read.
@@ -101,8 +95,6 @@ def check_plus(
     """No argument adds a second choice to a group, leaves one without, or adds what nobody reads.
 
     Args:
-        arguments: Of the command line.
-        groups: Names of the config groups.
         keys: Names of the settings; None where any may be added.
 
     Raises:

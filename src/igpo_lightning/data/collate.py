@@ -126,10 +126,7 @@ def bucketed_batches(
     Args:
         window: Which `steps` steps, from 0; they hold the positions from
             `window * steps * batch_size` on, each once.
-        batch_size: Rows a step.
-        steps: Steps in the window.
         lengths: Length of the example at a stream position.
-        seed: Of the batches' order.
 
     Returns:
         Stream positions of each step.
@@ -176,11 +173,8 @@ def collate_traces(
     """Batch problems with their traces for SFT.
 
     Args:
-        step: The global step.
         rows: (stream position, place in the step, problem) of each row.
         step_rows: Rows of the step over all ranks.
-        length: Tokens of a completion.
-        layout: Padding.
     """
     problems = [problem for _, _, problem in rows]
     prompt_ids, prompt_mask = pad_left([p.prompt_ids for p in problems], layout.pad_id)

@@ -69,7 +69,6 @@ def solve(numbers: Sequence[int], target: int) -> Solution | None:
 
     Args:
         numbers: Three numbers above 0.
-        target: The value to reach.
     """
     return next(_solutions(sorted(numbers, reverse=True), target), None)
 
@@ -138,7 +137,6 @@ def countdown_problem(draw: random.Random, question: str, wording: str) -> Probl
     """A new puzzle with its trace.
 
     Args:
-        draw: All randomness.
         question: What is asked; {numbers} and {target} are replaced.
         wording: One of `COUNTDOWN_WORDINGS`.
     """

@@ -91,10 +91,6 @@ class RolloutData(EvaluationData):
 
         Args:
             example: The problem at a place of the endless training stream.
-            held_out: Problems of evaluations on the way.
-            samples: Answers to each of them.
-            batch_size: Rows of an evaluation's pass.
-            steps: Rollout steps of the run.
             prompts_per_step: Q over all ranks.
             updates_per_step: Optimizer steps of a rollout step.
             skip_accuracy: Problems whose running accuracy reaches it are passed over; None: none.

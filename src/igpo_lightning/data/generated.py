@@ -27,10 +27,8 @@ def generated_puzzles(
         name: One of `GENERATORS`.
         split: "train" or "validation"; no puzzle is in both, whatever the seed, the order of its
             numbers or the names of its digits.
-        size: Number of puzzles.
         question: What is asked, with the puzzle's fields in braces.
         wording: Of the traces; puzzles and ids are the same in each.
-        seed: Equal seeds give equal puzzles.
 
     Raises:
         ConfigError: There are not so many.

@@ -32,11 +32,6 @@ def mixture_index(position: int, parts: Sequence[Part], seed: int) -> tuple[int,
 
     Every `BLOCK` positions hold each part in its share, in shuffled order, and every part goes
     through its own reshuffled epochs: no example of a part comes twice before all came once.
-
-    Args:
-        position: From 0.
-        parts: At least one.
-        seed: Of the run.
     """
     if len(parts) == 1:
         return 0, stream_index(position, parts[0].count, seed)

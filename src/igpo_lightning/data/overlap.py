@@ -69,7 +69,6 @@ def find_overlap(
     Questions are compared as `normalise_question` has them, puzzles as `canonical_puzzle`.
 
     Args:
-        train: Training problems.
         evaluation: Name of an evaluation set: its problems.
 
     Returns:
@@ -90,12 +89,7 @@ def find_overlap(
 
 
 def evaluated_on(asked: Sequence[Problem], train: Iterable[Problem]) -> str:
-    """What the problems of an evaluation are to a model that `train` has trained.
-
-    Args:
-        asked: Problems of the evaluation.
-        train: Problems of the training.
-    """
+    """What the problems of an evaluation are to a model that `train` has trained."""
     trained = {problem.question for problem in train}
     both = sum(problem.question in trained for problem in asked)
     if both == 0:

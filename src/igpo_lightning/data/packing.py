@@ -76,7 +76,6 @@ def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Which sequences share a canvas: each, longest first, goes where it first fits.
 
     Args:
-        lengths: Tokens of each sequence.
         capacity: Tokens that a canvas holds; a longer sequence gets a canvas of its own.
 
     Returns:
@@ -109,11 +108,8 @@ def collate_packed(
     the last ones may be empty.
 
     Args:
-        step: The global step.
         rows: (stream position, problem) of every row of the step, over all ranks.
         layout: Padding; a canvas holds at least the longest sequence of the step.
-        rank: Of this process.
-        world: Ranks.
     """
     completions = []
     for position, problem in rows:

@@ -86,9 +86,6 @@ def encode_chat(
     """Token ids of a user turn that waits for the assistant, by the tokenizer's chat template.
 
     Args:
-        question: Put into the template.
-        template: As in conf/prompt.
-        tokenizer: The model's.
         chat: False gives the bare text, for base models without turns; None does where the
             tokenizer has no chat template.
         prefill: What the assistant's turn begins with.
@@ -145,8 +142,6 @@ def encode_problem(
     """One problem as tokens, whatever its length: its prompt, trace and answer span.
 
     Args:
-        problem: To encode.
-        tokenizer: The model's.
         form: Templates; the default asks the bare question in the model's chat template.
 
     Raises:
@@ -178,9 +173,6 @@ def encode_problems(
     """Encode problems; what is too long is dropped or cut, and counted.
 
     Args:
-        problems: To encode.
-        tokenizer: The model's.
-        form: Templates and limits.
         max_trace: Tokens of a completion; None leaves traces as they are (evaluation, where a
             trace has no part and must not decide which problems are asked).
         keep_long: Count traces that are too long, and leave them whole: a later step decides.

@@ -132,7 +132,6 @@ def sudoku_problem(draw: random.Random, question: str, wording: str) -> Problem:
     """A new puzzle with its trace.
 
     Args:
-        draw: All randomness.
         question: What is asked; {puzzle} is replaced.
         wording: One of `SUDOKU_WORDINGS`.
     """

@@ -108,9 +108,7 @@ def arithmetic_problems(
 
     Args:
         split: "train", "validation" or "test"; no chain is in two of them, whatever the seed.
-        size: Number of problems.
         levels: Levels to draw from, 1 to `MAX_LEVEL`: level l has l + 1 steps.
-        seed: Equal seeds give equal problems.
         wording: One of `WORDINGS`; questions, answers and ids are the same in each.
 
     Raises:
@@ -146,7 +144,6 @@ def arithmetic_sft_example(
 
     Args:
         index: Place in the stream; the example is a function of (seed, index, progress).
-        seed: Of the stream.
         levels: Levels to draw from, easiest first.
         terse_share: For each of `levels` the share of examples whose trace is the bare boxed
             answer; empty for none. It makes a policy that can reason but seldom does where

@@ -15,8 +15,6 @@ def exchange(rank: int, world: int, backend: str, meeting: str, seconds: float) 
     """Sum, gather and broadcast over all ranks; returns bytes per second of the sum.
 
     Args:
-        rank: This process's.
-        world: Number of ranks.
         backend: gloo | nccl.
         meeting: A file that no one has written yet.
         seconds: After which a call gives up.

@@ -99,7 +99,6 @@ def shard(
     Idempotent. `encode`, `project` and `head_weight` gather the parameters as `forward` does.
 
     Args:
-        model: The backbone.
         mesh: One dimension: shards. Two: replicas of shards.
         compute_dtype: Parameters are gathered in it, gradients reduced in float32; None for the
             parameters' own.

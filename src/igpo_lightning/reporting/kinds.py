@@ -44,7 +44,6 @@ def evaluated_label(summary: Mapping[str, Any], total: int | None = None) -> str
     """What the accuracies of summary.json are of.
 
     Args:
-        summary: Its content.
         total: Problems of the split, where more than were asked.
     """
     entry = summary["after"] or summary["before"]

@@ -93,10 +93,8 @@ def plot_lengths(
     """Write histograms, one panel for each of what is measured, one colour for each split.
 
     Args:
-        file: PNG to write.
         lengths: What is measured ("prompt", "trace"): split: lengths.
         limits: What is measured: what fits, drawn as a line.
-        title: Of the picture.
     """
     figure, panels = plt.subplots(
         1, len(lengths), figsize=(5.2 * len(lengths), 3.6), layout="constrained", squeeze=False

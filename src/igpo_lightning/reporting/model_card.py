@@ -29,11 +29,7 @@ def public(value: object) -> str:
 
 
 def model_card(run: RunData) -> str:
-    """README.md for the hub, in its layout: a head of metadata, then Markdown.
-
-    Args:
-        run: The run that trained the model.
-    """
+    """README.md for the hub, in its layout: a head of metadata, then Markdown."""
     config = run.config
     base = public(config.get("model.path", ""))
     head = ["---", "library_name: igpo-lightning", "tags: [masked-diffusion, igpo-lightning]"]

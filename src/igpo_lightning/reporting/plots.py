@@ -87,8 +87,6 @@ def draw_shares(axes: Any, panel: Shares, runs: Mapping[str, tuple[str, Sequence
     """Draw a panel for each of several settings.
 
     Args:
-        axes: To draw on.
-        panel: What is drawn.
         runs: Name: (colour, metrics of the runs, which differ in their seed alone). An empty name
             leaves the kinds alone in the legend.
     """

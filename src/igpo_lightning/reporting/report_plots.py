@@ -97,7 +97,6 @@ def curve(
     """Curves over steps; None where no run measured any of it.
 
     Args:
-        title: Of the picture.
         lines: (label, runs that are seeds of one setting, metric) for each line.
         share: The values are shares, drawn from 0 to 1.
     """
@@ -138,10 +137,8 @@ def bars(
     """Bars: for each label (a setting) one for each series; None without any value.
 
     Args:
-        title: Of the picture.
         values: For each label, the value of each series.
         colours: Of each series.
-        unit: Of the values.
         share: The values are shares, drawn from 0 to 1.
     """
     if not any(values.values()):

@@ -71,8 +71,6 @@ def write_summary(
     """Write summary.json from the evaluations and metrics.csv, and return it.
 
     Args:
-        folder: Of the run.
-        before: Accuracy before training.
         after: Accuracy after it, or of the evaluation.
         evaluated_on: What its problems are, in words; None where there was no evaluation.
         other_scores: What other rules say of the same samples, by name (harness/, d1/).

@@ -55,8 +55,6 @@ def print_rl_table(
     """Accuracy; right samples and all-wrong groups with and without injection; time.
 
     Args:
-        folder: Of the run.
-        summary: Its headline numbers.
         total: Problems of the evaluated split.
         temperatures: Of the evaluation, and of the rollouts.
     """

@@ -107,7 +107,6 @@ def viewer_samples(runs: list[RunData], limit: int) -> ViewerSamples:
     """The samples that a report shows.
 
     Args:
-        runs: Of the report.
         limit: About so many training samples over all runs; evaluations add up to half as many.
     """
     share = max(1, limit // max(1, len(runs)))

@@ -71,10 +71,7 @@ def form_fault(original: str, rewrite: str, tokens: int, limits: RewriteLimits) 
     Whether its answer is right ("no_answer", "wrong_answer") is the grader's to say.
 
     Args:
-        original: The long trace.
-        rewrite: The short one.
         tokens: Its length under the student's tokenizer.
-        limits: What it must fulfil.
     """
     if not rewrite.strip():
         return "empty"
@@ -92,11 +89,6 @@ def rewrite_by_rules(solution: str, answer: str, fits: Callable[[str], bool]) ->
     statement of the answer (other solutions, signatures) goes, and so do sentences with a mark of
     reflection, sentences without a formula or number, and those whose equations were all stated
     before. Where that is still too long, only sentences with an equation and the conclusion stay.
-
-    Args:
-        solution: The long trace.
-        answer: Its final answer.
-        fits: Whether a text is short enough.
 
     Returns:
         The rewrite; empty where the trace never states its answer.

@@ -115,8 +115,6 @@ async def rewrite_all(
     """Rewrite the solutions of problems that have one.
 
     Args:
-        problems: Each with a solution.
-        run: How.
         done: Called with every outcome as soon as it is known.
 
     Raises:

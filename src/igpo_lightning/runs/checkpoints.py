@@ -108,7 +108,6 @@ class RunCheckpoints(Checkpoint):
         """How often, and what is kept.
 
         Args:
-            folder: Of the checkpoints.
             every: Optimizer steps between two.
             keep_last: Newest ones to keep, beside the best.
             evaluate_every: Optimizer steps between evaluations in training; None without.

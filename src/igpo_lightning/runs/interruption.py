@@ -48,7 +48,6 @@ def resume_command(arguments: Sequence[str], folder_key: str | None, folder: str
     """The whole command that resumes a run, also where its folder bears the time of its start.
 
     Args:
-        arguments: Of the command line.
         folder_key: hydra.run.dir, or hydra.sweep.dir in a sweep; None before Hydra is ready.
         folder: Its value.
     """

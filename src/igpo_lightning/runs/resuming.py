@@ -176,9 +176,6 @@ def finished(config: Settings, folder: Path, resume: Resume, steps: int) -> dict
     """The summary of a run that has nothing left to do; None where something is left.
 
     Args:
-        config: The run's.
-        folder: Its folder.
-        resume: Where it would start.
         steps: Optimizer steps of the whole run.
 
     Raises:

@@ -32,7 +32,6 @@ class ShardedStrategy(ModelParallelStrategy):
         Args:
             replicas: Whole copies of the model over all processes.
             shards: Processes that share one.
-            timeout: Of a collective call.
             compute_dtype: See `distributed.shard`.
             cpu_offload: See `distributed.shard`.
             gather_rollouts: Keep parameters gathered while completions are sampled.

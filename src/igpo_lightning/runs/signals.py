@@ -132,7 +132,6 @@ class SaveOnSignal(Callback):
         """Save and end, if any rank was told to.
 
         Args:
-            trainer: Of the run.
             pending: The resumed run begins with the evaluation after this step.
             saves: Whether the state as it is can be resumed from; if not, the last checkpoint is.
 

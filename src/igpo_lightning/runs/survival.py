@@ -77,7 +77,6 @@ def lost_ranks(gone: dict[int, bool], world: int, error: BaseException) -> str:
 
     Args:
         gone: Each of them, and whether it said that it ends.
-        world: Number of ranks.
         error: How this one noticed.
     """
     patience = distributed.Pulse.PATIENCE

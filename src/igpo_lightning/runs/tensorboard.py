@@ -96,9 +96,6 @@ def log_results(
     """Log settings with final metrics (HParams) and a picture (Images) where a logger takes them.
 
     Args:
-        loggers: Of the trainer.
-        config: Of the run.
-        summary: Its headline numbers, summary.json.
         curves: The picture of the run's curves, beside metrics.csv; neither need exist.
     """
     for board in boards(loggers):

@@ -155,8 +155,6 @@ def build_loggers(config: Settings, resume: resuming.Resume, step: int) -> list[
     """The configured loggers; those of a resumed run keep what came before its checkpoint.
 
     Args:
-        config: The run's.
-        resume: Where it starts.
         step: The first that it logs.
     """
     loggers = []

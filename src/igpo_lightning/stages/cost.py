@@ -71,8 +71,6 @@ def extra_rows(groups: int, group_size: int, ranks: int, share: float) -> float:
     Args:
         groups: Of all ranks.
         group_size: G, extra rows for each all-wrong group.
-        ranks: That share them.
-        share: Of all-wrong groups.
     """
     return sum(
         math.comb(groups, k) * share**k * (1 - share) ** (groups - k) * -(-k * group_size // ranks)

@@ -117,7 +117,6 @@ def require_finite(weights: Iterable[tuple[str, Tensor]], folder: Path) -> None:
 
     Args:
         weights: Names and tensors; a rank's own shards suffice.
-        folder: That would be written.
 
     Raises:
         RunError: Names the first such weight of this rank.

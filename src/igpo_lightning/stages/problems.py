@@ -56,8 +56,6 @@ def name_evaluated(config: Settings, train: Sequence[Problem], problems: Sequenc
     """What a training run's evaluation asks, in words; says where that is no split of its own.
 
     Args:
-        config: Of the run.
-        train: What it trains on.
         problems: The split that it evaluates on, before `eval.limit`.
     """
     data, file = config.data, divided_file(config.data)
@@ -194,9 +192,6 @@ def encode(
     """Problems as tokens; says how many were cut or dropped for their length.
 
     Args:
-        config: The configuration.
-        problems: To encode.
-        tokenizer: The model's.
         max_trace: Tokens of a training completion; None for problems that are only asked.
         keep_long: Only count the traces that are too long: hints are cut from whole traces.
 

@@ -25,8 +25,6 @@ def push(folder: Path, repository: str, private: bool = True) -> str:
     """Create the repository if there is none, and upload the folder; returns its address.
 
     Args:
-        folder: Of the exported model, with its README.md.
-        repository: owner/name.
         private: Whether a new repository is private; one that exists stays as it is.
 
     Raises:

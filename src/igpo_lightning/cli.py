@@ -46,14 +46,6 @@ log = logging.getLogger(__name__)
 register_resolvers()
 
 
-def dispatch(settings: Settings) -> dict[str, Any] | None:
-    """Run the stage that the settings name; returns its headline numbers."""
-    # Imported here so that a wrong configuration fails before torch is loaded.
-    from igpo_lightning import stages
-
-    return stages.run(settings)
-
-
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _run(config: DictConfig) -> dict[str, Any] | float | None:
     try:
@@ -75,7 +67,10 @@ def _checked(config: DictConfig) -> dict[str, Any] | None:
     try:
         with run_lock(folder, os.environ):
             check_stage_of_folder(settings.stage.name, folder)
-            return dispatch(settings)
+            # Imported here so that a wrong configuration fails before torch is loaded.
+            from igpo_lightning import stages
+
+            return stages.run(settings)
     except InterruptedRunError as told:
         told.command = own_resume_command()  # known within the job alone
         raise

@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,12 +29,6 @@ def test_shares_by_hand() -> None:
     assert block_shares([1, 2, 4]) == (143, 286, 571)
     # 1e-6 of 1000 is lifted to 1, and the largest part pays for it.
     assert block_shares([1e-6, 1, 3]) == (1, 250, 749)
-
-
-@pytest.mark.parametrize("weights", [[], [1.0, 0.0], [1.0, -1.0]])
-def test_shares_that_are_none(weights: list[float]) -> None:
-    with pytest.raises(ValueError, match="above 0"):
-        block_shares(weights)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,5 +1,6 @@
 """What the model sees, and what happens to what is too long."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from transformers import PreTrainedTokenizerFast
 
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import (
-    EncodingCounts,
     cut_prompt,
     encode_chat,
     encode_problem,
@@ -117,11 +117,11 @@ def test_a_cut_prompt_keeps_the_template_and_the_questions_end(
 def test_long_prompts_are_dropped_or_cut_and_counted(tokenizer: PreTrainedTokenizerFast) -> None:
     problems = [problem(), problem("word " * 50 + "What is 2+3?")]
     dropped, counts = encode_problems(problems, tokenizer, PromptConfig("{question}", "", 30))
-    assert counts == EncodingCounts(problems=2, traces=1, long_prompts=1)
+    assert counts == Counter(problems=2, traces=1, long_prompts=1)
     assert len(dropped) == 1
     cutting = PromptConfig("{question}", "", 30, long_prompts="cut")
     kept, counts = encode_problems(problems, tokenizer, cutting)
-    assert counts == EncodingCounts(problems=2, traces=2, long_prompts=1)
+    assert counts == Counter(problems=2, traces=2, long_prompts=1)
     assert str(tokenizer.decode(kept[1].prompt_ids)).endswith("What is 2+3?<|assistant|>")
     assert len(kept[1].prompt_ids) <= 30
 
@@ -129,7 +129,7 @@ def test_long_prompts_are_dropped_or_cut_and_counted(tokenizer: PreTrainedTokeni
 def test_long_traces_are_cut_and_counted(tokenizer: PreTrainedTokenizerFast) -> None:
     problems = [problem(), problem(solution="so " * 40 + "5"), problem(solution=None)]
     cut, counts = encode_problems(problems, tokenizer, PLAIN, max_trace=12)
-    assert counts == EncodingCounts(problems=3, traces=2, long_traces=1)
+    assert counts == Counter(problems=3, traces=2, long_traces=1)
     assert [None if e.trace_ids is None else len(e.trace_ids) for e in cut][1:] == [12, None]
     assert cut[1].answer_span == (12, 12)  # the answer is past the cut: nothing to keep from hints
 
@@ -139,7 +139,7 @@ def test_traces_do_not_decide_what_is_asked(tokenizer: PreTrainedTokenizerFast) 
     kept, counts = encode_problems(problems, tokenizer, PLAIN, max_trace=None)
     assert kept[0].trace_ids is not None
     assert len(kept[0].trace_ids) > 40
-    assert counts == EncodingCounts(problems=1, traces=1)
+    assert counts == Counter(problems=1, traces=1)
 
 
 def test_a_prefill_begins_the_assistants_turn() -> None:

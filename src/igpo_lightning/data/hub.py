@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from igpo_lightning.data.reading import Row, columns_read
 from igpo_lightning.models.hub import hub_answers, unreachable
@@ -44,15 +43,10 @@ def _offline(wanted: bool) -> Iterator[None]:
     import datasets
     from huggingface_hub import constants
 
-    switches: list[tuple[Any, str]] = [
-        (datasets.config, "HF_HUB_OFFLINE"),
-        (constants, "HF_HUB_OFFLINE"),
-    ]
-    before = [getattr(module, name) for module, name in switches]
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
     try:
-        for module, name in switches:
-            setattr(module, name, wanted or getattr(module, name))
+        if wanted:
+            datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
         yield
     finally:
-        for (module, name), value in zip(switches, before, strict=True):
-            setattr(module, name, value)
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before

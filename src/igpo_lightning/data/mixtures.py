@@ -44,13 +44,7 @@ def mixture_index(position: int, parts: Sequence[Part], seed: int) -> tuple[int,
 
 
 def block_shares(weights: Sequence[float]) -> tuple[int, ...]:
-    """How many of `BLOCK` positions each part gets: largest remainders, and at least 1.
-
-    Raises:
-        ValueError: A weight is not above 0, or there are more parts than positions.
-    """
-    if not weights or min(weights) <= 0 or len(weights) > BLOCK:
-        raise ValueError(f"weights={list(weights)}: give at most {BLOCK} numbers above 0")
+    """How many of `BLOCK` positions each part gets: largest remainders, and at least 1."""
     exact = [BLOCK * weight / sum(weights) for weight in weights]
     shares = [max(1, int(value)) for value in exact]
     by_remainder = sorted(range(len(weights)), key=lambda i: shares[i] - exact[i])

@@ -37,23 +37,6 @@ class EncodedProblem:
     answer_span: tuple[int, int] | None
 
 
-@dataclass(frozen=True)
-class EncodingCounts:
-    """How many problems there were, and what their lengths did to them.
-
-    Attributes:
-        problems: Given.
-        traces: With a trace, among those whose prompt fits or was cut.
-        long_prompts: With a prompt over the limit.
-        long_traces: With a trace over the limit, among those counted in `traces`.
-    """
-
-    problems: int = 0
-    traces: int = 0
-    long_prompts: int = 0
-    long_traces: int = 0
-
-
 def render_prompt(question: str, template: str) -> str:
     """The user's turn; `{question}` in the template is replaced."""
     return template.replace("{question}", question)
@@ -169,8 +152,11 @@ def encode_problems(
     form: PromptConfig,
     max_trace: int | None = None,
     keep_long: bool = False,
-) -> tuple[list[EncodedProblem], EncodingCounts]:
+) -> tuple[list[EncodedProblem], Counter[str]]:
     """Encode problems; what is too long is dropped or cut, and counted.
+
+    The counts are of `problems`, of `traces` among those whose prompt fits or was cut, and of
+    `long_prompts` and `long_traces`, which are over the limit.
 
     Args:
         max_trace: Tokens of a completion; None leaves traces as they are (evaluation, where a
@@ -200,4 +186,4 @@ def encode_problems(
             if not keep_long:
                 encoded = cut_trace(encoded, max_trace)
         kept.append(encoded)
-    return kept, EncodingCounts(**counts)
+    return kept, counts

@@ -44,11 +44,6 @@ def write_planned(folder: Path, planned: Sequence[Sequence[str]]) -> None:
     (folder / PLANNED_FILE).write_text(json.dumps(list(runs.values()), indent=1) + "\n")
 
 
-def is_installed(target: str) -> bool:
-    """Whether Hydra knows a launcher or sweeper, by the name of its class."""
-    return target in Plugins.instance().class_name_to_class
-
-
 class SweepTable(Callback):  # type: ignore[misc]
     """Hydra callback: remembers what was asked for, and after the last run shows what came out."""
 
@@ -57,7 +52,8 @@ class SweepTable(Callback):  # type: ignore[misc]
 
         Without its launcher Hydra refuses the sweep in a moment, and nothing was asked for.
         """
-        if not config.dry_run and is_installed(config.hydra.launcher._target_):
+        installed = Plugins.instance().class_name_to_class
+        if not config.dry_run and config.hydra.launcher._target_ in installed:
             write_planned(Path(config.hydra.sweep.dir), planned_runs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

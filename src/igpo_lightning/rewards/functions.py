@@ -56,11 +56,6 @@ def register_reward(name: str) -> Callable[[Reward], Reward]:
     return add
 
 
-def reward_names() -> list[str]:
-    """The names of all rewards, sorted."""
-    return sorted(_REWARDS)
-
-
 def get_reward(name: str) -> Reward:
     """The reward of this name.
 
@@ -68,7 +63,7 @@ def get_reward(name: str) -> Reward:
         ConfigError: There is none.
     """
     if name not in _REWARDS:
-        known = ", ".join(reward_names())
+        known = ", ".join(sorted(_REWARDS))
         raise ConfigError(f"reward.weights.{name}: no reward has this name; known are {known}")
     return _REWARDS[name]
 

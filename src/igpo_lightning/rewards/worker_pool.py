@@ -12,7 +12,6 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from types import TracebackType
 
 from igpo_lightning.rewards.extraction import STRATEGIES, STRATEGY_ORDER, extract_answer
 from igpo_lightning.rewards.grading import (
@@ -181,7 +180,7 @@ class GradingPool:
         self._cache: OrderedDict[_Key, Verdict] = OrderedDict()
         self._strategies = tuple(strategies)
         self._failed_starts = 0
-        self._retried = 0
+        self.retried = 0  # items that were graded a second time after a crash or a wait
         # Workers die with the thread that started them (worker.py), so one thread starts them all.
         self._thread = ThreadPoolExecutor(1, "grading")
         self._closed = False
@@ -190,12 +189,7 @@ class GradingPool:
         """Nothing is started before it is needed."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the pool."""
         self.close()
 
@@ -212,11 +206,6 @@ class GradingPool:
     def _start_one(self) -> None:
         if not self._workers:
             self._workers.append(_Worker(self._grader))
-
-    @property
-    def retried(self) -> int:
-        """Items that were graded a second time after a crash or a wait, since the pool began."""
-        return self._retried
 
     def close(self) -> None:
         """End all workers and drop submitted work; safe to call twice."""
@@ -299,12 +288,10 @@ class GradingPool:
                 self._workers.append(_Worker(self._grader))
             for worker in self._workers:
                 if todo and worker.ready and worker.key is None:
-                    self._assign(worker, todo.popleft())
+                    # One that died just now leaves a closed pipe, which `_collect` sees.
+                    with contextlib.suppress(OSError):
+                        worker.assign(todo.popleft(), self._timeout)
             self._collect(todo, known, again)
-
-    def _assign(self, worker: _Worker, key: _Key) -> None:
-        with contextlib.suppress(OSError):  # it died just now; _collect sees the closed pipe
-            worker.assign(key, self._timeout)
 
     def _collect(self, todo: deque[_Key], known: dict[_Key, Verdict], again: set[_Key]) -> None:
         """Take what workers have to say, and drop those that are late or dead."""
@@ -366,7 +353,7 @@ class GradingPool:
             self._keep(key, Verdict(False, "timeout"), known)
         elif key not in again:
             again.add(key)
-            self._retried += 1
+            self.retried += 1
             todo.appendleft(key)
         else:
             known[key] = Verdict(False, "timeout" if late else "crash")

@@ -20,7 +20,6 @@ from igpo_lightning.data.overlap import (
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import (
     EncodedProblem,
-    EncodingCounts,
     encode_problems,
 )
 from igpo_lightning.data.sources import SplitNotFoundError, divided_file, load_problems
@@ -29,7 +28,7 @@ from igpo_lightning.reporting.visible import visible
 from igpo_lightning.rewards.puzzles import is_solved
 from igpo_lightning.rewards.released import same_string
 from igpo_lightning.rewards.worker import Grader
-from igpo_lightning.settings import DataConfig, PromptConfig, RLStage, Settings, SFTStage
+from igpo_lightning.settings import DataConfig, RLStage, Settings, SFTStage
 
 log = logging.getLogger(__name__)
 
@@ -200,34 +199,25 @@ def encode(
     """
     form = config.prompt
     encoded, counts = encode_problems(problems, tokenizer, form, max_trace, keep_long)
-    for line in describe_lengths(form, counts, max_trace, keep_long):
-        log.info("%s: %s", config.data.name, line)
+    long_prompts, long_traces = counts["long_prompts"], counts["long_traces"]
+    if long_prompts:
+        log.info(
+            "%s: %d of %d prompts longer than prompt.max_length=%d tokens: %s",
+            *(config.data.name, long_prompts, counts["problems"], form.max_length),
+            "cut" if form.long_prompts == "cut" else "dropped",
+        )
+    if long_traces:
+        log.info(
+            "%s: %d of %d traces longer than %d tokens: %s",
+            *(config.data.name, long_traces, counts["traces"], max_trace),
+            "hints come from their beginning" if keep_long else "cut",
+        )
     if not encoded:
         raise ConfigError(
             f"prompt.max_length={config.prompt.max_length}: no problem of data={config.data.name} "
             "is short enough; raise it, or use prompt.long_prompts=cut"
         )
     return encoded
-
-
-def describe_lengths(
-    form: PromptConfig, counts: EncodingCounts, max_trace: int | None, keep_long: bool
-) -> list[str]:
-    """What was too long, and what was done about it; nothing where all fit."""
-    lines = []
-    done = {"drop": "dropped", "cut": "cut"}
-    traces = "hints come from their beginning" if keep_long else "cut"
-    if counts.long_prompts:
-        lines.append(
-            f"{counts.long_prompts} of {counts.problems} prompts longer than "
-            f"prompt.max_length={form.max_length} tokens: {done[form.long_prompts]}"
-        )
-    if counts.long_traces:
-        lines.append(
-            f"{counts.long_traces} of {counts.traces} traces longer than {max_trace} tokens: "
-            f"{traces}"
-        )
-    return lines
 
 
 def with_traces(problems: list[EncodedProblem], name: str) -> list[EncodedProblem]:

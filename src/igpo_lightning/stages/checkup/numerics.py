@@ -73,12 +73,12 @@ def small_transformers() -> Iterator[tuple[str, BackboneModule]]:
         yield raw["model_type"], TransformersBackbone(body, raw, tokens, shifted=False).eval()
 
 
-def _inputs() -> tuple[Tensor, Tensor]:
+def _inputs(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Token ids and mask [3, 24]; the second row is padded."""
     ids = torch.randint(3, VOCAB, (3, 24), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids, dtype=torch.bool)
     mask[1, :5] = False
-    return ids, mask
+    return ids.to(device), mask.to(device)
 
 
 @torch.no_grad()
@@ -113,7 +113,7 @@ def logits(site: Site) -> Finding:
 
 def _noised_scores(model: BackboneModule, layout: Any, device: torch.device) -> tuple[Tensor, ...]:
     """Logits at every second token, masked, and the gradient of their sum of squares."""
-    ids, mask = (tensor.to(device) for tensor in _inputs())
+    ids, mask = _inputs(device)
     noised = ids.clone()
     noised[:, ::2] = TOKENS["mask_token_id"]
     hidden = encode_noised(model, noised, ids, mask, layout(mask, model.block_size))
@@ -163,15 +163,10 @@ def sampler_model(device: torch.device) -> TinyBackbone:
     return model
 
 
-def _prompts(device: torch.device) -> tuple[Tensor, Tensor]:
-    ids, mask = _inputs()
-    return ids.to(device), mask.to(device)
-
-
 def sampler(site: Site) -> Finding:
     """Tokens of the fast sampler against the published loop, greedy and drawn, on the device."""
     model, keys = sampler_model(site.device), row_keys([1, 2, 3], site.device)
-    ids, mask = _prompts(site.device)
+    ids, mask = _inputs(site.device)
     equal = {}
     for temperature in (0.0, 1.0):
         config = replace(SAMPLER, temperature=temperature)
@@ -196,7 +191,7 @@ def sampler(site: Site) -> Finding:
 
 def _compiled(site: Site, choice: str) -> Finding:
     model = sampler_model(site.device)
-    ids, mask = _prompts(site.device)
+    ids, mask = _inputs(site.device)
     plain, compiled = (
         denoise(model, ids, config, prompt_mask=mask).completion_ids
         for config in (SAMPLER, replace(SAMPLER, compile=choice))

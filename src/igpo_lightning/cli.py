@@ -28,7 +28,7 @@ from igpo_lightning.checks.launch import (
 )
 from igpo_lightning.checks.start import checked
 from igpo_lightning.config import CONF, register_schemas
-from igpo_lightning.errors import ConfigError, PastHydra, RunError, is_panic, root_cause
+from igpo_lightning.errors import ConfigError, PastHydra, RunError, first_line, is_panic, root_cause
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.runs.interruption import (
     InterruptedRunError,
@@ -128,8 +128,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, RuntimeError) and missing_sweep_package(error) is not None:
         return explain(error), 2
     if is_panic(error):
-        reason = (str(error).splitlines() or [""])[0]
-        return f"a library that reads files gave up: {reason}. {_PANIC_ADVICE}", 2
+        return f"a library that reads files gave up: {first_line(error)}. {_PANIC_ADVICE}", 2
     # The logging library wraps the error of a file that it cannot open.
     cause = root_cause(error) if isinstance(error, OSError | ValueError) else None
     if isinstance(cause, OSError) and (

@@ -54,6 +54,11 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
+def first_line(error: object) -> str:
+    """What an exception says, in one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def is_panic(error: BaseException) -> bool:
     """Whether a library in Rust gave up; its exception stands beside Exception."""
     return type(error).__name__ == "PanicException"

@@ -116,7 +116,7 @@ def _own_folders(arguments: Sequence[str]) -> Iterator[Path]:
 def _unknown(key: str) -> str:
     """That there is no such key, and which was meant."""
     group, _, last = key.rpartition(".")
-    if _is_mapping(group):
+    if get_origin(_node(group)) is dict:
         return f"{group} has no {last} to change; to add it, write +{key}=VALUE"
     names = _schema_keys(group)
     prefix = f"{group}." if group else ""
@@ -137,10 +137,6 @@ def _node(group: str) -> Any:
             return None
         node = {f.name: f.type for f in dataclasses.fields(node)}.get(part)
     return node
-
-
-def _is_mapping(group: str) -> bool:
-    return get_origin(_node(group)) is dict
 
 
 def _schema_keys(group: str) -> list[str]:

@@ -128,11 +128,6 @@ COUNTDOWN_WORDINGS: dict[str, Callable[[Solution], list[str]]] = {
 }
 
 
-def countdown_trace(solution: Solution, wording: str) -> str:
-    """The steps in a wording; the prompt's template adds the expression."""
-    return "; ".join(COUNTDOWN_WORDINGS[wording](solution))
-
-
 def countdown_problem(draw: random.Random, question: str, wording: str) -> Problem:
     """A new puzzle with its trace.
 
@@ -148,7 +143,8 @@ def countdown_problem(draw: random.Random, question: str, wording: str) -> Probl
     return Problem(
         id=f"countdown-{'-'.join(map(str, sorted(numbers)))}-{target}",
         question=shown.replace("{target}", str(target)),
-        solution=countdown_trace(solution, wording),
+        # The prompt's template adds the expression.
+        solution="; ".join(COUNTDOWN_WORDINGS[wording](solution)),
         answer=solution.expression,
         reference=countdown_reference(numbers, target),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from igpo_lightning.data.reading import Row
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, first_line
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 LONGEST_LINE = 4 * 2**20  # bytes; the longest traces of public data sets have a tenth
@@ -52,7 +52,7 @@ def parquet_rows(file: Path) -> Iterator[Row]:
                     yield Row(f"{file}, row {index}", index, values)
                     index += 1
     except (OSError, ArrowException) as error:
-        raise ConfigError(f"{file} cannot be read: {_first_line(error)}") from error
+        raise ConfigError(f"{file} cannot be read: {first_line(error)}") from error
 
 
 def csv_rows(file: Path) -> Iterator[Row]:
@@ -130,7 +130,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
                     _decode(file, number, line.removeprefix(_BOM) if number == 1 else line),
                 )
     except (OSError, EOFError) as error:
-        raise ConfigError(f"{file} cannot be read: {_first_line(error)}") from error
+        raise ConfigError(f"{file} cannot be read: {first_line(error)}") from error
 
 
 def _open(file: Path) -> IO[bytes]:
@@ -159,7 +159,7 @@ def _row(place: str, index: int, line: str) -> Row:
         )
     except (ValueError, RecursionError) as error:
         array = f"; {_ONE_PER_LINE}" if line.lstrip().startswith("[") else ""
-        raise ConfigError(f"{place}: not JSON ({_first_line(error)}){array}") from error
+        raise ConfigError(f"{place}: not JSON ({first_line(error)}){array}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{place}: is not a JSON object; {_ONE_PER_LINE}")
     if "\\u" in line:
@@ -206,7 +206,3 @@ def _integer(text: str) -> int:
     if len(text) > _MOST_DIGITS:
         raise ValueError(f"a number of {len(text)} digits; write it as text")
     return int(text)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

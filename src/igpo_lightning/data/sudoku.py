@@ -12,7 +12,7 @@ or box in which only that cell takes the digit, or the cell, where no other digi
 
 import functools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from igpo_lightning.data.problem import Problem
@@ -42,12 +42,8 @@ def candidates(grid: str, cell: int) -> set[str]:
     return set(_DIGITS) - seen
 
 
-def forced_cell(grid: str) -> ForcedCell | None:
-    """The first empty cell that can hold one digit only; None where there is none."""
-    return next(_forced_cells(grid), None)
-
-
-def _forced_cells(grid: str) -> Iterator[ForcedCell]:
+def forced_cells(grid: str) -> Iterator[ForcedCell]:
+    """The empty cells that can hold one digit only, in reading order, by each of their reasons."""
     fits = {cell: candidates(grid, cell) for cell in range(16) if grid[cell] == "0"}
     for cell, digits in fits.items():
         for name, unit in SUDOKU_UNITS:
@@ -70,7 +66,7 @@ def solve_by_force(puzzle: str) -> list[ForcedCell] | None:
     steps: list[ForcedCell] = []
     grid = puzzle
     while "0" in grid:
-        step = forced_cell(grid)
+        step = next(forced_cells(grid), None)
         if step is None:
             return None
         steps.append(step)
@@ -123,11 +119,6 @@ def _digits(step: ForcedCell) -> str:
 SUDOKU_WORDINGS: dict[str, Callable[[ForcedCell], str]] = {"cells": _cells, "digits": _digits}
 
 
-def sudoku_trace(steps: Sequence[ForcedCell], wording: str) -> str:
-    """The steps in a wording; the prompt's template adds the grid."""
-    return " ".join(SUDOKU_WORDINGS[wording](step) for step in steps)
-
-
 def sudoku_problem(draw: random.Random, question: str, wording: str) -> Problem:
     """A new puzzle with its trace.
 
@@ -140,7 +131,8 @@ def sudoku_problem(draw: random.Random, question: str, wording: str) -> Problem:
     return Problem(
         id=f"sudoku-{puzzle}",
         question=question.replace("{puzzle}", puzzle),
-        solution=sudoku_trace(steps, wording),
+        # The prompt's template adds the grid.
+        solution=" ".join(SUDOKU_WORDINGS[wording](step) for step in steps),
         answer=grid,
         reference=sudoku_reference(puzzle),
     )

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from igpo_lightning.evaluation.intervals import SeedMean
@@ -211,16 +210,10 @@ def _time_bars(settings: Sequence[Setting]) -> str | None:
     for setting in settings:
         values[setting.label] = {}
         for phase in report_plots.PHASES:
-            times = [
-                t for run in setting.runs for t in column(list(run.metrics), f"time/{phase}")[1]
-            ]
+            times = [t for run in setting.runs for t in column(run.metrics, f"time/{phase}")[1]]
             if times:
                 values[setting.label][phase] = sum(times) / len(times)
     return report_plots.bars("time of a step by phase", values, report_plots.PHASES, "seconds")
-
-
-def _template(name: str) -> str:
-    return (files("igpo_lightning.reporting") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _embedded(data: object) -> Markup:
@@ -236,7 +229,7 @@ def render(folder: Path, sample_limit: int) -> str:
     settings = settings_of(runs)
     samples = viewer_samples(runs, sample_limit)
     environment = Environment(
-        loader=FunctionLoader(_template),
+        loader=PackageLoader("igpo_lightning.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -66,7 +66,7 @@ def evaluated_on(runs: Iterable[RunData]) -> str:
 
 def window_means(rows: Sequence[dict[str, float]], name: str) -> tuple[float, float] | None:
     """A metric's mean over the first and the last `WINDOW` rollout steps; None without any."""
-    values = column(list(rows), name)[1]
+    values = column(rows, name)[1]
     if not values:
         return None
     first, last = values[:WINDOW], values[-WINDOW:]

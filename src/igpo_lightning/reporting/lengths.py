@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from rich.text import Text
 

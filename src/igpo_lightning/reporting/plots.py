@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")
+matplotlib.use("Agg")  # for every picture: all take their colours from this file
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
@@ -136,7 +136,7 @@ def plot_rl_curves(folder: Path) -> None:
     rows = read_metrics(folder / METRICS_FILE)
     if not rows:
         return
-    with matplotlib.rc_context(STYLE):
+    with plt.rc_context(STYLE):
         figure, grid = plt.subplots(2, 3, figsize=(13, 6.8), layout="constrained")
         for axes, panel in zip(grid[0], PANELS, strict=True):
             draw_shares(axes, panel, {"": (BLUE, [rows])})
@@ -163,7 +163,7 @@ def plot_sft_curves(folder: Path) -> None:
     rows = read_metrics(folder / METRICS_FILE)
     if not rows:
         return
-    with matplotlib.rc_context(STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
         _line(axes, rows, "sft/loss", "training", BLUE)
         steps, values = column(rows, "sft/val_loss")

@@ -4,9 +4,6 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -42,7 +39,7 @@ def _svg(figure: Figure, salt: str) -> str:
     """The figure as an <svg> element without size, so that it fills its place."""
     buffer = io.StringIO()
     # The salt keeps the ids of several pictures on one page apart.
-    with matplotlib.rc_context({"svg.hashsalt": salt}):
+    with plt.rc_context({"svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)
     text = buffer.getvalue()
@@ -78,13 +75,13 @@ def band(
     Of a single run's accuracy, the ends of its interval over problems take the place of both.
     """
     if len(runs) == 1:
-        steps, low = column(list(runs[0].metrics), f"{name}_low")
+        steps, low = column(runs[0].metrics, f"{name}_low")
         if steps:
             rows = [row for row in runs[0].metrics if f"{name}_low" in row]
             return steps, [row[name] for row in rows], low, [row[f"{name}_high"] for row in rows]
     at: dict[float, list[float]] = {}
     for run in runs:
-        for step, value in zip(*column(list(run.metrics), name), strict=True):
+        for step, value in zip(*column(run.metrics, name), strict=True):
             at.setdefault(step, []).append(value)
     steps = sorted(at)
     means = [sum(at[step]) / len(at[step]) for step in steps]
@@ -101,7 +98,7 @@ def curve(
         share: The values are shares, drawn from 0 to 1.
     """
     drawn, lowest = 0, 0.0
-    with matplotlib.rc_context(_STYLE):
+    with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
         for place, (label, runs, name) in enumerate(lines):
             steps, means, low, high = band(runs, name)
@@ -143,7 +140,7 @@ def bars(
     """
     if not any(values.values()):
         return None
-    with matplotlib.rc_context(_STYLE):
+    with plt.rc_context(_STYLE):
         height = 1.4 + 0.28 * len(values) * max(len(row) for row in values.values())
         figure, axes = plt.subplots(figsize=(_SIZE[0], max(2.0, height)), layout="constrained")
         thickness = 0.8 / len(colours)
@@ -175,7 +172,7 @@ def pass_curves(lines: Mapping[str, Mapping[int, Sequence[float]]]) -> str | Non
     """
     if not lines:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
         for place, (label, points) in enumerate(lines.items()):
             steps = sorted(points)
@@ -203,7 +200,7 @@ def hint_fraction(points: Sequence[tuple[float, float, str, SeedMean]]) -> str |
     """
     if len(points) < 2:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
         for place, (fixed, colour) in enumerate(((True, BLUE), (False, ORANGE))):
             chosen = sorted((p for p in points if (p[0] == p[1]) == fixed), key=lambda p: p[:2])

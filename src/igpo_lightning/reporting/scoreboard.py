@@ -201,4 +201,4 @@ def _entry(
 
 def _spent(run: RunData) -> float:
     """Tokens that RL passed through the model, forward and backward."""
-    return sum(sum(column(list(run.metrics), name)[1]) for name in _COMPUTED)
+    return sum(sum(column(run.metrics, name)[1]) for name in _COMPUTED)

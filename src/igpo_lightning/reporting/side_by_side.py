@@ -5,9 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from rich.table import Table
 
@@ -87,7 +84,7 @@ def _title(settings: Sequence[Setting]) -> str:
     """What the numbers are of, and what their intervals are over."""
     run, seeds = settings[0].runs[0], max(len(setting.runs) for setting in settings)
     entry = run.summary.get("after") or run.summary.get("before") or {}
-    steps = len(column(list(run.metrics), "reward/accuracy")[0])
+    steps = len(column(run.metrics, "reward/accuracy")[0])
     over = "[95 % interval]" if seeds == 1 else f"± half of the 95 % interval, {seeds} seeds"
     return (
         f"{entry.get('problems', 0)} {_asked(settings)} {over}; "
@@ -115,7 +112,7 @@ def plot_side_by_side(folder: Path, settings: Sequence[Setting]) -> Path:
         for setting, colour in zip(settings, COLOURS, strict=False)
     }
     first = replace(PANELS[0], title=f"{_asked(settings)} answered right")
-    with matplotlib.rc_context(STYLE):
+    with plt.rc_context(STYLE):
         figure: Any
         figure, grid = plt.subplots(1, len(PANELS), figsize=(13, 5), layout="constrained")
         for axes, panel in zip(grid, (first, *PANELS[1:]), strict=True):

@@ -9,9 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from igpo_lightning.reporting.plots import BLUE, GREEN, ORANGE, PURPLE, STYLE

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from igpo_lightning.data.problem import Problem
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, first_line
 from igpo_lightning.settings import RewriterConfig
 
 
@@ -38,7 +38,7 @@ async def _body(reply: Any) -> bytes:
     except (RequestFailedError, asyncio.TimeoutError):
         raise
     except Exception as error:  # of the library below the client: torn, or wrongly packed
-        raise RequestFailedError(_first_line(error)) from error
+        raise RequestFailedError(first_line(error)) from error
     return bytes(body)
 
 
@@ -61,10 +61,6 @@ def _checked(body: bytes) -> str:
     except UnicodeEncodeError as error:
         raise RequestFailedError("the reply holds half of a surrogate pair") from error
     return message.strip()
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _client_in_time(seconds: float) -> Any:
@@ -178,7 +174,7 @@ class EndpointRewriter:
         except (self._openai.OpenAIError, *_NO_REPLY) as error:
             if isinstance(error.__cause__, asyncio.TimeoutError):
                 raise RequestFailedError("no headers within rewriter.timeout") from error
-            raise RequestFailedError(_first_line(error)) from error
+            raise RequestFailedError(first_line(error)) from error
 
     async def _ask(self, problem: Problem) -> bytes:
         """The body of one reply, at most `_LONGEST_REPLY` bytes of it."""
@@ -195,7 +191,7 @@ class EndpointRewriter:
     def _without_key(self, text: str) -> str:
         """The first line of what a server says, at most 200 characters, without the key."""
         key = self._client.api_key
-        line = _first_line(text.replace(key, "***") if len(key) > 4 else text)
+        line = first_line(text.replace(key, "***") if len(key) > 4 else text)
         return line[:200]
 
     def messages(self, problem: Problem) -> list[dict[str, str]]:

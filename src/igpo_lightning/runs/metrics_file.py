@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     return summary
 
 
-def column(rows: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
+def column(rows: Sequence[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
     """Steps and values of the lines that have a metric."""
     found = [(row["step"], row[name]) for row in rows if name in row]
     return [step for step, _ in found], [value for _, value in found]

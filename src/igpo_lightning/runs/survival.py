@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 
 from igpo_lightning import distributed
 from igpo_lightning.diffusion.noise import stable_seed
-from igpo_lightning.errors import RunError
+from igpo_lightning.errors import RunError, first_line
 from igpo_lightning.runs import durable
 
 log = logging.getLogger(__name__)
@@ -89,10 +89,9 @@ def lost_ranks(gone: dict[int, bool], world: int, error: BaseException) -> str:
         )
         for number, told in gone.items()
     ]
-    first = str(error).strip().splitlines()[0][:200]
     return (
-        f"{'; '.join(parts)}. Noticed by: {first}. The same command goes on from the last "
-        "checkpoint"
+        f"{'; '.join(parts)}. Noticed by: {first_line(error)[:200]}. The same command "
+        "goes on from the last checkpoint"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, first_line
 
 _WRONG_TYPES = (TypeError, AttributeError, AssertionError)
 METADATA = ".metadata"  # torch.distributed.checkpoint's name for its table of contents
@@ -44,11 +44,10 @@ class _ContentsUnpickler(pickle.Unpickler):
 
 
 def _refused(path: Path, error: Exception) -> ConfigError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ConfigError(
         f"{path} is not read: it holds more than tensors and settings, and could run code of "
-        f"whoever made it ({reason}). Use a checkpoint that a run of your own has written, or "
-        "weights as safetensors"
+        f"whoever made it ({first_line(error)}). Use a checkpoint that a run of your own has "
+        "written, or weights as safetensors"
     )
 
 
@@ -66,8 +65,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise
     # What torch raises for a damaged archive; an OSError where a place in it lies before its start.
     except (RuntimeError, OSError, ValueError, EOFError, LookupError, *_WRONG_TYPES) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"{path} is damaged, or no checkpoint: {reason}") from error
+        raise ConfigError(f"{path} is damaged, or no checkpoint: {first_line(error)}") from error
     if not isinstance(state, dict):
         raise ConfigError(f"{path} is no checkpoint: it holds a {type(state).__name__}")
     return state

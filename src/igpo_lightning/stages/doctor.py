@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from igpo_lightning.errors import ConfigError, RunError
+from igpo_lightning.errors import ConfigError, RunError, first_line
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.runs import durable
 from igpo_lightning.settings import DoctorStage, Settings
@@ -65,9 +65,8 @@ def looked_at(site: Site, check: Check) -> tuple[Finding, float]:
     try:
         finding = check(site)
     except Exception as error:
-        text = (str(error).strip() or "no message").splitlines()[0]
         fix = "look at the message; if it is no fault of the machine, report it with doctor.json"
-        finding = Finding(FAILED, f"{type(error).__name__}: {text}", fix)
+        finding = Finding(FAILED, f"{type(error).__name__}: {first_line(error)}", fix)
     return finding, time.perf_counter() - start
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from igpo_lightning.errors import ConfigError, RunError
+from igpo_lightning.errors import ConfigError, RunError, first_line
 
 
 def require_token(repository: str) -> None:
@@ -37,9 +37,8 @@ def push(folder: Path, repository: str, private: bool = True) -> str:
             repo_id=repository, folder_path=folder, commit_message="Upload an exported model"
         )
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-        first = str(error).strip().splitlines()[0]
         raise RunError(
-            f"stage.hub={repository}: cannot upload {folder}: {first}. The export itself is "
-            "complete; run the same command again to upload it"
+            f"stage.hub={repository}: cannot upload {folder}: {first_line(error)}. The export "
+            "itself is complete; run the same command again to upload it"
         ) from error
     return str(address)

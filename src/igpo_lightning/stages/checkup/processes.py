@@ -1,14 +1,13 @@
 """Processes: ranks that talk to each other, graders, and one step of RL in each way to train."""
 
-import csv
 import functools
 import json
 import math
 import shutil
 import time
-from pathlib import Path
 
 from igpo_lightning.rewards.worker_pool import GradingPool
+from igpo_lightning.runs.metrics_file import METRICS_FILE, column, read_metrics
 from igpo_lightning.stages.checkup.finding import FAILED, OK, Check, Finding, Site
 
 _CALL_SECONDS = 30.0
@@ -80,12 +79,6 @@ def grader(site: Site) -> Finding:
     return Finding(FAILED, f"a right and a wrong answer for {_SQUARE} are {reasons}", fix)
 
 
-def _logged(folder: Path, name: str) -> float:
-    """The last value of a metric that a run logged."""
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)][-1]
-
-
 def rl_step(site: Site, trainer: tuple[str, ...], ranks: int, more: tuple[str, ...]) -> Finding:
     """One step of RL on the embedded model, as its command line runs it."""
     folder = site.folder / "step"
@@ -97,7 +90,8 @@ def rl_step(site: Site, trainer: tuple[str, ...], ranks: int, more: tuple[str, .
                 shown = " ".join(["python -m igpo_lightning", *command])
                 said = f"rank {rank}: {_last_line(output)}"
                 return Finding(FAILED, said, f"run it by hand: {shown}", output=output[-_KEPT:])
-        loss, norm = (_logged(folder, f"policy/{name}") for name in ("loss", "grad_norm"))
+        rows = read_metrics(folder / METRICS_FILE)
+        loss, norm = (column(rows, f"policy/{name}")[1][-1] for name in ("loss", "grad_norm"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     numbers = {"loss": loss, "grad_norm": norm}

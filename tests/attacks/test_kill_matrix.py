@@ -37,7 +37,7 @@ STAGES = {
             "update": ("igpo_lightning.rl.module:clipped_step", 6),
             "evaluation": ("igpo_lightning.evaluation.evaluation:Evaluation.add", 7),
             "checkpoint": ("igpo_lightning.runs.checkpoints:RunCheckpoints.save", 3),
-            EXPORT: ("igpo_lightning.stages.reinforce:save_export", 1),
+            EXPORT: ("igpo_lightning.stages.export:save_export", 1),
             "summary": ("igpo_lightning.stages.reinforce:write_summary", 1),
         },
     ),
@@ -49,7 +49,7 @@ STAGES = {
             "validation": ("igpo_lightning.sft.module:SFTModule.validation_step", 3),
             "checkpoint": ("igpo_lightning.runs.checkpoints:RunCheckpoints.save", 2),
             "evaluation": ("igpo_lightning.evaluation.evaluation:Evaluation.add", 1),
-            EXPORT: ("igpo_lightning.stages.reinforce:save_export", 1),
+            EXPORT: ("igpo_lightning.stages.export:save_export", 1),
         },
     ),
     "eval": Stage(

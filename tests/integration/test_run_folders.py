@@ -101,7 +101,7 @@ def test_line_separators_in_texts_do_not_stop_a_resumed_run(runs: Runs, tmp_path
     [
         "igpo_lightning.stages.reinforce:read_problems",
         "igpo_lightning.evaluation.answer:denoise",
-        "igpo_lightning.stages.reinforce:save_export",
+        "igpo_lightning.stages.export:save_export",
     ],
 )
 def test_a_signal_in_any_phase_ends_the_run_with_the_command_that_resumes(

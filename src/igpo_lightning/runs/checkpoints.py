@@ -47,16 +47,11 @@ class DurableCheckpointIO(TorchCheckpointIO):
             raise durable.write_refused(path, error) from error
 
 
-def step_of(path: Path) -> int | None:
-    """The step in a checkpoint's name, as users count them; None for another name."""
-    match = _NAME.fullmatch(path.name)
-    return int(match[1]) if match else None
-
-
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest step first; links and partial ones are none."""
-    found = [p for p in folder.glob("step-*.ckpt") if step_of(p) is not None]
-    return sorted(found, key=lambda p: step_of(p) or 0)
+    named = {path: _NAME.fullmatch(path.name) for path in folder.glob("step-*.ckpt")}
+    steps = {path: int(match[1]) for path, match in named.items() if match}
+    return sorted(steps, key=steps.__getitem__)
 
 
 def newest_sound(folder: Path) -> Path | None:

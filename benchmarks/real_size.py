@@ -28,7 +28,7 @@ from igpo_lightning.models.loading import bundled_config
 from igpo_lightning.models.memory import PHASES, Plan
 from igpo_lightning.models.tokenizer_files import load_tokenizer
 from igpo_lightning.settings import Settings
-from igpo_lightning.stages import build, plan, reinforce
+from igpo_lightning.stages import build, plan, rl
 from igpo_lightning.stages.capacity import size_text
 
 OUTPUT = Path("runs/real_size")
@@ -119,7 +119,7 @@ def measure(overrides: list[str], folder: Path, device: str) -> Memory:
     if device == "cuda":  # a CPU draws eight billion weights for minutes
         build.build_backbone = functools.partial(build.build_backbone, device=device)
     phases.watch(build, "build_backbone", "loading")
-    phases.watch(reinforce, "export_model", "export")
+    phases.watch(rl, "export_model", "export")
     phases.watch(Trainer, "validate", "evaluation")
     sys.argv = ["igpo-lightning", *overrides, f"hydra.run.dir={folder}"]
     cli.main()

@@ -30,7 +30,7 @@ def test_a_disk_that_is_full_in_the_thread_of_tensorboard(runs: Runs, tmp_path: 
     ("args", "target", "call"),
     [
         (SHORT, "igpo_lightning.runs.checkpoints:RunCheckpoints.save", 1),
-        (SHORT, "igpo_lightning.stages.reinforce:write_summary", 1),
+        (SHORT, "igpo_lightning.stages.rl:write_summary", 1),
         (SFT, "igpo_lightning.sft.module:SFTModule.log_line", 1),
         ((*SMALL, "stage=eval"), "igpo_lightning.evaluation.evaluation:Evaluation.finish", 1),
         (REWRITE, "igpo_lightning.stages.rewrite:_write", 1),

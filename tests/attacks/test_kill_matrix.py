@@ -31,20 +31,20 @@ STAGES = {
     "rl": Stage(
         (*RL, "stage.steps=4", "eval.batch_size=2", LOGGED),
         {
-            START: ("igpo_lightning.stages.reinforce:read_problems", 1),
+            START: ("igpo_lightning.stages.rl:read_problems", 1),
             "evaluation before": ("igpo_lightning.evaluation.evaluation:Evaluation.add", 2),
             "rollout": ("igpo_lightning.evaluation.answer:denoise", 9),
             "update": ("igpo_lightning.rl.module:clipped_step", 6),
             "evaluation": ("igpo_lightning.evaluation.evaluation:Evaluation.add", 7),
             "checkpoint": ("igpo_lightning.runs.checkpoints:RunCheckpoints.save", 3),
             EXPORT: ("igpo_lightning.stages.export:save_export", 1),
-            "summary": ("igpo_lightning.stages.reinforce:write_summary", 1),
+            "summary": ("igpo_lightning.stages.rl:write_summary", 1),
         },
     ),
     "sft": Stage(
         (*SFT, "stage.val_every=2", "stage.val_limit=4", "stage.batch_size=2", LOGGED),
         {
-            START: ("igpo_lightning.stages.finetune:read_problems", 1),
+            START: ("igpo_lightning.stages.sft:read_problems", 1),
             "update": ("igpo_lightning.sft.module:clipped_step", 3),
             "validation": ("igpo_lightning.sft.module:SFTModule.validation_step", 3),
             "checkpoint": ("igpo_lightning.runs.checkpoints:RunCheckpoints.save", 2),
@@ -55,9 +55,9 @@ STAGES = {
     "eval": Stage(
         (*SMALL, "stage=eval", "eval.batch_size=2", LOGGED),
         {
-            START: ("igpo_lightning.stages.evaluate:read_problems", 1),
+            START: ("igpo_lightning.stages.eval:read_problems", 1),
             "evaluation": ("igpo_lightning.evaluation.evaluation:Evaluation.add", 2),
-            "summary": ("igpo_lightning.stages.evaluate:write_summary", 1),
+            "summary": ("igpo_lightning.stages.eval:write_summary", 1),
         },
     ),
     "rewrite": Stage(

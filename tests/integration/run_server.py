@@ -34,7 +34,7 @@ import igpo_lightning.cli  # noqa: F401
 from igpo_lightning.config import register_schemas
 from igpo_lightning.rewards import Verdict
 from igpo_lightning.runs.leaving import Leave
-from igpo_lightning.stages import build, evaluate, finetune, reinforce  # noqa: F401
+from igpo_lightning.stages import build, eval, rl, sft  # noqa: F401
 
 
 class CoinPool:
@@ -171,7 +171,7 @@ def run(request: dict[str, Any], rank: int, port: int) -> None:
     if not request.get("grades"):
         build.GradingPool = CoinPool  # type: ignore[misc]
     if not request.get("pictures", request.get("grades")):
-        reinforce.plot_rl_curves = finetune.plot_sft_curves = lambda folder: None
+        rl.plot_rl_curves = sft.plot_sft_curves = lambda folder: None
     Leave.GRACE = request.get("grace", Leave.GRACE)
     if "right_ranks" in request:
         fix_verdicts(rank in request["right_ranks"])

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 ONE_AFTER_THE_OTHER = """
 import json, os, sys
 from igpo_lightning import cli
-from igpo_lightning.stages import evaluate, finetune, rewrite
+from igpo_lightning.stages import eval, rewrite, sft
 for arguments in json.load(sys.stdin):
     child = os.fork()
     if child == 0:

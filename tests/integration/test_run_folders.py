@@ -99,7 +99,7 @@ def test_line_separators_in_texts_do_not_stop_a_resumed_run(runs: Runs, tmp_path
 @pytest.mark.parametrize(
     "target",
     [
-        "igpo_lightning.stages.reinforce:read_problems",
+        "igpo_lightning.stages.rl:read_problems",
         "igpo_lightning.evaluation.answer:denoise",
         "igpo_lightning.stages.export:save_export",
     ],

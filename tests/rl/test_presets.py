@@ -232,7 +232,7 @@ def test_a_step_of_each_preset_runs(preset, model_folder, tmp_path, monkeypatch)
         lambda *args, **kwargs: PlannedPool(lambda row, text: False),
     )
     # A third of such a run; test_rl_leaves_all_that_it_names looks for the picture.
-    monkeypatch.setattr("igpo_lightning.stages.reinforce.plot_rl_curves", lambda folder: None)
+    monkeypatch.setattr("igpo_lightning.stages.rl.plot_rl_curves", lambda folder: None)
 
     config = raw(
         f"experiment={preset}",

@@ -28,7 +28,7 @@ PAPER: dict[str, tuple[float, float, float, float, float]] = {
 }
 _EMPTY = "-"
 
-Entry = Mapping[str, Any]  # see stages/evaluate_suite.py: a measurement and its result
+Entry = Mapping[str, Any]  # see stages/eval_suite.py: a measurement and its result
 
 
 def beside_paper(entries: Sequence[Entry]) -> bool:

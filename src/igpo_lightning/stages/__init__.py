@@ -1,25 +1,13 @@
-"""One file a stage, reading as the list of what it does; build.py turns config into objects."""
+"""One file a stage, which bears its name and reads as the list of what it does.
+
+`build.py` turns config into objects.
+"""
 
 from importlib import import_module
 from typing import Any
 
 from igpo_lightning.plugins import load_plugins
 from igpo_lightning.settings import Settings
-
-_FILES = {
-    "rl": "reinforce",
-    "sft": "finetune",
-    "sft_then_rl": "sft_then_rl",
-    "eval": "evaluate",
-    "eval_suite": "evaluate_suite",
-    "generate": "generate",
-    "inspect": "inspect",
-    "rewrite": "rewrite",
-    "tokenizer": "tokenizer",
-    "export": "export",
-    "report": "report",
-    "doctor": "doctor",
-}
 
 
 def run(config: Settings) -> dict[str, Any] | None:
@@ -32,6 +20,6 @@ def run(config: Settings) -> dict[str, Any] | None:
         plan: dict[str, Any] = import_module("igpo_lightning.stages.plan").announce(config)
         if config.dry_run:
             return plan
-    module = import_module(f"igpo_lightning.stages.{_FILES[config.stage.name]}")
+    module = import_module(f"igpo_lightning.stages.{config.stage.name}")
     result: dict[str, Any] | None = module.run(config)
     return result

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import IO
 
 MODULE = "igpo_lightning"
-IMPORTED = ("lightning.pytorch", "peft.tuners.lora", f"{MODULE}.stages.reinforce")
+IMPORTED = ("lightning.pytorch", "peft.tuners.lora", f"{MODULE}.stages.rl")
 
 
 class Forks:

@@ -21,7 +21,7 @@ from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import Settings, SFTStage
 from igpo_lightning.sft.module import SFTModule
 from igpo_lightning.stages import build
-from igpo_lightning.stages.evaluate import evaluate
+from igpo_lightning.stages.eval import evaluate
 from igpo_lightning.stages.export import export_model
 from igpo_lightning.stages.problems import (
     encode,

@@ -21,7 +21,7 @@ from igpo_lightning.runs.metrics_file import MEASURED_FILE, SUMMARY_FILE, read_s
 from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import Settings
 from igpo_lightning.stages import build
-from igpo_lightning.stages.evaluate import evaluate, keep
+from igpo_lightning.stages.eval import evaluate, keep
 from igpo_lightning.stages.problems import encode, read_problems
 
 log = logging.getLogger(__name__)

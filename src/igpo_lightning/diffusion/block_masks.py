@@ -10,9 +10,10 @@ from igpo_lightning.diffusion.estimators import COUNT, bound_weights, mask_noise
 from igpo_lightning.diffusion.noise import fold, uniform
 
 
-def _blocks(length: int, block_length: int, device: torch.device) -> Tensor:
-    """The block [C] that each position belongs to."""
-    return torch.arange(length, device=device) // block_length
+def _blocks(free: Tensor, block_length: int) -> tuple[Tensor, Tensor]:
+    """The block of each position, [C] as a number and [C, blocks] as one-hot."""
+    blocks = torch.arange(free.shape[1], device=free.device) // block_length
+    return blocks, torch.nn.functional.one_hot(blocks, int(blocks[-1]) + 1)
 
 
 def random_block_masks(
@@ -25,9 +26,7 @@ def random_block_masks(
     are masked. All masked tokens are scored, as in the public code.
     """
     index = torch.arange(samples, device=free.device)
-    blocks = _blocks(free.shape[1], block_length, free.device)
-    number = int(blocks[-1]) + 1
-    onehot = torch.nn.functional.one_hot(blocks, number)  # [C, blocks]
+    blocks, onehot = _blocks(free, block_length)
     sizes = free.long() @ onehot  # free tokens of each block, [B, blocks]
     held = sizes > 0
     draw = fold(fold(keys, COUNT)[:, None], index)  # [B, N]
@@ -45,8 +44,7 @@ def random_block_masks(
 
 def every_block_weights(masks: Tensor, free: Tensor, block_length: int) -> Tensor:
     """Weights size / (count N) within each block; masks [B, N, C] hide `count` of its tokens."""
-    blocks = _blocks(masks.shape[2], block_length, masks.device)
-    onehot = torch.nn.functional.one_hot(blocks, int(blocks[-1]) + 1)
+    blocks, onehot = _blocks(free, block_length)
     sizes = (free.long() @ onehot)[:, blocks]  # of each position's block, [B, C]
     counts = (masks.long() @ onehot)[..., blocks].clamp(min=1)  # [B, N, C]
     return masks * (sizes[:, None] / (counts * masks.shape[1])).float()
@@ -59,8 +57,7 @@ def every_block_masks(
 
     Of each block `every_block_counts` random free tokens are masked.
     """
-    blocks = _blocks(free.shape[1], block_length, free.device)
-    onehot = torch.nn.functional.one_hot(blocks, int(blocks[-1]) + 1)
+    blocks, onehot = _blocks(free, block_length)
     sizes = free.long() @ onehot  # [B, blocks]
     counts = every_block_counts(uniform(fold(keys, COUNT)), sizes, samples)  # [B, N, blocks]
     noise = mask_noise(keys, samples, free.shape[1])

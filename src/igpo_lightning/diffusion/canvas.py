@@ -1,12 +1,12 @@
 """The state of a denoising call: what is filled, what is masked, and which rows still take part."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from igpo_lightning.diffusion.cache import Passes
-from igpo_lightning.diffusion.drift import NO_DRIFT, Drift, DriftMeter
+from igpo_lightning.diffusion.drift import Drift, DriftMeter
 from igpo_lightning.diffusion.token_choice import TokenRules
 from igpo_lightning.distributed.lockstep import Lockstep
 from igpo_lightning.inpainting.hints import FREE
@@ -46,7 +46,7 @@ class DenoiseOutput:
     canvas_tokens: int = 0
     row_passes: int = 0
     slot_passes: int = 0
-    drift: Drift = NO_DRIFT
+    drift: Drift = field(default_factory=Drift)
 
     @property
     def cached_share(self) -> float:

@@ -16,10 +16,8 @@ _compiled: WeakKeyDictionary[Backbone, dict[str, Callable[..., Tensor]]] = WeakK
 def compiled_encode(model: Backbone, choice: str, device: torch.device) -> Callable[..., Tensor]:
     """`model.encode`, compiled on its first call with each kind of shape.
 
-    Args:
-        model: The backbone; its compiled body is kept as long as the model lives.
-        choice: "none", "default" or "cuda_graphs".
-        device: Where the model is.
+    The compiled body is kept as long as the model lives. `choice` is "none", "default" or
+    "cuda_graphs".
 
     Raises:
         ValueError: CUDA graphs are asked for on another device.

@@ -22,9 +22,6 @@ from igpo_lightning.settings import SamplerConfig
 _STREAM = 0x6472696674  # the stream of row keys that chooses what is measured
 _PASSES = 2  # exact rows for each row that is measured
 
-# Sums over measured tokens, in the order of `DriftMeter.sums`.
-SUMS = ("tokens", "difference", "divergence", "other", "steps", "joint")
-
 
 @dataclass(frozen=True)
 class Committed:
@@ -63,7 +60,7 @@ class DriftMeter:
         share: Of a row's steps that are measured, each by chance.
         keys: [B] int64, on the host.
         ranks: See `sampler.denoise`.
-        sums: [len(SUMS)] float64, on the device.
+        sums: [6] float64, on the device: what `Drift` has of them, in its order.
         largest: Difference of log-probabilities.
         body_tokens: That went through the body for it.
     """
@@ -164,13 +161,12 @@ def drift_meter(
         return None
     share = config.drift_share * computed_share(config, length) / _PASSES
     zero = torch.zeros((), dtype=torch.float64, device=keys.device)
-    sums = torch.zeros(len(SUMS), dtype=torch.float64, device=keys.device)
-    return DriftMeter(model, rules, share, keys.cpu(), ranks, sums, zero)
+    return DriftMeter(model, rules, share, keys.cpu(), ranks, zero.repeat(6), zero)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What was measured, as numbers; sums over calls and ranks add up.
+    """What was measured, as numbers.
 
     Attributes:
         tokens: Committed tokens that were compared.
@@ -197,11 +193,3 @@ class Drift:
         if meter is None:
             return cls()
         return cls(*meter.sums.tolist(), largest=float(meter.largest))
-
-    def __add__(self, other: "Drift") -> "Drift":
-        """Of two calls."""
-        sums = (getattr(self, name) + getattr(other, name) for name in SUMS)
-        return Drift(*sums, largest=max(self.largest, other.largest))
-
-
-NO_DRIFT = Drift()

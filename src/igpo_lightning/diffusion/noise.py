@@ -109,12 +109,8 @@ def gumbel_of(numbers: Tensor, out: Tensor | None = None) -> Tensor:
 def gumbel(keys: Tensor, vocab_size: int, buffers: NoiseBuffers | None = None) -> Tensor:
     """Standard Gumbel noise [..., V] in float64 for keys [...].
 
-    Float64 because lower precision degrades generation quality (arXiv 2409.02908).
-
-    Args:
-        keys: [...] int64.
-        vocab_size: V.
-        buffers: Memory to draw into, of which the result is a view; None draws into new memory.
+    Float64 because lower precision degrades generation quality (arXiv 2409.02908). The result is a
+    view of the buffers, where they are given.
     """
     rows = keys.numel()
     buffers = buffers or NoiseBuffers.allocate(rows, vocab_size, keys.device)

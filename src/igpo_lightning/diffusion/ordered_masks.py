@@ -99,12 +99,8 @@ def left_to_right_in_blocks(
 ) -> tuple[Tensor, Tensor]:
     """`autoregressive_masks` of a block-causal model, whose blocks are scored side by side: N = W.
 
-    Input j scores the token of place j in every block, and shows those before it there.
-
-    Args:
-        prompt_lengths: [B], real tokens of the prompts: blocks are counted from their start.
-        free: [B, C].
-        block_size: W.
+    Input j scores the token of place j in every block, and shows those before it there. Blocks are
+    counted from the start of the prompts, which have `prompt_lengths` [B] real tokens.
     """
     places = prompt_lengths[:, None] + torch.arange(free.shape[1], device=free.device)
     return _slices(places % block_size, free, block_size)

@@ -133,10 +133,7 @@ def _next_rows(
 ) -> tuple[list[Course], list[Course]]:
     """Rows of the next pass, and rows whose keys and values are kept meanwhile.
 
-    Args:
-        left: All that are not done, those that are furthest behind first.
-        slots: How many rows fit in.
-        config: The sampler.
+    `left` are all that are not done, those that are furthest behind first.
     """
     kept = [course for course in left if course.kept]
     whole = [course for course in left if not course.kept]

@@ -85,13 +85,9 @@ class View:
 
 
 def whole_rows(length: int, mask: Tensor | None, index: Tensor, begin: int) -> View:
-    """All columns from `begin` on.
+    """All of L columns from `begin` on, in front of which the rows `index` [A] have padding.
 
-    Args:
-        length: L, columns of the canvas.
-        mask: [B, L], True at real tokens; None where nothing is padded.
-        index: [A], rows, which have padding in front of `begin`.
-        begin: Column.
+    `mask` [B, L] is True at real tokens, None where nothing is padded.
     """
     columns = torch.arange(begin, length, device=index.device)[None]
     return View(columns, None if mask is None else mask[index, begin:])

@@ -54,13 +54,9 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
 
 
 def pass_curve(verdicts: Sequence[Sequence[bool]]) -> dict[int, list[float]]:
-    """pass@k for k = 1, 2, 4, ... and n, with its interval over problems.
+    """k: [mean, low, high] of pass@k over problems, for k = 1, 2, 4, ... and n.
 
-    Args:
-        verdicts: One row for each problem; n is the length of the shortest.
-
-    Returns:
-        k: [mean, low, high].
+    `verdicts` has a row for each problem; n is the length of the shortest.
     """
     most = min(len(row) for row in verdicts)
     steps = sorted({2**power for power in range(most.bit_length())} | {most})

@@ -1,7 +1,6 @@
 """Extra samples around hints for the groups that need help (Algorithm 1, step 2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,21 +16,6 @@ from igpo_lightning.rl.measures import Measure, Measures, join_measures, mean
 from igpo_lightning.rl.rollout import Rollout, all_wrong, repeated, row_seeds
 from igpo_lightning.rl.sampler import ANSWER_WAS_GIVEN, GroupSampler
 from igpo_lightning.settings import InpaintConfig
-
-
-@dataclass(frozen=True)
-class Round:
-    """One round of extra samples for some groups.
-
-    Attributes:
-        groups: Which groups of the batch they are for.
-        number: Counted from 0.
-        all_wrong_share: Over all ranks, before injection.
-    """
-
-    groups: list[int]
-    number: int
-    all_wrong_share: float
 
 
 class Inpainter:
@@ -64,8 +48,8 @@ class Inpainter:
         for number in range(settings.rounds):
             if not distributed.any_rank(bool(pending)):
                 break
-            this = Round(pending, number, share)
-            extra, measures = self.sample_extra(batch, this)
+            problems = [batch.problems[q] for q in pending]
+            extra, measures = self.sample_extra(batch, problems, number, share)
             if not pending:  # what was sampled here belongs to other ranks
                 continue
             rollout, replaced = inject(rollout, extra, pending, settings.replace_fraction)
@@ -95,21 +79,24 @@ class Inpainter:
             "hint/rounds": Measure("max", 0),
         }
 
-    def sample_extra(self, batch: PromptBatch, this: Round) -> tuple[Rollout, Measures]:
-        """One round: G samples for each group, around hints unless the control asks for none.
+    def sample_extra(
+        self, batch: PromptBatch, pending: Sequence[EncodedProblem], number: int, wrong_share: float
+    ) -> tuple[Rollout, Measures]:
+        """A round: G samples for each pending problem, around hints unless the control wants none.
 
-        The ranks share them evenly; one without such groups samples for the others.
+        The ranks share them evenly; one without such problems samples for the others. Rounds have
+        numbers from 0; `wrong_share` of the groups of all ranks were all wrong before injection.
         """
-        problems = repeated([batch.problems[q] for q in this.groups], self.sampler.group_size)
-        measures: Measures = {"hint/rounds": Measure("max", this.number + 1)}
+        problems = repeated(pending, self.sampler.group_size)
+        measures: Measures = {"hint/rounds": Measure("max", number + 1)}
         hint_ids = None
         if self.settings.extra_samples == "hinted" and problems:
             with record_function("hints"):
-                hint_ids, ratios = self.draw_hints(batch.step, problems, this)
+                hint_ids, ratios = self.draw_hints(batch.step, problems, number, wrong_share)
             measures["hint/ratio_mean"] = mean(sum(ratios), len(ratios))
             given = int((hint_ids != FREE).sum())
             measures["hint/tokens_per_sample"] = mean(given, len(hint_ids))
-        purpose = f"extra-{this.number}"
+        purpose = f"extra-{number}"
         extra = self.sampler.sample(
             batch, problems, purpose, hint_ids, self.settings.exclude_answer
         )
@@ -120,12 +107,12 @@ class Inpainter:
         }
 
     def draw_hints(
-        self, step: int, problems: Sequence[EncodedProblem], this: Round
+        self, step: int, problems: Sequence[EncodedProblem], number: int, wrong_share: float
     ) -> tuple[Tensor, list[float]]:
         """Hints [N, C] for N rows, each with its own eta and chunks, and the etas."""
         settings, size = self.settings, self.sampler.group_size
-        low, high = ratio_range(settings, step, self.total_steps, this.all_wrong_share, this.number)
-        seeds = row_seeds(self.sampler.seed, step, problems, size, f"hints-{this.number}")
+        low, high = ratio_range(settings, step, self.total_steps, wrong_share, number)
+        seeds = row_seeds(self.sampler.seed, step, problems, size, f"hints-{number}")
         hints, ratios = [], []
         for encoded, seed in zip(problems, seeds, strict=True):
             generator = torch.Generator().manual_seed(seed)

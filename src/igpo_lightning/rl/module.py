@@ -60,11 +60,11 @@ class RLModule(lightning.LightningModule):
         on_samples: Callable[[int, list[dict[str, Any]]], None] | None = None,
         prompts: RolloutData | None = None,
     ) -> None:
-        """Put the parts together.
+        """Put the parts together around the policy.
 
         Args:
             backbone: The policy.
-            tokenizer: Its tokenizer.
+            tokenizer: Of its texts.
             pool: The grader processes, of rollouts and evaluations.
             settings: Algorithm 1's inputs, for `stage=rl`.
             on_samples: Given a step and its records, every `log_samples_every` steps.

@@ -318,16 +318,10 @@ class Scorer:
         rows: slice,
         with_entropy: bool = False,
     ) -> TokenScores:
-        """Score some rows, and count the passes and the real tokens in them.
+        """Score some of the R rows, and count the passes and the real tokens in them.
 
-        Args:
-            model: The policy or its reference.
-            rollout: N completions.
-            row_of: [R], the completion that each row scores.
-            inputs: Their masks.
-            counted: [R, C], True where a score is needed.
-            rows: Which of the R.
-            with_entropy: Whether entropies are needed too.
+        `row_of` [R] says which completion of the rollout a row scores, `counted` [R, C] where a
+        score is needed.
         """
         self.leave.together()
         at = row_of[rows]

@@ -40,9 +40,9 @@ def draw_noise(
         settings: `timesteps` and `complementary`.
         keys: [B] int64, one random key a row.
         length: C.
-        step_key: [] int64, the same for all rows of a step (low_discrepancy).
-        places: [B], each row's place among the step's rows (low_discrepancy).
-        step_rows: Rows of the step (low_discrepancy).
+        step_key: As in `low_discrepancy_times`, which alone needs it.
+        places: Likewise.
+        step_rows: Likewise.
 
     Returns:
         N = 1 or, with complementary masks, 2 inputs [B, N, C]; weights are 0 at visible tokens,

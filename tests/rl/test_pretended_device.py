@@ -28,7 +28,7 @@ _SAMPLING = {
     *("diffusion/cache.py:_distinct", "diffusion/noise.py:fold", "diffusion/sampler.py:_fill"),
     *("diffusion/sampler.py:denoise", "evaluation/answer.py:<listcomp>", "rl/sampler.py:complete"),
     "rl/sampler.py:sample",
-    *("diffusion/slots.py:fill_slots", "diffusion/slots.py:_report"),
+    *("diffusion/slots.py:fill_slots", "diffusion/slots.py:report"),
 }
 READS = {
     "rollout": _SAMPLING,
@@ -40,12 +40,7 @@ READS = {
     },
     "scoring": {
         *("diffusion/likelihood.py:token_scores", "diffusion/noise.py:fold"),
-        *(
-            "diffusion/block_masks.py:random_block_masks",
-            "diffusion/block_masks.py:every_block_masks",
-        ),
-        *("diffusion/block_masks.py:every_block_weights", "rl/filters.py:top_entropy"),
-        *("rl/scorer.py:score_rows", "rl/scorer.py:weights"),
+        *("rl/filters.py:top_entropy", "rl/scorer.py:score_rows", "rl/scorer.py:weights"),
     },
     "update": {  # elsewhere: autograd, of what token_scores has read
         *("diffusion/likelihood.py:token_scores", "rl/scorer.py:score_rows", "elsewhere"),

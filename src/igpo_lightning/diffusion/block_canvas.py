@@ -58,9 +58,14 @@ class BlockCanvas:
         assert self.model.block_size is not None
         return self.model.block_size
 
-    def columns(self, length: int) -> Tensor:
-        """Columns [B, C] of the completions' first C tokens."""
-        return self.starts[:, None] + torch.arange(length, device=self.ids.device)
+    def columns(self) -> Tensor:
+        """Columns [B, C] of the completions."""
+        places = torch.arange(self.config.completion_length, device=self.ids.device)
+        return self.starts[:, None] + places
+
+    def completions(self, rows: list[int]) -> Tensor:
+        """[n, C] of some rows."""
+        return self.ids[rows].gather(1, self.columns()[rows])
 
     def at(self, rows: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         """An index of [A, m] places: a part of the block that each of the A rows has reached."""

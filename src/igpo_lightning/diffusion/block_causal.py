@@ -19,7 +19,6 @@ With `edit_threshold` the tokens that the sampler has committed may change while
 never prompt and hints (LLaDA 2.1).
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -39,7 +38,7 @@ def fill(canvas: BlockCanvas, slots: Slots) -> None:
     # A row that has begun goes on, since its keys and values are kept; long ones begin first.
     waiting = sorted(range(len(free)), key=lambda row: (-free[row], -canvas.lengths[row], row))
     at_work: list[int] = []
-    report, passes = _report(canvas, slots, []), 0
+    report, passes = slots.report([], canvas.completions), 0
     while waiting or at_work:
         room = [[canvas.lengths[row] for row in rows] for rows in (waiting, at_work)]
         joining = waiting[: slots.first(*room)]
@@ -59,7 +58,7 @@ def fill(canvas: BlockCanvas, slots: Slots) -> None:
         report()
         passes = canvas.work.forward_passes - before
         done = [row for row in at_work if row not in going_on]
-        report, at_work = _report(canvas, slots, done), going_on
+        report, at_work = slots.report(done, canvas.completions), going_on
     report()
 
 
@@ -104,16 +103,6 @@ def _give_up(canvas: BlockCanvas, rows: list[int], steps_before: Tensor) -> None
     canvas.unmask_score[index] = 1.0
     canvas.steps_taken.copy_(steps_before)
     canvas.kept = KeptBlocks()
-
-
-def _report(canvas: BlockCanvas, slots: Slots, rows: list[int]) -> Callable[[], None]:
-    """Fetch rows that are done; what is returned tells of them."""
-    on_rows = slots.on_rows
-    if on_rows is None or not rows:
-        return lambda: None
-    columns = canvas.columns(canvas.config.completion_length)
-    completions = canvas.ids[rows].gather(1, columns[rows]).cpu()
-    return lambda: on_rows(rows, completions)
 
 
 def _fill_part(canvas: BlockCanvas, part: slice, rows: Tensor, begun: Tensor) -> None:

@@ -12,8 +12,9 @@ from igpo_lightning.diffusion.noise import fold, uniform
 
 def _blocks(free: Tensor, block_length: int) -> tuple[Tensor, Tensor]:
     """The block of each position, [C] as a number and [C, blocks] as one-hot."""
-    blocks = torch.arange(free.shape[1], device=free.device) // block_length
-    return blocks, torch.nn.functional.one_hot(blocks, int(blocks[-1]) + 1)
+    length = free.shape[1]
+    blocks = torch.arange(length, device=free.device) // block_length
+    return blocks, torch.nn.functional.one_hot(blocks, -(-length // block_length))
 
 
 def random_block_masks(

@@ -88,6 +88,10 @@ class Canvas:
         """P."""
         return self.ids.shape[1] - self.free.shape[1]
 
+    def completions(self, rows: list[int]) -> Tensor:
+        """[n, C] of some rows."""
+        return self.ids[rows, self.prompt_length :]
+
 
 def hinted(prompt_ids: Tensor, hint_ids: Tensor | None, length: int, mask_id: int) -> Tensor:
     """The starting completion [B, C]: hint-injected initialisation, masks elsewhere."""

@@ -161,7 +161,7 @@ def _growth(
 def _denoise_blocks(canvas: BlockCanvas, hint_mask: Tensor, slots: Slots) -> DenoiseOutput:
     """`denoise` for the rows of a block-causal model."""
     fill_blocks(canvas, slots)
-    columns = canvas.columns(canvas.config.completion_length)
+    columns = canvas.columns()
     return DenoiseOutput(
         canvas.ids.gather(1, columns),
         hint_mask,

@@ -81,6 +81,16 @@ class Slots:
         self.on_memory(at_work)
         return Slots(at_work // 2, None, self.on_rows, self.on_memory)
 
+    def report(
+        self, rows: Sequence[int], completions: Callable[[list[int]], Tensor]
+    ) -> Callable[[], None]:
+        """Fetch the completions of rows that are done; what is returned tells of them."""
+        on_rows, done = self.on_rows, sorted(rows)
+        if on_rows is None or not done:
+            return lambda: None
+        fetched = completions(done).cpu()
+        return lambda: on_rows(done, fetched)
+
 
 def fill_slots(canvas: Canvas, slots: Slots) -> None:
     """Fill all rows of a canvas."""
@@ -98,7 +108,7 @@ def fill_slots(canvas: Canvas, slots: Slots) -> None:
     moved = [course for course in courses if course.advance(config, quotas) and course.block > 0]
     _end(canvas, moved)
     left, done = _split(courses, config)
-    report = _report(canvas, slots.on_rows, done)
+    report = slots.report(done, canvas.completions)
     while left:
         left.sort(key=lambda course: (course.block, -course.length, course.row))
         taking, held = _next_rows(left, slots, config)
@@ -118,7 +128,7 @@ def fill_slots(canvas: Canvas, slots: Slots) -> None:
         moved = _advance(canvas, taking, quotas)
         _end(canvas, moved)
         left, done = _split(left, config)
-        report = _report(canvas, slots.on_rows, done)
+        report = slots.report(done, canvas.completions)
     report()
 
 
@@ -211,12 +221,3 @@ def _end(canvas: Canvas, moved: Sequence[Course]) -> None:
     for course, over in zip(going_on, ended, strict=True):
         if over:
             course.block, course.kept = config.blocks, False
-
-
-def _report(canvas: Canvas, on_rows: OnRows | None, rows: list[int]) -> Callable[[], None]:
-    """Fetch rows that are done; what is returned tells of them."""
-    if on_rows is None or not rows:
-        return lambda: None
-    rows = sorted(rows)
-    completions = canvas.ids[rows, canvas.prompt_length :].cpu()
-    return lambda: on_rows(rows, completions)

@@ -3,11 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
+from transformers.pytorch_utils import Conv1D
 
 from igpo_lightning.models.special_tokens import TokenIds
 
@@ -127,13 +128,11 @@ class BackboneModule(nn.Module):
         block_size: Tokens of a block of block-causal attention; None for full attention.
         shifted: Whether the checkpoint's logits at i - 1 predict token i; hidden from callers.
         gradient_checkpointing: Recompute each block in the backward pass.
-        linear_names: Last names of the blocks' linear layers, which LoRA adapts by default.
         source: The folder or hub id that it was loaded from; None for one made from scratch.
         largest_token_id: Of the tokenizer beside it; None where there is none.
         initializer_std: Of random weight matrices.
     """
 
-    linear_names: ClassVar[tuple[str, ...]]
     block_size: int | None = None
     shifted: bool = False
     supports_cache = False
@@ -166,6 +165,15 @@ class BackboneModule(nn.Module):
     @abstractmethod
     def blocks(self) -> nn.ModuleList:
         """The transformer blocks, first to last: the units of sharding and checkpointing."""
+
+    @property
+    def linear_names(self) -> tuple[str, ...]:
+        """Last names of the blocks' linear layers, which LoRA adapts by default."""
+        parts = self.blocks.named_modules()
+        paths = (path for path, part in parts if isinstance(part, nn.Linear | Conv1D))
+        # Adapters stand within the layer that they adapt.
+        adapted = (path.partition(".lora_")[0].removesuffix(".base_layer") for path in paths)
+        return tuple(dict.fromkeys(path.rpartition(".")[2] for path in adapted))
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
         """Random weights: matrices normal, norms one, biases zero; none on the meta device."""

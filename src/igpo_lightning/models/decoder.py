@@ -158,13 +158,6 @@ class DecoderBackbone(NativeBackbone):
         return self.model["layers"]  # type: ignore[return-value]
 
     @property
-    def linear_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Last names of the blocks' linear layers."""
-        linear = (n for n, m in self.blocks.named_modules() if isinstance(m, nn.Linear))
-        names = (name.partition(".lora_")[0].removesuffix(".base_layer") for name in linear)
-        return tuple(dict.fromkeys(name.rpartition(".")[2] for name in names))
-
-    @property
     def embedding(self) -> nn.Embedding:
         """The token embedding."""
         return self.model["embed_tokens"]  # type: ignore[return-value]

@@ -21,7 +21,6 @@ from transformers import (
     BitsAndBytesConfig,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-from transformers.pytorch_utils import Conv1D
 
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.models.backbone import BackboneModule, KeyValueCache, Layout, Weight
@@ -234,12 +233,6 @@ class TransformersBackbone(BackboneModule):
         depth = self.model.config.num_hidden_layers
         stacks = (m for m in self.model.modules() if isinstance(m, nn.ModuleList))
         return next(stack for stack in stacks if len(stack) == depth)
-
-    @property
-    def linear_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Last names of the blocks' linear layers."""
-        linear = (n for n, m in self.blocks.named_modules() if isinstance(m, nn.Linear | Conv1D))
-        return tuple(dict.fromkeys(name.rpartition(".")[2] for name in linear))
 
     def checkpoint_blocks(self) -> None:
         """Recompute each block in the backward pass."""

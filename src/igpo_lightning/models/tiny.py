@@ -112,7 +112,6 @@ class TinyBlock(nn.Module):
 class TinyBackbone(NativeBackbone, PreTrainedModel):  # type: ignore[no-untyped-call]
     """The embedded masked diffusion model; see `Backbone` for the interface."""
 
-    linear_names: ClassVar = ("qkv", "attention_out", "gate_up", "down")
     config_class = TinyConfig
     supports_gradient_checkpointing = True
     _input_embed_layer = "embed"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from igpo_lightning.data.reading import Row
 from igpo_lightning.errors import ConfigError, first_line
@@ -111,7 +111,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
     try:
         compressed = file.suffix == ".gz"
         most = max(_SMALL, _MOST_EXPANSION * file.stat().st_size) if compressed else math.inf
-        with _open(file) as stream:
+        with gzip.open(file) if compressed else file.open("rb") as stream:
             number, size = 0, 0
             while line := stream.readline(LONGEST_LINE + 1):
                 number, size = number + 1, size + len(line)
@@ -131,10 +131,6 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
                 )
     except (OSError, EOFError) as error:
         raise ConfigError(f"{file} cannot be read: {first_line(error)}") from error
-
-
-def _open(file: Path) -> IO[bytes]:
-    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
 
 
 def _decode(file: Path, number: int, line: bytes) -> str:

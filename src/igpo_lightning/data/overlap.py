@@ -95,9 +95,3 @@ def evaluated_on(asked: Sequence[Problem], train: Iterable[Problem]) -> str:
     if both == 0:
         return HELD_OUT
     return TRAINED if both == len(asked) else f"problems ({both} of them trained on)"
-
-
-def without_overlap(train: Sequence[Problem], shared: Iterable[Shared]) -> list[Problem]:
-    """The training problems that no entry names."""
-    gone = {entry.train_id for entry in shared}
-    return [problem for problem in train if problem.id not in gone]

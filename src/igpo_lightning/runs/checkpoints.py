@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,29 @@ def read_notes(path: Path) -> dict[str, Any]:
     return notes | {"global_step": int(state["global_step"])}
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How often things happen in a training.
+
+    Attributes:
+        max_steps: Batches of the whole run.
+        updates: Optimizer steps per batch.
+        checkpoint_every: Batches between checkpoints.
+        evaluate_every: Batches between evaluations in training; 0 for none.
+        monitor: Their metric that names the best checkpoint.
+        mode: "max" | "min": which of its values are better.
+        log_every: Batches between lines of metrics.
+    """
+
+    max_steps: int
+    updates: int
+    checkpoint_every: int
+    evaluate_every: int
+    monitor: str
+    mode: str
+    log_every: int = 1
+
+
 class RunCheckpoints(Checkpoint):
     """Saves after every n optimizer steps and every evaluation, and at the end of training.
 
@@ -90,31 +114,17 @@ class RunCheckpoints(Checkpoint):
     """
 
     def __init__(
-        self,
-        folder: Path,
-        every: int,
-        keep_last: int,
-        evaluate_every: int | None = None,
-        monitor: str | None = None,
-        mode: str = "max",
-        notes: Callable[[], dict[str, Any]] = dict,
-        updates: int = 1,
+        self, folder: Path, pace: Pace, keep_last: int, notes: Callable[[], dict[str, Any]]
     ) -> None:
         """How often, and what is kept.
 
         Args:
-            every: Optimizer steps between two.
+            folder: Of the checkpoints.
+            pace: Of the run.
             keep_last: Newest ones to keep, beside the best.
-            evaluate_every: Optimizer steps between evaluations in training; None without.
-            monitor: Their logged metric, which names the best.
-            mode: "max" | "min": which of its values are better.
-            notes: What else to keep.
-            updates: Optimizer steps of what users count as a step: mu for rollout steps.
+            notes: What else a checkpoint holds.
         """
-        self.folder, self.every, self.keep_last = folder, every, keep_last
-        self.evaluate_every, self.monitor = evaluate_every, monitor
-        self.sign = 1.0 if mode == "max" else -1.0
-        self.notes, self.updates = notes, updates
+        self.folder, self.pace, self.keep_last, self.notes = folder, pace, keep_last, notes
         self.best: tuple[int, float] | None = None  # (step, value)
         self.saved_step = -1
         self.pending = False
@@ -127,7 +137,7 @@ class RunCheckpoints(Checkpoint):
 
     def path(self, step: int) -> Path:
         """The checkpoint after an optimizer step, named by the step that users count."""
-        return self.folder / f"step-{step // self.updates}.ckpt"
+        return self.folder / f"step-{step // self.pace.updates}.ckpt"
 
     def save(self, trainer: lightning.Trainer) -> None:
         """Write this step's checkpoint, unless it is there; all ranks take part."""
@@ -148,7 +158,8 @@ class RunCheckpoints(Checkpoint):
 
     def evaluation_due(self, trainer: lightning.Trainer) -> bool:
         """Whether an evaluation follows the batch that has just ended."""
-        return bool(self.evaluate_every) and trainer.global_step % (self.evaluate_every or 1) == 0
+        every = self.pace.evaluate_every * self.pace.updates
+        return every > 0 and trainer.global_step % every == 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """The step that was gone on from is saved already, unless its evaluation is to come."""
@@ -157,19 +168,20 @@ class RunCheckpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Save where it is due."""
-        if trainer.global_step % self.every == 0 and not self.evaluation_due(trainer):
+        every = self.pace.checkpoint_every * self.pace.updates
+        if trainer.global_step % every == 0 and not self.evaluation_due(trainer):
             self.save(trainer)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Save after an evaluation in training, and know the best."""
         in_training = trainer.state.fn == "fit" or self.pending
-        if not in_training or trainer.sanity_checking or not self.evaluate_every:
+        if not in_training or trainer.sanity_checking or not self.pace.evaluate_every:
             return
         self.pending = False
-        if self.monitor is not None:
-            value = float(trainer.callback_metrics[self.monitor])
-            if self.best is None or self.sign * value > self.sign * self.best[1]:
-                self.best = (trainer.global_step, value)
+        value = float(trainer.callback_metrics[self.pace.monitor])
+        sign = 1.0 if self.pace.mode == "max" else -1.0
+        if self.best is None or sign * value > sign * self.best[1]:
+            self.best = (trainer.global_step, value)
         if trainer.state.fn == "fit":
             self.save(trainer)
         elif trainer.is_global_zero and self.best and self.best[0] == trainer.global_step:

@@ -4,7 +4,6 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import RichProgressBar
-from rich.progress import TaskID
 
 from igpo_lightning.runs.signs import Signs
 
@@ -35,14 +34,9 @@ class StepBar(RichProgressBar):
 
     def show(self, text: str) -> None:
         """Write beside the bar that moves what it is busy with."""
-        training, validating = self.train_progress_bar_id, self.val_progress_bar_id
-        if self.trainer.validating or self.trainer.evaluating:
-            self._describe(validating, "Validation", text)
-        else:
-            self._describe(training, "Training", text)
-
-    def _describe(self, bar: TaskID | None, name: str, text: str) -> None:
-        if bar is None or self.progress is None:
-            return
-        self.progress.update(bar, description=f"{name}, {text}")
-        self.refresh()
+        evaluates = self.trainer.validating or self.trainer.evaluating
+        bar = self.val_progress_bar_id if evaluates else self.train_progress_bar_id
+        if bar is not None and self.progress is not None:
+            name = "Validation" if evaluates else "Training"
+            self.progress.update(bar, description=f"{name}, {text}")
+            self.refresh()

@@ -1,6 +1,5 @@
 """From configuration to objects. The rooms below take plain values and never see a config."""
 
-import dataclasses
 import datetime
 import functools
 import logging
@@ -37,6 +36,7 @@ from igpo_lightning.reporting.run_data import write_overrides
 from igpo_lightning.reporting.visible import visible
 from igpo_lightning.rewards import GradingPool
 from igpo_lightning.runs import checkpoints, durable, resuming, tensorboard
+from igpo_lightning.runs.checkpoints import Pace
 from igpo_lightning.runs.progress import StepBar
 from igpo_lightning.runs.provenance import save_provenance
 from igpo_lightning.runs.sharded_strategy import ShardedStrategy
@@ -204,40 +204,11 @@ def _plugins(config: Settings) -> list[Any]:
     return plugins
 
 
-@dataclasses.dataclass(frozen=True)
-class Pace:
-    """How often things happen in a training.
-
-    Attributes:
-        max_steps: Batches of the whole run.
-        updates: Optimizer steps per batch.
-        checkpoint_every: Batches between checkpoints.
-        evaluate_every: Batches between evaluations in training; 0 for none.
-        monitor: Their metric that names the best checkpoint.
-        mode: "max" | "min": which of its values are better.
-        log_every: Batches between lines of metrics.
-    """
-
-    max_steps: int
-    updates: int
-    checkpoint_every: int
-    evaluate_every: int
-    monitor: str
-    mode: str
-    log_every: int = 1
-
-
 def _training_callbacks(config: Settings, pace: Pace) -> list[Callback]:
-    folder, evaluates = run_folder(), pace.evaluate_every > 0
+    folder = run_folder()
+    notes = functools.partial(resuming.notes, config, folder)
     kept = checkpoints.RunCheckpoints(
-        folder / checkpoints.FOLDER,
-        every=pace.checkpoint_every * pace.updates,
-        keep_last=config.trainer.keep_last,
-        evaluate_every=pace.evaluate_every * pace.updates or None,
-        monitor=pace.monitor if evaluates else None,
-        mode=pace.mode,
-        notes=functools.partial(resuming.notes, config, folder),
-        updates=pace.updates,
+        folder / checkpoints.FOLDER, pace, config.trainer.keep_last, notes
     )
     return [
         SeedSteps(config.seed),
@@ -264,7 +235,10 @@ def build_trainer(
 
 
 def _trainer(
-    config: Settings, pace: Pace | None, resume: resuming.Resume, callbacks: list[Callback]
+    config: Settings,
+    pace: Pace | None,
+    resume: resuming.Resume,
+    callbacks: list[Callback],
 ) -> lightning.Trainer:
     """What `build_trainer` builds.
 

@@ -15,7 +15,6 @@ from igpo_lightning.data.overlap import (
     Shared,
     evaluated_on,
     find_overlap,
-    without_overlap,
 )
 from igpo_lightning.data.problem import Problem
 from igpo_lightning.data.prompts import (
@@ -115,11 +114,12 @@ def read_training(data: DataConfig, split: str = "train") -> list[Problem]:
     shared = find_overlap(problems, evaluation_sets(data, split))
     if not shared:
         return problems
-    kept = without_overlap(problems, shared)
     found = describe_overlap(data, split, len(problems), shared)
     log.warning("data=%s: %s", data.name, visible(found))
     if data.overlap == "report":
         return problems
+    gone = {entry.train_id for entry in shared}
+    kept = [problem for problem in problems if problem.id not in gone]
     if not kept:
         raise ConfigError(
             f"data.overlap=remove: every {split} problem of data={data.name} is an evaluation "

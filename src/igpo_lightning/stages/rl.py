@@ -12,6 +12,7 @@ from igpo_lightning.reporting.timeline import draw_timeline
 from igpo_lightning.rl.cost import SPANS
 from igpo_lightning.rl.module import RLModule
 from igpo_lightning.runs import resuming
+from igpo_lightning.runs.checkpoints import Pace
 from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import RLStage, Settings
 from igpo_lightning.stages import build
@@ -52,7 +53,7 @@ def run(config: Settings) -> dict[str, Any]:
     )
     backbone = build.build_backbone(config)
     module = RLModule(backbone, tokenizer, pool, config, samples.append, rollouts)
-    pace = build.Pace(
+    pace = Pace(
         max_steps=stage.steps,
         updates=stage.inner_updates,
         checkpoint_every=stage.checkpoint_every,

@@ -17,6 +17,7 @@ from igpo_lightning.reporting.plots import CURVES_FILE, plot_sft_curves
 from igpo_lightning.reporting.run_files import SampleFile, write_summary
 from igpo_lightning.reporting.tables import print_sft_table
 from igpo_lightning.runs import resuming
+from igpo_lightning.runs.checkpoints import Pace
 from igpo_lightning.runs.tensorboard import log_results
 from igpo_lightning.settings import Settings, SFTStage
 from igpo_lightning.sft.module import SFTModule
@@ -115,7 +116,7 @@ def run(config: Settings) -> dict[str, Any]:
             "this project's own (docs/models.md)"
         )
     module = SFTModule(backbone, tokenizer, config)
-    pace = build.Pace(
+    pace = Pace(
         max_steps=stage.steps,
         updates=1,
         checkpoint_every=stage.checkpoint_every,

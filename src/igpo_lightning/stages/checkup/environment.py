@@ -5,7 +5,6 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import urlparse
 
@@ -49,12 +48,9 @@ def requirements(extra: str | None = None) -> list[Requirement]:
 
 
 def _is_of(needed: Requirement, extra: str | None) -> bool:
-    if needed.marker is None:
+    if needed.marker is None or needed.marker.evaluate({"extra": ""}):
         return extra is None
-    plain = needed.marker.evaluate({"extra": ""})
-    if extra is None or plain:
-        return plain and extra is None
-    return needed.marker.evaluate({"extra": extra})
+    return extra is not None and needed.marker.evaluate({"extra": extra})
 
 
 def versions(site: Site) -> Finding:
@@ -147,19 +143,13 @@ def fits(site: Site) -> Finding:
     return Finding(OK, said, numbers=numbers)
 
 
-def _chunks() -> Iterator[bytes]:
-    block = os.urandom(2**20)
-    for _ in range(_TEST_FILE // len(block)):
-        yield block
-
-
 def disk(site: Site) -> Finding:
     """Speed and space of the run's folder, where checkpoints and exports are written."""
-    file = site.folder / "doctor.partial"
+    file, block = site.folder / "doctor.partial", os.urandom(2**20)
     start = time.perf_counter()
     try:
         with file.open("wb") as stream:
-            for block in _chunks():
+            for _ in range(_TEST_FILE // len(block)):
                 stream.write(block)
             stream.flush()
             os.fsync(stream.fileno())

@@ -17,7 +17,7 @@ HINTED = -1  # in unmask_step: the position was given, no step committed it
 
 @dataclass(frozen=True)
 class DenoiseOutput:
-    """What the sampler made of a batch of prompts, and what it cost.
+    """What the sampler made of a batch of prompts, and what it cost (see `Work`).
 
     Attributes:
         completion_ids: [B, C], no mask token left.
@@ -27,12 +27,6 @@ class DenoiseOutput:
             own steps. Positions filled by `stop_after_eos` bear the step that ended the row.
         unmask_score: [B, C] float32, the score that the token was committed with: its probability,
             as the sampler saw it, where `remasking` is "low_confidence". 1 where no step chose it.
-        forward_passes: Calls of the model's body, whatever the number of rows in them.
-        head_positions: Positions that went through the output head, over all passes.
-        body_tokens: Rows times positions that went through the body, over all passes.
-        canvas_tokens: What `body_tokens` would be if every pass ran its rows as a whole.
-        row_passes: Rows that took part in a pass, over all passes.
-        slot_passes: Rows that there was room for, over all passes.
         drift: From the exact policy, where it was measured.
     """
 

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from igpo_lightning.diffusion.noise import fold, uniform
 from igpo_lightning.diffusion.token_choice import TokenRules, choose_tokens
-from igpo_lightning.diffusion.work import computed_share
+from igpo_lightning.diffusion.work import Work, computed_share
 from igpo_lightning.distributed.lockstep import Lockstep
 from igpo_lightning.models.backbone import Backbone
-from igpo_lightning.settings import SamplerConfig
 
 _STREAM = 0x6472696674  # the stream of row keys that chooses what is measured
 _PASSES = 2  # exact rows for each row that is measured
@@ -62,7 +61,7 @@ class DriftMeter:
         ranks: See `sampler.denoise`.
         sums: [6] float64, on the device: what `Drift` has of them, in its order.
         largest: Difference of log-probabilities.
-        body_tokens: That went through the body for it.
+        work: Of the call, in which measuring counts.
     """
 
     model: Backbone
@@ -72,8 +71,7 @@ class DriftMeter:
     ranks: Lockstep
     sums: Tensor
     largest: Tensor
-    body_tokens: int = 0
-    forward_passes: int = 0
+    work: Work
 
     def chosen(
         self, rows: Sequence[int], row_steps: Sequence[int], masked: Sequence[int]
@@ -91,8 +89,8 @@ class DriftMeter:
         canvas = torch.cat((step.before, joint))
         mask = None if step.mask is None else torch.cat((step.mask, step.mask))
         self.ranks.before_pass()
-        self.forward_passes += 1
-        self.body_tokens += canvas.numel()
+        self.work.forward_passes += 1
+        self.work.body_tokens += canvas.numel()
         states = self.model.encode(canvas, mask)
         hidden, alone = states.chunk(2)
         hidden = hidden.take_along_dim(step.places[..., None], dim=1)  # [A, m, D]
@@ -147,21 +145,22 @@ class DriftMeter:
 def drift_meter(
     model: Backbone,
     rules: TokenRules,
-    config: SamplerConfig,
     keys: Tensor | None,
     length: int,
     ranks: Lockstep,
+    work: Work,
 ) -> DriftMeter | None:
     """What measures a call on canvases of a length; None where the settings ask for nothing.
 
     `sampler.drift_share` is a share of the computation: with a cache a step costs a row less than
     the whole canvas that measuring takes, so that fewer steps are measured.
     """
+    config = rules.config
     if config.drift_share == 0 or keys is None:
         return None
     share = config.drift_share * computed_share(config, length) / _PASSES
     zero = torch.zeros((), dtype=torch.float64, device=keys.device)
-    return DriftMeter(model, rules, share, keys.cpu(), ranks, zero.repeat(6), zero)
+    return DriftMeter(model, rules, share, keys.cpu(), ranks, zero.repeat(6), zero, work)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from igpo_lightning.diffusion.drift import Drift, drift_meter
 from igpo_lightning.diffusion.growing import Growth
 from igpo_lightning.diffusion.slots import Slots, fill_slots
 from igpo_lightning.diffusion.token_choice import TokenRules
+from igpo_lightning.diffusion.work import Work
 from igpo_lightning.distributed.lockstep import SOLO, Lockstep
 from igpo_lightning.errors import ConfigError
 from igpo_lightning.inpainting.hints import FREE
@@ -101,7 +102,7 @@ def denoise(
         real = torch.ones_like(prompt_ids) if prompt_mask is None else prompt_mask
         blocks = lay_out(model, rules, ranks, prompt_ids, real.bool(), completion, free, drawn)
         return _denoise_blocks(blocks, ~free, slots)
-    length = prompt_ids.shape[1] + config.completion_length
+    length, work = prompt_ids.shape[1] + config.completion_length, Work()
     canvas = Canvas(
         ids=torch.cat((prompt_ids, completion), dim=1),
         hint_mask=~free,
@@ -117,22 +118,19 @@ def denoise(
             prompt_ids.shape[1],
             config,
             _growth(model, config, ~free, prompt_ids.shape[1]),
+            work,
         ),
         rules=rules,
         config=config,
         ranks=ranks,
-        drift=drift_meter(model, rules, config, keys, length, ranks),
+        drift=drift_meter(model, rules, keys, length, ranks, work),
         paddings=[0] * len(free)
         if prompt_mask is None
         else (~prompt_mask.bool()).sum(dim=1).tolist(),
     )
     fill_slots(canvas, slots)
-    completion, work = canvas.ids[:, prompt_ids.shape[1] :], canvas.passes.work
-    if canvas.drift is not None:
-        work.forward_passes += canvas.drift.forward_passes
-        work.body_tokens += canvas.drift.body_tokens
     return DenoiseOutput(
-        completion,
+        canvas.ids[:, prompt_ids.shape[1] :],
         canvas.hint_mask,
         canvas.unmask_step,
         canvas.unmask_score,

@@ -10,7 +10,7 @@ class Work:
     """What a denoising call has cost so far.
 
     Attributes:
-        forward_passes: Calls of the model's body.
+        forward_passes: Calls of the model's body, whatever the number of rows in them.
         body_tokens: Rows times positions that went through the body, over all passes.
         canvas_tokens: What that would be if every pass ran whole rows.
         head_positions: Positions that went through the output head.

@@ -29,7 +29,6 @@ from igpo_lightning.rl.filters import batch_entropy_filter
 from igpo_lightning.rl.injection import needs_help, plan_replacements
 from igpo_lightning.rl.kl import kl_estimate
 from igpo_lightning.rl.normalization import normalized_weights
-from igpo_lightning.rl.objectives import token_weights
 from igpo_lightning.settings import InpaintConfig, ObjectiveConfig
 
 pytestmark = pytest.mark.shared
@@ -722,13 +721,15 @@ def test_trl_losses(prefix):
     settings = replace(settings, **options)
 
     def loss_of(beta: float, rows: slice = slice(None), **batch: float):
+        kind, length = settings.normalization, settings.normalization_length
+        weights = normalized_weights(counted, kind, length=length, denominators=mask, **batch)
         return policy_loss(
             logp[rows],
             case["old_logps"][rows],
             advantages[rows],
             counted[rows],
             ref_logp=case["ref_logps"][rows],
-            weights=token_weights(settings, counted, denominators=mask, **batch)[rows],
+            weights=weights[rows],
             settings=replace(settings, beta=beta),
         )
 

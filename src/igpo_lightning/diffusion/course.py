@@ -47,15 +47,10 @@ class Course:
         return block, self.step > 0
 
     def advance(self, config: SamplerConfig, quotas: list[list[int]]) -> bool:
-        """Go to the next step that changes something.
+        """Go to the next step that changes something; returns whether that is in another block.
 
-        Args:
-            config: The sampler.
-            quotas: [W + 1][steps per block], commits of each step by the masked positions at the
-                start of the block.
-
-        Returns:
-            Whether it is in another block than before.
+        `quotas` [W + 1][steps per block] are the commits of each step, by the masked positions at
+        the start of the block.
         """
         before = self.block
         while self.block < config.blocks and not self._acts(config, quotas):

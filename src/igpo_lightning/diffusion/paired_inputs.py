@@ -94,18 +94,8 @@ def encode_noised(
     """Hidden states of noised rows, in one pass whatever the model's attention.
 
     With full attention the noised row is all that is seen. A block-causal model sees noise in its
-    own block alone, and the clean tokens of the blocks before.
-
-    Args:
-        model: The backbone.
-        noised: [B, L].
-        clean: [B, L], the same tokens without noise.
-        attention_mask: [B, L], or None where nothing is padded.
-        layout: `noised_layout` of these rows.
-        window: Positions [start, stop) to return; None for all.
-
-    Returns:
-        [B, L, D]; with a window [B, stop - start, D].
+    own block alone, and the clean tokens of the blocks before. Rows are [B, L], the layout is
+    `noised_layout` of them, the result [B, L, D], or [B, stop - start, D] with a window.
     """
     if layout is None:
         return model.encode(noised, attention_mask, window=window)

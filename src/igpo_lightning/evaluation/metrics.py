@@ -38,12 +38,8 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
     """Probability that at least one of k samples of a problem is right, estimated from n samples.
 
     1 - C(n - c, k) / C(n, k): the share of the k-subsets of the n samples that hold a right one.
-    It is unbiased, unlike 1 - (1 - c / n)^k (Chen et al., arXiv 2107.03374, Eq. 1).
-
-    Args:
-        samples: n.
-        right: c, how many of them are right; 0 <= c <= n.
-        k: 1 <= k <= n.
+    It is unbiased, unlike 1 - (1 - c / n)^k (Chen et al., arXiv 2107.03374, Eq. 1). `samples` is n,
+    `right` is c.
 
     Raises:
         ValueError: An argument is out of its range.

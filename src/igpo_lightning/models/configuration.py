@@ -203,10 +203,8 @@ def items(raw: Mapping[str, Any], key: str) -> list[str | int]:
 def check_switches(raw: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuse a configuration that would silently be computed as another one.
 
-    Args:
-        raw: The content of config.json.
-        supported: For each switch the values that the native code computes; an absent switch
-            counts as the first of them.
+    `supported` has for each switch the values that the native code computes; an absent switch
+    counts as the first of them.
 
     Raises:
         ConfigError: A switch has another value.

@@ -321,8 +321,13 @@ def policy_loss(
     if sampler_ratio is not None:
         truncated = sampler_ratio.clamp(max=settings.rollout_is_threshold)
         terms = replace(terms, gain=terms.gain * truncated)
+
+    def own_weights(kind: str) -> Tensor:
+        length, rows = settings.normalization_length, settings.normalization_rows
+        return normalized_weights(loss_mask, kind, length=length, micro_batch=rows)
+
     if weights is None:
-        weights = token_weights(settings, loss_mask)
+        weights = own_weights(settings.normalization)
     value = -(terms.gain * weights).sum()
     penalty, counted = torch.zeros_like(value), loss_mask.sum().clamp(min=1)
     stats = {"token_ratio": terms.ratio, "token_clipped": terms.clipped}
@@ -332,7 +337,7 @@ def policy_loss(
             raise ValueError(f"beta={settings.beta} needs ref_logp")
         if kl_weights is None:
             own = settings.kl_normalization
-            kl_weights = weights if own is None else token_weights(settings, loss_mask, own)
+            kl_weights = weights if own is None else own_weights(own)
         stats["token_kl"] = kl_terms(settings, logp, other, loss_mask)
         if settings.kl_weighted:
             stats["token_kl"] = stats["token_kl"] * terms.ratio
@@ -345,25 +350,3 @@ def policy_loss(
         "kl": penalty,
     }
     return value, {name: statistic.detach() for name, statistic in stats.items()}
-
-
-def token_weights(
-    settings: ObjectiveConfig,
-    loss_mask: Tensor,
-    normalization: str | None = None,
-    **batch: Any,
-) -> Tensor:
-    """`normalized_weights` [B, C] by the settings, or by another normalisation.
-
-    Args:
-        settings: The normalisation and its parameters.
-        loss_mask: [B, C], True at counted tokens.
-        normalization: In place of the settings' own.
-        batch: What is known of the whole batch: rows, tokens, micro_batch, denominators.
-    """
-    return normalized_weights(
-        loss_mask,
-        normalization or settings.normalization,
-        length=settings.normalization_length,
-        **{"micro_batch": settings.normalization_rows} | batch,
-    )

@@ -23,7 +23,8 @@ from igpo_lightning.rl.advantages import (
 )
 from igpo_lightning.rl.cost import Cost
 from igpo_lightning.rl.filters import filter_tokens
-from igpo_lightning.rl.objectives import sampler_ratio, token_weights
+from igpo_lightning.rl.normalization import normalized_weights
+from igpo_lightning.rl.objectives import sampler_ratio
 from igpo_lightning.rl.rollout import Rollout, repeated, row_seeds
 from igpo_lightning.runs.leaving import Leave
 from igpo_lightning.settings import Settings
@@ -258,10 +259,10 @@ class Scorer:
         size = objective.normalization_rows or group_size
 
         def of(kind: str) -> Tensor:
-            return token_weights(
-                objective,
+            return normalized_weights(
                 loss_mask,
                 kind,
+                length=objective.normalization_length,
                 # A constant stands for a completion's length, however many rows score it.
                 rows=completions if kind == "constant" else total_rows,
                 tokens=tokens,

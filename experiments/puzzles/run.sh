@@ -2,7 +2,7 @@
 # Countdown and sudoku from the embedded starts, asked the problems of d1's test files. All parts, or those named:
 #     sh experiments/puzzles/run.sh [methods] [pass_at_k] [strengths] [traces] [sudoku]
 # IGPO_DATA_DIR must name the folder that holds countdown.test.jsonl and sudoku.test.jsonl (docs/data.md).
-# About four hours on one core; finished runs are skipped when it is started again.
+# About 210 minutes on one core; finished runs are skipped when it is started again.
 set -eu
 for part in ${*:-methods pass_at_k strengths traces sudoku}; do
     sh "experiments/puzzles/$part.sh"

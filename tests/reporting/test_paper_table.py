@@ -1,14 +1,12 @@
 """The paper's table: its own rows add up, and ours stand below them with intervals."""
 
 import csv
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from igpo_lightning.reporting.html import render
 from igpo_lightning.reporting.paper_table import (
@@ -70,7 +68,9 @@ def test_no_mean_without_all_four_benchmarks() -> None:
     assert "suite/mean_256" not in suite_numbers(FOUR[:3])
 
 
-def test_files_and_terminal_say_the_same(tmp_path: Path) -> None:
+def test_files_and_terminal_say_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     entries = [*FOUR, entry("gsm8k", 512, 0.9)]
     entries[0] = entries[0] | {"available": 1319}
     write_suite(tmp_path, "mine", entries)
@@ -82,11 +82,12 @@ def test_files_and_terminal_say_the_same(tmp_path: Path) -> None:
     page = (tmp_path / "table.md").read_text()
     assert "| mine, 256 tokens | 80.0 [70.0, 90.0] | 40.0 [30.0, 50.0] | 20.0 " in page
     assert "| mine, 512 tokens | 90.0 [80.0, 100.0] | - | - | - | - |" in page
-    shown = io.StringIO()
-    print_suite(tmp_path, "mine", entries, Console(width=160, file=shown))
+    monkeypatch.setenv("COLUMNS", "160")
+    print_suite(tmp_path, "mine", entries)
+    shown = capsys.readouterr().out
     for part in ("+ length-aligned SFT", "mine, 512 tokens", "avg@16 at 0.1", "50 of 1319"):
-        assert part in shown.getvalue()
-    assert "no result to cite" in shown.getvalue()  # 50 of 1319
+        assert part in shown
+    assert "no result to cite" in shown  # 50 of 1319
 
 
 def test_puzzles_stand_without_the_papers_numbers(tmp_path: Path) -> None:

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from igpo_lightning.evaluation.metrics import Accuracy
-from igpo_lightning.reporting.tables import markdown_table, table_of
+from igpo_lightning.reporting.tables import markdown_table, print_tables, table_of
 from igpo_lightning.runs import durable
 
 SOURCE = "arXiv 2509.10396"
@@ -164,18 +162,12 @@ def write_suite(folder: Path, model: str, entries: Sequence[Entry]) -> None:
     durable.write_text(folder / "table.json", json.dumps(rows, indent=2) + "\n")
 
 
-def print_suite(
-    folder: Path, model: str, entries: Sequence[Entry], console: Console | None = None
-) -> None:
+def print_suite(folder: Path, model: str, entries: Sequence[Entry]) -> None:
     """Print the paper's table with our rows, how they were measured, and what to know of them."""
-    console = console or Console()
     names = benchmarks_of(entries)
     table = table_of("accuracy in percent", _columns(entries), [])
     for row in table_rows(model, entries):
         ours = row["length"] is not None
         table.add_row(*_cells(row, names), style="bold" if ours else None)
-    console.print(table)
-    console.print(table_of("how it was measured", _HOW, _how(entries)))
-    for note in _notes(entries):
-        console.print(note, highlight=False, markup=False)
-    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False, markup=False)
+    how = table_of("how it was measured", _HOW, _how(entries))
+    print_tables(folder, table, how, *_notes(entries))

@@ -6,10 +6,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from igpo_lightning.evaluation.intervals import SeedMean
-from igpo_lightning.reporting.plots import BLUE, GREEN, ORANGE, PURPLE, STYLE
+from igpo_lightning.reporting.plots import BLUE, GREEN, ORANGE, PURPLE, STYLE, finish
 from igpo_lightning.reporting.run_data import RunData
 from igpo_lightning.runs.metrics_file import column
 
@@ -97,27 +96,24 @@ def curve(
         lines: (label, runs that are seeds of one setting, metric) for each line.
         share: The values are shares, drawn from 0 to 1.
     """
-    drawn, lowest = 0, 0.0
+    drawn, lowest = False, 0.0
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
         for place, (label, runs, name) in enumerate(lines):
             steps, means, low, high = band(runs, name)
             if not steps:
                 continue
-            drawn += 1
+            drawn = True
             lowest = min(lowest, *low)
             marker = "o" if len(steps) < 12 else None
-            _draw(axes, place, label, steps, (means, low, high), marker)
+            name = label if len(lines) > 1 else ""
+            _draw(axes, place, name, steps, (means, low, high), marker)
         if share:
             axes.set_ylim(-0.02, 1.02)
         elif lowest >= 0:
             axes.set_ylim(bottom=0)
-        axes.set_title(title)
-        axes.set_xlabel("step")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        finish(axes, title, "step")
         axes.ticklabel_format(axis="y", useOffset=False)
-        if drawn > 1 or (drawn and len(lines) > 1):
-            axes.legend()
         if not drawn:
             plt.close(figure)
             return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from igpo_lightning.reporting.tables import markdown_table
 from igpo_lightning.reporting.viewer_samples import live_tokens
-from igpo_lightning.runs.tensorboard import log_text
+from igpo_lightning.runs.tensorboard import boards
 
 TABLE_ROWS = 16  # of the TensorBoard table, so that the event file stays small
 
@@ -42,4 +42,5 @@ def log_sample_table(
     loggers: Iterable[object], step: int, records: Sequence[dict[str, Any]]
 ) -> None:
     """Show the samples of a step where a logger takes text."""
-    log_text(loggers, "samples", sample_table(records), step)
+    for board in boards(loggers):
+        board.experiment.add_text("samples", sample_table(records), step)

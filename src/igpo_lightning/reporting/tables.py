@@ -42,7 +42,8 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
-def _print(folder: Path, *parts: Table | str) -> None:
+def print_tables(folder: Path, *parts: Table | str) -> None:
+    """Print tables and lines about the run of a folder."""
     console = Console()
     for part in parts:
         console.print(Text(part) if isinstance(part, str) else part, soft_wrap=True)
@@ -79,7 +80,7 @@ def print_rl_table(
         f"{name} {t:.1f} s ({100 * t / spent:.0f} %)" for name, t in times.items()
     )
     rollouts = (table_of("rollouts", ["", "as sampled", "after injection"], counted), told)
-    _print(
+    print_tables(
         folder,
         table_of(evaluated, ["", "before training", "after training"], accuracies),
         *(rollouts if rows else [f"no {METRICS_FILE}, so nothing about rollouts: add logger=csv"]),
@@ -93,7 +94,7 @@ def print_sft_table(folder: Path, summary: dict[str, Any]) -> None:
         ["validation loss (nats per token)", NOT_MEASURED if loss is None else f"{loss:.4f}"],
         [evaluated_label(summary), accuracy_text(summary["after"])],
     ]
-    _print(folder, table_of("supervised fine-tuning", ["", "after"], rows))
+    print_tables(folder, table_of("supervised fine-tuning", ["", "after"], rows))
 
 
 def print_eval_table(
@@ -108,4 +109,4 @@ def print_eval_table(
     for level in sorted(levels):
         verdicts = list(levels[level].values())
         rows.append([f"  level {level} ({len(verdicts)})", str(accuracy(verdicts))])
-    _print(folder, table_of(f"evaluation on {name}", ["", "result [95 % interval]"], rows))
+    print_tables(folder, table_of(f"evaluation on {name}", ["", "result [95 % interval]"], rows))

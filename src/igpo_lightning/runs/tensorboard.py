@@ -84,12 +84,6 @@ def log_again(board: TensorBoardLogger, lines: Sequence[Mapping[str, float]], st
             board.log_metrics(values, int(line["step"]))
 
 
-def log_text(loggers: Iterable[object], name: str, text: str, step: int) -> None:
-    """Show Markdown where a logger takes it."""
-    for board in boards(loggers):
-        board.experiment.add_text(name, text, step)
-
-
 def log_results(
     loggers: Iterable[object], config: Settings, summary: Mapping[str, Any], curves: Path
 ) -> None:

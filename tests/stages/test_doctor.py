@@ -264,7 +264,7 @@ def test_what_does_not_run_commands_goes_on_beside_them(
         compiled.set()
         return Finding("ok", "")
 
-    monkeypatch.setattr(doctor, "runs", lambda _: {"step": step})
+    monkeypatch.setattr(processes, "steps", lambda *_: {"step": step})
     found = doctor.look(site, {"step": step, "compile": compile_})
     assert list(found) == ["step", "compile"]
     assert found["step"][0].verdict == "ok"
@@ -301,7 +301,7 @@ def test_a_steps_verdict(
         assert ranks == 2
         folder = Path(command[-1].removeprefix("hydra.run.dir="))
         folder.mkdir()
-        (folder / "metrics.csv").write_text(f"policy/loss,policy/grad_norm\n0.5,{norm}\n")
+        (folder / "metrics.csv").write_text(f"step,policy/loss,policy/grad_norm\n0,0.5,{norm}\n")
         text = "Plan of ...\nerror: trainer.devices=2: too many\n"
         return [(status, text) for status in statuses]
 

@@ -5,8 +5,18 @@ from typing import Any
 
 import torch.multiprocessing as mp
 
-# What every rank needs; a fresh interpreter would take seconds for each of them.
-_IMPORTS = ["igpo_lightning.rl.sampler", "igpo_lightning.distributed", "tests.small_backbones"]
+# What every rank needs; a fresh interpreter would take seconds for each of them. The last one keeps
+# what the others imported out of the ranks' garbage collections.
+_IMPORTS = [
+    "pytest",
+    "torch.distributed.fsdp",
+    "igpo_lightning.evaluation.answer",
+    "igpo_lightning.rl.sampler",
+    "igpo_lightning.rl.inpainter",
+    "igpo_lightning.distributed",
+    "tests.small_backbones",
+    "tests.frozen",
+]
 
 
 def run_ranks(function: Callable[..., None], world: int, *args: Any) -> None:

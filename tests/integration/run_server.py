@@ -26,6 +26,7 @@ from typing import Any
 import lightning  # noqa: F401
 import matplotlib.pyplot as plt  # noqa: F401
 import peft.tuners.lora  # noqa: F401
+import torch.utils.tensorboard  # noqa: F401
 from hydra._internal.hydra import Hydra
 from hydra.core.plugins import Plugins
 from lightning.pytorch.utilities import rank_zero_only

@@ -90,9 +90,9 @@ def test_the_search_finds_what_it_looks_for(tmp_path: Path, text: str) -> None:
 
 
 def test_the_yaml_loader_is_a_safe_one() -> None:
-    from igpo_lightning.reporting import run_data
+    from igpo_lightning import config
 
-    assert run_data._LOADER in (yaml.SafeLoader, getattr(yaml, "CSafeLoader", None))
+    assert config._LOADER in (yaml.SafeLoader, getattr(yaml, "CSafeLoader", None))
 
 
 def test_no_configuration_trusts_code_of_a_checkpoint() -> None:

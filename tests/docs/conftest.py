@@ -60,6 +60,17 @@ def toy_rows(name: str) -> Iterator[str]:
         yield json.dumps(row | {"solution": f"{i}+3=\\boxed{{{i + 3}}}"})
 
 
+def toy_puzzles() -> dict[str, list[str]]:
+    """Test files of the puzzles, whose training problems are made on the spot."""
+    sums = [{"id": f"c{i}", "numbers": [i, i + 1, 1], "target": 2 * i + 2} for i in range(1, 9)]
+    grid = "1234341221434321"
+    blanks = [{"id": f"s{i}", "question": f"{grid[:i]}0{grid[i + 1 :]}"} for i in range(8)]
+    return {
+        "countdown": [json.dumps(row | {"answer": str(row["target"])}) for row in sums],
+        "sudoku": [json.dumps(row | {"answer": grid}) for row in blanks],
+    }
+
+
 @pytest.fixture(scope="session")
 def desk(command_server: CommandServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """Holds what the pages name: a finished run as RUN, data of every source in FOLDER."""
@@ -69,11 +80,12 @@ def desk(command_server: CommandServer, tmp_path_factory: pytest.TempPathFactory
             (folder / entry.name).symlink_to(entry)
     data = folder / "FOLDER"
     data.mkdir()
-    for file in (ROOT / "conf" / "data").glob("*.yaml"):
+    puzzles = toy_puzzles()
+    for name, rows in puzzles.items():
+        (data / f"{name}.test.jsonl").write_text("\n".join(rows))
+    for name in {file.stem for file in (ROOT / "conf" / "data").glob("*.yaml")} - set(puzzles):
         for split in ("train", "test"):
-            (data / f"{file.stem}.{split}.jsonl").write_text(
-                "\n".join(toy_rows(f"{file.stem}-{split}"))
-            )
+            (data / f"{name}.{split}.jsonl").write_text("\n".join(toy_rows(f"{name}-{split}")))
     (folder / "FILE").write_text("\n".join(toy_rows("own")))
     environment = {
         **{"IGPO_DATA_DIR": str(data), "HF_HUB_OFFLINE": "1", "OPENAI_MODEL": "a-model"},

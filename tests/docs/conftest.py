@@ -76,8 +76,9 @@ def desk(command_server: CommandServer, tmp_path_factory: pytest.TempPathFactory
     """Holds what the pages name: a finished run as RUN, data of every source in FOLDER."""
     folder = tmp_path_factory.mktemp("desk")
     for entry in ROOT.iterdir():
-        if entry.name not in ("runs", ".git", ".venv"):
+        if entry.name not in ("runs", ".git", ".venv", "docs"):
             (folder / entry.name).symlink_to(entry)
+    shutil.copytree(ROOT / "docs", folder / "docs")  # a command adds to the scoreboard
     data = folder / "FOLDER"
     data.mkdir()
     puzzles = toy_puzzles()

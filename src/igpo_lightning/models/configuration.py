@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from transformers.utils.hub import cached_file
 
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, first_line
 from igpo_lightning.models.hub import hub_answers, unreachable
 
 # The embedded checkpoints: the shipped policy; the one that RL starts from, which has the habit of
@@ -54,8 +54,7 @@ def find_file(source: str, name: str) -> Path | None:
         )
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"model.path={source} is neither a folder nor a reachable hub id: "
-            f"{str(error).splitlines()[0]}"
+            f"model.path={source} is neither a folder nor a reachable hub id: {first_line(error)}"
         ) from error
     return None if found is None else Path(found)
 

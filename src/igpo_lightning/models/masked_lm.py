@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from igpo_lightning.errors import ConfigError
+from igpo_lightning.errors import ConfigError, first_line
 from igpo_lightning.models.backbone import BackboneModule, KeyValueCache, Layout, Weight
 from igpo_lightning.models.checkpoint import (
     INDEX_FILE,
@@ -102,7 +102,7 @@ def load_transformers(
             output_loading_info=True,
         )
     except Exception as error:  # as in `_skeleton`
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(
             f"model.path={source}: the checkpoint cannot be read: {reason[:300]}"
         ) from error
@@ -134,7 +134,7 @@ def _skeleton(raw: Mapping[str, Any], auto: Any) -> tuple[Any, Any]:
         with torch.device("meta"):
             return config, auto.from_config(copy.deepcopy(config))
     except Exception as error:  # a stranger's file in a library's hands: the file is at fault
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(
             f"config.json of the {raw['model_type']} model describes no model that transformers "
             f"can build: {type(error).__name__}: {reason[:300]}"

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
-from igpo_lightning.errors import ConfigError, is_panic
+from igpo_lightning.errors import ConfigError, first_line, is_panic
 from igpo_lightning.models.chat_template import ChatTemplateError, render
 from igpo_lightning.models.configuration import find_file, read_config, resolve
 from igpo_lightning.models.tokenizer_patterns import exploding_pattern
@@ -56,7 +56,7 @@ def load_tokenizer(path_or_hub_id: str, mask_token: str | None = None) -> PreTra
         # in Rust panics beside Exception.
         if not isinstance(error, Exception) and not is_panic(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(
             f"model.path={path_or_hub_id} holds no tokenizer that can be read: {reason[:300]}"
         ) from error

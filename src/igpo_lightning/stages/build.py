@@ -235,10 +235,7 @@ def build_trainer(
 
 
 def _trainer(
-    config: Settings,
-    pace: Pace | None,
-    resume: resuming.Resume,
-    callbacks: list[Callback],
+    config: Settings, pace: Pace | None, resume: resuming.Resume, callbacks: list[Callback]
 ) -> lightning.Trainer:
     """What `build_trainer` builds.
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The methods on 4x4 sudoku at about as many tokens through the model as 16 steps of GRPO take, pass@k, and GRPO and IGPO from
+# The methods on 4x4 sudoku at about as many tokens through the model as 16 steps of GRPO take, and GRPO and IGPO from
 # weaker starts. Accuracy is that of the first 128 puzzles of d1's file. About 2 hours on one core.
 set -eu
 python=${PYTHON:-python} here=experiments/puzzles runs=runs/experiments
@@ -25,17 +25,6 @@ rl sudoku_methods igpo_just_grpo 8 4 likelihood.positions=8
     --name "*diffu_grpo*=diffu-GRPO" --name "*wd1*=wd1" --name "*spg*=SPG" --name "*espo*=ESPO" --name "*tracerl*=TraceRL" \
     --name "*=just_grpo*=JustGRPO" --name "*=partial*=IGPO (paper)" --name "*igpo_released*=IGPO (released)" \
     --name "*igpo_just_grpo*=IGPO on JustGRPO" --title "4x4 sudoku, d1's test file"
-
-sample() { # MODEL
-    "$python" -m igpo_lightning -m stage=eval data=sudoku "model.path='$1'" eval.samples=16 eval.temperature=1 \
-        eval.limit=64 seed=0,1,2 "hydra.sweep.dir=$runs/sudoku_pass_at_k"
-}
-trained="data=sudoku,eval.limit=128,experiment=igpo_paper,inpaint=%s,model=tiny,seed=\${seed},stage.eval_every=8,stage.steps=16"
-sample tiny_sudoku
-sample "$runs/sudoku/$(printf "$trained" none)/export"
-sample "$runs/sudoku/$(printf "$trained" partial)/export"
-"$python" experiments/compare.py "$runs/sudoku_pass_at_k" --into $here --results sudoku_pass_at_k --baseline start \
-    --name "*tiny_sudoku*=start" --name "*none*=GRPO" --name "*partial*=IGPO (paper)"
 
 weaker() { # NAME STEPS_OF_SFT
     "$python" -m igpo_lightning experiment=sudoku_sft trainer.threads=1 "stage.steps=$2" \

@@ -39,6 +39,7 @@ from igpo_lightning.reporting.plots import smooth
 from igpo_lightning.reporting.report_plots import COLOURS, DASHES
 from igpo_lightning.reporting.run_data import RunData, read_sweep
 from igpo_lightning.reporting.sweep_settings import Setting, settings_of
+from igpo_lightning.reporting.tables import markdown_table
 from igpo_lightning.runs.metrics_file import column
 
 BUDGETS = {
@@ -193,8 +194,7 @@ def table_of(results: Mapping[str, Any]) -> str:
             titles.append(f"against {results['baseline']}")
         if heading in CLOCKS:
             titles.append(f"over {results['baseline']}'s")
-    lines = [titles, ["---"] * len(titles), *shown]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(titles, shown)
 
 
 def _small(entry: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from compare import named, put_table
 from igpo_lightning.data.countdown import operate
 from igpo_lightning.reporting.run_data import read_sweep
 from igpo_lightning.reporting.sweep_settings import settings_of
+from igpo_lightning.reporting.tables import markdown_table
 from igpo_lightning.rewards.extraction import STRATEGIES
 
 _OPERATION = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
@@ -54,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = settings_of([run for sweep in options.sweeps for run in read_sweep(sweep)])
     titles = [f"{column}: {when}" for column in _COLUMNS for when in ("before", "after")]
-    lines = [["setting", "seeds", *titles], ["---"] * (len(titles) + 2)]
+    rows = []
     for name, setting in named(settings, options.name).items():
         runs = list(setting.finished.values())
         found = {
@@ -66,8 +67,8 @@ def main() -> None:
             for column in range(len(_COLUMNS))
             for when in ("before", "after")
         ]
-        lines.append([name, str(len(runs)), *cells])
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        rows.append([name, str(len(runs)), *cells])
+    table = markdown_table(["setting", "seeds", *titles], rows)
     put_table(options.into / "README.md", options.results, table)
     print(table)
 
